@@ -1,0 +1,47 @@
+# make setup | test | test-laws | lint | format | demo [DATA=/path/to/images] | lock | clean
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+
+.PHONY: help setup test test-laws lint format demo lock clean
+
+help:
+	@echo "make setup       build .venv from requirements.lock and see to Java"
+	@echo "make demo        sample scenes -> dataset -> training on Spark with 2 workers -> report, in ./demo"
+	@echo "                 DATA=/path/to/images takes your own images"
+	@echo "make test        format, lint, types, import rules, all tests but the long laws"
+	@echo "make test-laws   the whole matrix of kill and resume laws (up to 45 minutes)"
+	@echo "make lint        the checks without the tests"
+	@echo "make format      format the code and mend what ruff can mend"
+	@echo "make lock        resolve requirements.lock again from pyproject.toml"
+	@echo "make clean       remove what was built; the demo and .venv stay"
+
+setup:
+	@scripts/setup.sh
+
+test: setup
+	@scripts/check.sh lint tests
+
+test-laws: setup
+	@scripts/check.sh laws
+
+lint: setup
+	@scripts/check.sh lint
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: setup
+	@scripts/demo.sh "$(DATA)"
+
+# Names versions and hashes only, no host. `make lock UPGRADE=--upgrade` takes the newest of everything.
+lock: setup
+	@scripts/lock.sh $(UPGRADE)
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache spark-warehouse metastore_db derby.log
+	rm -rf src/*.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Run the groups of checks that are named (lint, tests, laws), all of them whatever fails, and sum up at the end.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+readonly bin=.venv/bin
+JAVA_HOME=$(cat .venv/.java-home)
+export JAVA_HOME
+summary=()
+failures=0
+
+check() {
+    local name=$1 start=$SECONDS verdict=passed
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    "$@" || { verdict=FAILED; failures=$((failures + 1)); }
+    summary+=("$(printf '%-8s %-14s %4d s' "$verdict" "$name" $((SECONDS - start)))")
+}
+
+for group in "$@"; do
+    case $group in
+        lint)
+            check format $bin/ruff format --check .
+            check lint $bin/ruff check .
+            check types $bin/mypy --strict src
+            check imports $bin/lint-imports --no-cache
+            ;;
+        tests) check tests $bin/python -m pytest tests -m "not laws" ;;
+        laws) check laws $bin/python -m pytest tests -m laws ;;
+        *) echo "check.sh: there is no group '$group'; there are lint, tests, laws" >&2; exit 2 ;;
+    esac
+done
+
+printf '\n== summary\n'
+printf '%s\n' "${summary[@]}"
+[ "$failures" -eq 0 ]

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Build .venv from the committed lock, and see to a Java that Spark takes.
+# Needs Python 3.11+ with venv, and nothing else; PYTHON=... names one. Does nothing, at once, when nothing has changed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly venv=.venv
+readonly python=$venv/bin/python
+readonly stamp=$venv/.setup-stamp
+readonly java_home_file=$venv/.java-home
+readonly needs_venv="on Debian and Ubuntu: apt-get install python3-venv"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 2; }
+
+# What the environment depends on. A moved .venv does not work, so the place is part of it.
+wanted_stamp() { pwd; cat requirements.lock pyproject.toml scripts/setup.sh; }
+
+is_python() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14 python}; do
+        if is_python "$candidate"; then echo "$candidate"; return; fi
+    done
+    fail "Python 3.11 or later is needed and ${PYTHON:-python3} is not one; install it, or name it with PYTHON=/path/to/python"
+}
+
+make_venv() {
+    if is_python $python && $python -m pip --version >/dev/null 2>&1; then return; fi
+    if is_python $python && $python -m ensurepip >/dev/null 2>&1; then return; fi
+    local base
+    base=$(find_python)
+    say "making $venv with $($base --version)"
+    "$base" -m venv --clear $venv >&2 || fail "'$base -m venv' failed; $needs_venv"
+}
+
+# The requirement on uv with its hashes, as it stands in the lock.
+locked_uv() { awk '/^uv==/ { on = 1 } on { print } on && !/\\$/ { exit }' requirements.lock; }
+
+install_uv() {
+    local version
+    version=$(locked_uv | sed -n '1s/^uv==\([^ ;]*\).*/\1/p')
+    if [ "$($venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" = "$version" ]; then return; fi
+    say "installing uv $version"
+    locked_uv >$venv/uv.lock
+    $python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $venv/uv.lock
+}
+
+install_packages() {
+    local uv_options=()
+    eval "$($python scripts/uv_environment.py)"
+    export VIRTUAL_ENV=$PWD/$venv
+    say "installing what requirements.lock names"
+    $venv/bin/uv pip sync ${uv_options[@]+"${uv_options[@]}"} --require-hashes requirements.lock
+    $venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+}
+
+set_up_python() {
+    if cmp -s <(wanted_stamp) $stamp; then return; fi
+    rm -f $stamp
+    make_venv
+    install_uv
+    install_packages
+    wanted_stamp >$stamp
+}
+
+find_java() { $python -m sunspark.launch.java >$java_home_file; }
+
+install_java() {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    say "installing Java"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2 || say "apt-get update failed; trying with the package lists that are there"
+    local package
+    for package in openjdk-17-jre-headless openjdk-21-jre-headless openjdk-25-jre-headless; do
+        if apt-get install -y -qq --no-install-recommends $package >&2; then return; fi
+    done
+}
+
+# find_java says in one sentence what to install where nothing helped.
+set_up_java() {
+    if [ -s $java_home_file ] && [ -x "$(cat $java_home_file)/bin/java" ]; then return; fi
+    find_java 2>/dev/null || install_java
+    find_java || exit 2
+}
+
+set_up_python
+set_up_java

@@ -1,0 +1,111 @@
+"""sunspark trains image classifiers on Apache Spark: nothing lost, nothing collected, nothing guessed.
+
+Each function is one command of the command line, typed. Importing sunspark is cheap: the code behind a
+function, and with it torch or Spark, is imported when the function is called. The configuration classes live
+beside the code that they configure and are found here by name too: `sunspark.TrainConfig`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from sunspark.bench.report import ReportResult
+    from sunspark.data.dataset import DatasetSummary
+    from sunspark.data.loader import LoaderConfig as LoaderConfig
+    from sunspark.data.scenes import SampleResult
+    from sunspark.launch.run import EvaluationResult, TrainResult
+    from sunspark.launch.run import LaunchConfig as LaunchConfig
+    from sunspark.launch.run import TrainConfig as TrainConfig
+    from sunspark.models import ModelConfig as ModelConfig
+    from sunspark.optim import OptimConfig as OptimConfig
+    from sunspark.spark.ingest import IngestConfig as IngestConfig
+    from sunspark.spark.ingest import IngestResult
+    from sunspark.training.config import TrainingConfig as TrainingConfig
+    from sunspark.training.verify import VerifyResult
+
+__version__ = "0.1.0"
+
+_HOMES: Final = {
+    "IngestConfig": "sunspark.spark.ingest",
+    "LaunchConfig": "sunspark.launch.run",
+    "LoaderConfig": "sunspark.data.loader",
+    "ModelConfig": "sunspark.models",
+    "OptimConfig": "sunspark.optim",
+    "TrainConfig": "sunspark.launch.run",
+    "TrainingConfig": "sunspark.training.config",
+}
+
+
+def sample(directory: str, num_classes: int = 6, images_per_class: int = 100, seed: int = 0) -> SampleResult:
+    """Draw sample scenes into `directory`: one folder of JPEG files per class."""
+    from sunspark.data.scenes import draw_scenes
+
+    return draw_scenes(directory, num_classes=num_classes, images_per_class=images_per_class, seed=seed)
+
+
+def ingest(source: str, dataset: str, config: IngestConfig | None = None) -> IngestResult:
+    """Turn the images at `source` into a dataset at `dataset`, with Spark.
+
+    Raises SourceError when the images or the split lists are wrong, SetupError when there is no Java.
+    """
+    from sunspark.launch.session import open_session
+    from sunspark.spark import ingest as spark_ingest
+
+    config = config or spark_ingest.IngestConfig()
+    with open_session(config.master, app_name="sunspark ingest") as session:
+        return spark_ingest.ingest(source, dataset, config, session)
+
+
+def inspect(dataset: str) -> DatasetSummary:
+    """Count what is in a dataset. Raises DatasetError when it is not there or not whole."""
+    from sunspark.data.dataset import Dataset, summarize
+
+    return summarize(Dataset.open(dataset))
+
+
+def train(dataset: str, run: str, config: TrainConfig | None = None) -> TrainResult:
+    """Train on `dataset` into the directory `run`, or go on where that run stopped.
+
+    Raises RunError when `run` was started with another dataset or with settings that may not change.
+    """
+    from sunspark.launch import run as launch_run
+
+    return launch_run.train(dataset, run, config or launch_run.TrainConfig())
+
+
+def evaluate(
+    run: str, dataset: str | None = None, split: str = "test", config: LaunchConfig | None = None
+) -> EvaluationResult:
+    """Evaluate the model of `run` on every image of a split, once each.
+
+    `dataset` None: the one that it was trained on; `config` None: launched as the training was.
+    """
+    from sunspark.launch import run as launch_run
+
+    return launch_run.evaluate(run, dataset, split, config)
+
+
+def verify(run: str, dataset: str | None = None, pixels: bool = False) -> VerifyResult:
+    """Recompute, from the order of samples alone, whether `run` applied every sample exactly once per epoch.
+
+    `pixels` decodes the images of every step again, not those of 20 random steps only.
+    """
+    from sunspark.training import verify as training_verify
+
+    return training_verify.verify(run, dataset, pixels)
+
+
+def report(run: str, out: str) -> ReportResult:
+    """Write the report of `run` as one self-contained HTML file at `out`."""
+    from sunspark.bench import report as bench_report
+
+    return bench_report.report(run, out)
+
+
+def __getattr__(name: str) -> Any:
+    """The configuration classes, imported when they are asked for (PEP 562)."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sunspark' has no attribute {name!r}")

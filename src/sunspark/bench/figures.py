@@ -1,0 +1,431 @@
+"""The figures of a report: which there are, what they show, and the sentence that says what to see."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sunspark.bench import plot
+from sunspark.bench.history import ELSEWHERE, PHASES, Floats, History, Life, TrainingClock, images_per_second
+from sunspark.bench.plot import Chart, Scale, Shape, Tick
+from sunspark.bench.words import count, duration, percent, share, size
+from sunspark.records import DRIVER, EvaluationRecord, EventRecord
+
+_LINE_BINS = 400
+_HOVER_BINS = 80
+_RATE_BINS = 120
+_PHASE_BINS = 100
+
+PHASE_WORDS = {
+    "backward": "backward",
+    "forward": "forward",
+    "optimizer": "optimizer",
+    "data": "waiting for images",
+    "communication": "communication",
+    "quorum": "quorum",
+    ELSEWHERE: "between steps",
+}
+
+EVENT_STYLES = {
+    "started": "begin",
+    "joined": "begin",
+    "restarted": "begin",
+    "resumed": "begin",
+    "recovered": "recovered",
+    "lost": "lost",
+    "failed": "lost",
+    "redone": "redone",
+    "checkpoint": "checkpoint",
+    "candidate": "checkpoint",
+    "finished": "finished",
+    "duplicate": "turned-away",
+    "unwanted": "turned-away",
+}
+"""The mark of each event; the words beside it in the legend are `MARK_WORDS`."""
+
+MARK_WORDS = {
+    "begin": "started, joined",
+    "lost": "lost, failed",
+    "redone": "step done again",
+    "recovered": "recovered from a peer",
+    "checkpoint": "checkpoint",
+    "turned-away": "turned away",
+    "finished": "finished",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A part of a stacked bar."""
+
+    name: str
+    style: str
+    share: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mark:
+    """An event on a lane of the time line."""
+
+    at: float
+    style: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lane:
+    """A worker on the time line, or the driver."""
+
+    name: str
+    spans: tuple[plot.Hover, ...]
+    """When it was alive."""
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeLine:
+    """Images per second over time, and below it, on the same axis, what happened to whom."""
+
+    rate: Chart | None
+    lanes: tuple[Lane, ...]
+    x_ticks: tuple[Tick, ...]
+    x_label: str
+    mark_words: dict[str, str]
+    """The marks that occur, with their words."""
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """A row of a bar chart."""
+
+    name: str
+    share: float
+    text: str
+    hint: str = ""
+
+
+def loss_chart(history: History, num_classes: int | None) -> Chart:
+    """The loss of every step and its running mean; a dotted line where guessing would be."""
+    loss_S = history.loss_S
+    smooth_S = plot.running_mean(loss_S, max(1, len(loss_S) // 40))
+    guess = math.log(num_classes) if num_classes and num_classes > 1 else None
+    finite = loss_S[np.isfinite(loss_S)]
+    usual = 2 * float(np.percentile(finite, 99)) if len(finite) else 1.0
+    high = max(min(float(finite.max(initial=0.0)), usual), guess or 0.0)
+    scale = Scale(low=min(0.0, float(finite.min(initial=0.0))), high=1.05 * high or 1.0)
+    shapes = [
+        _steps_line(history, loss_S, scale, "faint blue", "each step"),
+        _steps_line(history, smooth_S, scale, "line blue", "running mean"),
+    ]
+    if guess is not None:
+        level = scale.at(np.array([guess, guess]))
+        path = plot.line_path(np.array([0.0, 1.0]), level)
+        shapes.insert(0, Shape(path=path, style="dotted ink", name=f"guessing, {plot.number(guess)}"))
+    return _over_steps(
+        history,
+        title="Loss",
+        caption=_loss_caption(loss_S, smooth_S),
+        y_label="mean cross-entropy of a step (nats)",
+        y_ticks=plot.number_ticks(scale),
+        shapes=tuple(shapes),
+        text=lambda part: f"loss {plot.number(_mean(loss_S[part]))}",
+    )
+
+
+def learning_rate_chart(history: History) -> Chart:
+    """The learning rate of every step."""
+    rate_S = history.learning_rate_S
+    highest = float(rate_S.max())
+    scale = Scale(low=0.0, high=1.05 * highest or 1.0)
+    peak = int(history.step_S[rate_S.argmax()])
+    constant = bool(rate_S.min() == rate_S.max())
+    return _over_steps(
+        history,
+        title="Learning rate",
+        caption=f"Constant at {plot.number(highest)}."
+        if constant
+        else f"Highest at step {count(peak)} with {plot.number(highest)}; "
+        f"{plot.number(float(rate_S[-1]))} at the last step.",
+        y_label="learning rate",
+        y_ticks=plot.number_ticks(scale),
+        shapes=(_steps_line(history, rate_S, scale, "line green", ""),),
+        text=lambda part: f"learning rate {plot.number(_mean(rate_S[part]))}",
+    )
+
+
+def accuracy_chart(history: History, evaluations: Sequence[EvaluationRecord]) -> Chart | None:
+    """Accuracy on the way, per split; None before there are two evaluations to join."""
+    by_split: dict[str, list[EvaluationRecord]] = {}
+    for record in evaluations:
+        by_split.setdefault(record.split, []).append(record)
+    curves = {split: records for split, records in by_split.items() if len(records) > 1}
+    if not curves:
+        return None
+    scale = Scale(low=0.0, high=1.0)
+    shapes = []
+    for (split, records), colour in zip(curves.items(), ("blue", "red", "green", "purple"), strict=False):
+        x = np.clip(_step_scale(history).at(np.array([record.step for record in records])), 0, 1)
+        for style, top, name in (("line", "top1", "top-1"), ("dotted", "top5", "top-5")):
+            y = scale.at(np.array([getattr(record, top) for record in records]))
+            shapes.append(
+                Shape(path=plot.line_path(x, y), style=f"{style} {colour}", name=f"{split}, {name}")
+            )
+    best = max((record for records in curves.values() for record in records), key=lambda record: record.top1)
+    return _over_steps(
+        history,
+        title="Accuracy",
+        caption=f"Best top-1: {percent(best.top1)} on {best.split}, after {count(best.step)} steps.",
+        y_label="share of images answered rightly",
+        y_ticks=tuple(Tick(at=at, label=f"{at:.0%}") for at in (0, 0.25, 0.5, 0.75, 1)),
+        shapes=tuple(shapes),
+        text=None,
+    )
+
+
+def phase_chart(history: History) -> Chart:
+    """Seconds per step, stacked by phase, as means over stretches of steps."""
+    parts = plot.bins(len(history.step_S), _PHASE_BINS)
+    seconds_BP: Floats = np.array([history.phase_seconds_SP[part].mean(axis=0) for part in parts], np.float64)
+    upper_BP = np.cumsum(seconds_BP, axis=1)
+    highest = float(np.percentile(upper_BP[:, -1], 99)) * 1.15
+    unit, name = (1.0, "s") if highest >= 2 else (1e3, "ms")
+    scale = Scale(low=0.0, high=highest or 1.0)
+    edges = _edges(history, parts)
+    x = np.repeat(edges, 2)[1:-1]  # steps, not slopes: a stretch has one value
+    shapes = []
+    for index, phase in enumerate(PHASES):
+        lower = upper_BP[:, index] - seconds_BP[:, index]
+        low, high = (np.repeat(scale.at(value), 2) for value in (lower, upper_BP[:, index]))
+        shapes.append(
+            Shape(path=plot.area_path(x, low, high), style=f"area {phase}", name=PHASE_WORDS[phase])
+        )
+    ticks = Scale(low=0.0, high=scale.high * unit)
+    return _over_steps(
+        history,
+        title="One step",
+        caption=f"A step takes {duration(float(np.median(history.phase_seconds_SP.sum(axis=1))))} (median), "
+        "mean over its workers. Cool colours compute, warm colours wait.",
+        y_label=f"seconds per step ({name})" if name == "s" else "milliseconds per step",
+        y_ticks=plot.number_ticks(ticks),
+        shapes=tuple(shapes),
+        text=lambda part: ", ".join(
+            f"{PHASE_WORDS[phase]} {duration(float(seconds))}"
+            for phase, seconds in zip(PHASES, history.phase_seconds_SP[part].mean(axis=0), strict=True)
+        ),
+    )
+
+
+def phase_segments(totals: Mapping[str, float]) -> tuple[Segment, ...]:
+    """The time of all workers by phase, as shares of one bar."""
+    whole = sum(totals.values()) or 1.0
+    return tuple(
+        Segment(
+            name=PHASE_WORDS[phase],
+            style=phase,
+            share=seconds / whole,
+            text=f"{duration(seconds)}, {share(seconds / whole)}",
+        )
+        for phase, seconds in totals.items()
+    )
+
+
+def time_line(
+    history: History, lives: Sequence[Life], events: Sequence[EventRecord], clock: TrainingClock
+) -> TimeLine | None:
+    """Images per second and the events, on one axis of time; None before anything happened."""
+    moments = [clock.seconds(event.time_unix_seconds) for event in events]
+    ends = [*moments, *history.finished_seconds_S[-1:].tolist(), *(life.end_seconds for life in lives)]
+    if not ends:
+        return None
+    scale = Scale(low=0.0, high=max(max(ends), 1e-3))
+    x_ticks, unit = plot.time_ticks(scale)
+    marks: dict[int, list[Mark]] = {}
+    for event, seconds in zip(events, moments, strict=True):
+        marks.setdefault(event.worker, []).append(_mark(event, seconds, scale))
+    workers = sorted({DRIVER, *marks, *(life.worker for life in lives)})
+    used = {mark.style for lane in marks.values() for mark in lane}
+    return TimeLine(
+        rate=_rate_chart(history, scale, x_ticks),
+        lanes=tuple(_lane(worker, lives, marks.get(worker, []), scale) for worker in workers),
+        x_ticks=x_ticks,
+        x_label=f"time of training ({unit})",
+        mark_words={style: words for style, words in MARK_WORDS.items() if style in used},
+        caption=_stall_caption(history),
+    )
+
+
+def memory_bars(peaks: Mapping[int, int]) -> tuple[Bar, ...]:
+    """The largest memory of each worker."""
+    most = max(peaks.values(), default=0) or 1
+    return tuple(
+        Bar(name=f"worker {worker}", share=num_bytes / most, text=size(num_bytes))
+        for worker, num_bytes in peaks.items()
+    )
+
+
+def class_bars(per_class: Iterable[tuple[str, int, int]]) -> tuple[Bar, ...]:
+    """Accuracy per class, best first; classes of which the split has no sample come last."""
+    rated = [
+        (name, correct / samples if samples else -1.0, correct, samples)
+        for name, samples, correct in per_class
+    ]
+    rated.sort(key=lambda row: (-row[1], row[0]))
+    return tuple(
+        Bar(
+            name=name,
+            share=max(rate, 0.0),
+            text="-" if rate < 0 else percent(rate, 0),
+            hint=f"{name}: {count(correct)} of {count(samples)} right",
+        )
+        for name, rate, correct, samples in rated
+    )
+
+
+def class_spread(bars: Sequence[Bar]) -> tuple[Bar, ...]:
+    """How many classes lie in each tenth of accuracy, lowest first."""
+    numbers = np.bincount(
+        [min(9, int(bar.share * 10 + 1e-9)) for bar in bars if bar.text != "-"], minlength=10
+    )
+    most = int(numbers.max(initial=0)) or 1
+    return tuple(
+        Bar(
+            name=f"{10 * tenth}",
+            share=int(number) / most,
+            text=count(int(number)) if number else "",
+            hint=f"{count(int(number))} classes between {10 * tenth} and {10 * tenth + 10} %",
+        )
+        for tenth, number in enumerate(numbers)
+    )
+
+
+def _over_steps(
+    history: History,
+    *,
+    title: str,
+    caption: str,
+    y_label: str,
+    y_ticks: tuple[Tick, ...],
+    shapes: tuple[Shape, ...],
+    text: Callable[[slice], str] | None,
+) -> Chart:
+    """A chart whose horizontal axis is the training: labelled in epochs, or in steps within the first one."""
+    x_ticks, x_label = _training_ticks(history)
+    parts = plot.bins(len(history.step_S), _HOVER_BINS) if text else []
+    texts = [f"{_steps_text(history, part)}: {text(part)}" for part in parts] if text else []
+    return Chart(
+        title=title,
+        caption=caption,
+        x_label=x_label,
+        y_label=y_label,
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+        shapes=shapes,
+        hovers=plot.hovers(_edges(history, parts).tolist(), texts) if parts else (),
+    )
+
+
+def _step_scale(history: History) -> Scale:
+    return Scale(low=float(history.step_S[0]), high=float(history.step_S[-1] + 1))
+
+
+def _edges(history: History, parts: Sequence[slice]) -> Floats:
+    starts = [int(history.step_S[part.start]) for part in parts]
+    return _step_scale(history).at(np.array([*starts, int(history.step_S[-1]) + 1]))
+
+
+def _training_ticks(history: History) -> tuple[tuple[Tick, ...], str]:
+    scale = _step_scale(history)
+    epochs, first = np.unique(history.epoch_S, return_index=True)
+    if len(epochs) < 3:
+        return plot.integer_ticks(scale), "step"
+    wanted = {round(value) for value in plot.nice_ticks(float(epochs[0]), float(epochs[-1] + 1), 6)}
+    ticks = [
+        Tick(at=float(scale.at(float(history.step_S[place]))), label=f"{epoch:,}")
+        for epoch, place in zip(epochs.tolist(), first.tolist(), strict=True)
+        if epoch in wanted
+    ]
+    return tuple(ticks), "epoch"
+
+
+def _steps_line(history: History, values_S: Floats, scale: Scale, style: str, name: str) -> Shape:
+    kept = plot.extremes(values_S, _LINE_BINS)
+    x = _step_scale(history).at(history.step_S[kept] + 0.5)
+    return Shape(path=plot.line_path(x, scale.at(values_S[kept])), style=style, name=name)
+
+
+def _steps_text(history: History, part: slice) -> str:
+    first, last = int(history.step_S[part.start]), int(history.step_S[part.stop - 1])
+    return f"step {count(first)}" if first == last else f"steps {count(first)} to {count(last)}"
+
+
+def _mean(values: Floats) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan
+
+
+def _loss_caption(loss_S: Floats, smooth_S: Floats) -> str:
+    broken = int((~np.isfinite(loss_S)).sum())
+    words = f"From {plot.number(float(smooth_S[0]))} to {plot.number(float(smooth_S[-1]))} (running mean)."
+    return words + (
+        f" {count(broken)} steps had a loss that is not finite: training diverged." if broken else ""
+    )
+
+
+def _rate_chart(history: History, scale: Scale, x_ticks: tuple[Tick, ...]) -> Chart | None:
+    edges, rates = images_per_second(history, min(_RATE_BINS, max(1, len(history.step_S) // 2)))
+    if not len(rates):
+        return None
+    y_scale = Scale(low=0.0, high=1.08 * float(rates.max()))
+    x, y = np.repeat(scale.at(edges), 2)[1:-1], np.repeat(y_scale.at(rates), 2)
+    texts = [
+        f"{duration(float(edge))}: {plot.number(float(f'{rate:.3g}'))} images per second"
+        for edge, rate in zip(edges, rates, strict=False)
+    ]
+    return Chart(
+        title="Images per second",
+        caption="",
+        x_label="",
+        y_label="images per second that counted, all workers together",
+        x_ticks=x_ticks,
+        y_ticks=plot.number_ticks(y_scale, 3),
+        shapes=(
+            Shape(path=plot.area_path(x, np.zeros_like(y), y), style="area pale"),
+            Shape(path=plot.line_path(x, y), style="line blue"),
+        ),
+        hovers=plot.hovers(scale.at(edges).tolist(), texts),
+    )
+
+
+def _stall_caption(history: History) -> str:
+    if len(history.step_S) < 2:
+        return ""
+    gaps = np.diff(history.finished_seconds_S)
+    longest = int(gaps.argmax())
+    return (
+        f"Longest wait between two steps: {duration(float(gaps[longest]))}, before step "
+        f"{count(int(history.step_S[longest + 1]))} (median {duration(float(np.median(gaps)))})."
+    )
+
+
+def _lane(worker: int, lives: Sequence[Life], marks: Sequence[Mark], scale: Scale) -> Lane:
+    spans = tuple(
+        plot.Hover(
+            start=float(scale.at(life.start_seconds)),
+            end=float(scale.at(life.end_seconds)),
+            text=f"worker {worker}, start {life.incarnation + 1}: "
+            f"{duration(life.start_seconds)} to {duration(life.end_seconds)}",
+        )
+        for life in lives
+        if life.worker == worker
+    )
+    return Lane(name="run" if worker == DRIVER else f"worker {worker}", spans=spans, marks=tuple(marks))
+
+
+def _mark(event: EventRecord, seconds: float, scale: Scale) -> Mark:
+    who = "" if event.worker == DRIVER else f", worker {event.worker}"
+    detail = f": {event.detail}" if event.detail else ""
+    text = f"{duration(seconds)}, step {count(event.step)}{who}, {event.event}{detail}"
+    return Mark(at=float(scale.at(seconds)), style=EVENT_STYLES[event.event], text=text)

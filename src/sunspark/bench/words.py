@@ -1,0 +1,57 @@
+"""Quantities as people read them: counts, shares, durations, sizes.
+
+Between a number and its unit stands a space at which no line breaks.
+"""
+
+import math
+
+_SPACE = "\u00a0"
+
+
+def count(value: int) -> str:
+    """1234567 -> 1,234,567"""
+    return f"{value:,}"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.9167 -> 91.7 %"""
+    return f"{100 * value:.{digits}f}{_SPACE}%"
+
+
+def share(value: float) -> str:
+    """0.42 -> 42 %; what rounds to nothing says so."""
+    return f"under {percent(0.01, 0)}" if 0 < value < 0.005 else percent(value, 0)
+
+
+def duration(seconds: float) -> str:
+    """0.0123 -> 12.3 ms; 95 -> 1 min 35 s; 7260 -> 2 h 1 min"""
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.3g}{_SPACE}ms"
+    if seconds < 59.95:
+        return f"{seconds:.3g}{_SPACE}s"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes}{_SPACE}min {rest}{_SPACE}s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{count(hours)}{_SPACE}h {minutes}{_SPACE}min"
+
+
+def size(num_bytes: int) -> str:
+    """1234567890 -> 1.23 GB"""
+    power = min(4, max(0, int(math.log10(max(num_bytes, 1)) // 3)))
+    return f"{num_bytes / 1000**power:.3g}{_SPACE}{('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def rate(per_second: float) -> str:
+    """Three significant digits: 183.42 -> 183"""
+    return count(round(per_second)) if per_second >= 100 else f"{per_second:.3g}"
+
+
+def interval(correct: int, samples: int) -> tuple[float, float]:
+    """The 95 % interval of a share that was measured on `samples` samples (Wilson, JASA 1927)."""
+    if samples == 0:
+        return 0.0, 1.0
+    z = 1.96
+    middle = (correct + z * z / 2) / (samples + z * z)
+    half = z / (samples + z * z) * math.sqrt(correct * (samples - correct) / samples + z * z / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,171 @@
+"""The front door: `sunspark COMMAND ...`.
+
+Imports a command's code when that command runs, so `sunspark --help` needs neither torch nor Spark. It owns
+what all commands share: exit codes (0 done, 2 the user's mistake, 1 anything else, 130 interrupted), one
+message per error on standard error, and with `--json` a standard output with the result and nothing else.
+"""
+
+import contextlib
+import importlib
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
+
+from sunspark import __version__
+from sunspark.config import nearest, to_dict
+from sunspark.errors import ConfigError, SunsparkError
+
+if TYPE_CHECKING:
+    from sunspark.commands.common import Outcome
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "sample": "draw sample scenes",
+    "ingest": "turn images into a dataset, with Spark",
+    "inspect": "count what is in a dataset",
+    "train": "train on a dataset, or go on with a run that stopped",
+    "evaluate": "measure the accuracy of a run's model",
+    "verify": "was every sample of every epoch applied exactly once?",
+    "report": "write a run's report, one HTML file",
+}
+"""The commands and what they do, in the order of a run; the code of each is `sunspark.commands.<name>`."""
+
+_INTERRUPTED: Final = 130
+_STDOUT, _STDERR = 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code of the process."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    _configure_logging(debug)
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:  # tyro, after printing help
+        return cast(int, stop.code or 0)
+    except KeyboardInterrupt:
+        return _complain("interrupted", _INTERRUPTED, debug)
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), _STDOUT
+        )  # who read the output has gone; say nothing at exit
+        return 1
+    except SunsparkError as error:
+        return _complain(str(error), error.exit_code, debug)
+    except Exception as error:
+        what = f"unexpected {type(error).__name__}: {error}"
+        return _complain(what if debug else f"{what}; --debug shows where", 1, debug)
+
+
+def _dispatch(words: list[str]) -> int:
+    name, rest = _split(words)
+    if name is None:
+        return _front_matter(rest)
+    result_stream = _keep_stdout_for_the_result() if "--json" in rest else None
+    command = importlib.import_module(f"sunspark.commands.{name}")
+    outcome: Outcome = command.run(rest)
+    if result_stream is None:
+        outcome.show()
+    else:
+        with result_stream:
+            json.dump(_jsonable(outcome.result), result_stream, allow_nan=False)
+            result_stream.write("\n")
+    return outcome.exit_code
+
+
+def _split(words: list[str]) -> tuple[str | None, list[str]]:
+    """The command and what is left; options before the command count as if they stood behind it."""
+    for position, word in enumerate(words):
+        if not word.startswith("-"):
+            if word not in COMMANDS:
+                _no_such_command(word)
+            return word, words[:position] + words[position + 1 :]
+    return None, words
+
+
+def _front_matter(words: list[str]) -> int:
+    if "--version" in words:
+        print(f"sunspark {__version__}")
+    elif "--help" in words or "-h" in words:
+        print(_help())
+    else:
+        raise ConfigError(f"a command is missing; there are {', '.join(COMMANDS)}, and --help")
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: sunspark COMMAND [OPTIONS]",
+            "",
+            "Train image classifiers on Apache Spark: nothing lost, nothing collected, nothing guessed.",
+            "",
+            "commands, in the order of a run:",
+            *lines,
+            "",
+            "'sunspark COMMAND --help' explains the options of a command. Every command takes",
+            "  --json     print the result as one JSON object, and everything else on standard error",
+            "  --debug    show the traceback of an error, and what is logged for developers",
+            "",
+            "'sunspark --version' prints the version.",
+            "Exit codes: 0 done, 2 a mistake in what was asked, 1 anything else, 130 interrupted.",
+        ]
+    )
+
+
+def _no_such_command(word: str) -> NoReturn:
+    close = nearest(word, COMMANDS)
+    remedy = f"the nearest is {close[0]}" if close else f"there are {', '.join(COMMANDS)}"
+    raise ConfigError(f"there is no command {word!r}; {remedy}")
+
+
+def _keep_stdout_for_the_result() -> TextIO:
+    """Standard output as a stream of its own; from now on file descriptor 1 is standard error.
+
+    It stays that way until the process ends: Java, Spark's Python workers and other children inherit the
+    descriptor, and what any of them prints, even at exit, must not stand beside the result.
+    """
+    sys.stdout.flush()
+    kept = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    return open(kept, "w", encoding="utf-8")
+
+
+def _jsonable(value: Any) -> Any:
+    """A result as what JSON can hold; NaN and infinities become null, what it does not know its own text."""
+    if hasattr(value, "__dataclass_fields__"):
+        return _jsonable(to_dict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return _jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _configure_logging(debug: bool) -> None:
+    logging.basicConfig(format="sunspark: %(levelname)s: %(message)s", level=logging.WARNING)
+    if debug:
+        logging.getLogger("sunspark").setLevel(logging.DEBUG)
+
+
+def _complain(message: str, exit_code: int, debug: bool) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"sunspark: {message}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""The command line over configuration dataclasses, read by tyro; whatever is wrong becomes one message.
+
+Flags, types, defaults and help (the docstring under each field) come from the definition that `config.py`
+fills from files. tyro is imported when a command line is read, never by a worker.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from sunspark.config import nearest, required_fields
+from sunspark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+T = TypeVar("T")
+
+_CONFIG_FLAG: Final = "--config"
+_HELP_FLAG: Final = "--help"
+
+
+def config_path(argv: Sequence[str]) -> str | None:
+    """The file given as `--config FILE` in `argv`; None when there is none."""
+    found = None
+    for position, word in enumerate(argv):
+        if word.startswith(_CONFIG_FLAG + "="):
+            found = word.partition("=")[2]
+        elif word == _CONFIG_FLAG and position + 1 < len(argv):
+            found = argv[position + 1]
+    return found
+
+
+def parse(
+    cls: type[T],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    defaults: Mapping[str, object] | None = None,
+) -> T:
+    """Read `argv` into `cls`; `defaults` overrides the defaults of its fields (from a file, an earlier run).
+
+    Flags are flat and kebab-case (`optim.learning_rate` is `--learning-rate`). A mapping is given as
+    `name=value` words, which replace the whole mapping. Prints and raises SystemExit(0) on `--help`; raises
+    ConfigError on whatever does not fit.
+    """
+    import tyro
+
+    _refuse_unknown_flags(cls, argv, prog)
+    with _errors_of_tyro(prog):
+        return tyro.cli(
+            cls,
+            args=list(argv),
+            prog=prog,
+            description=description,
+            default=_default_instance(cls, defaults or {}),
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.PositionalMetavarFromFieldName,
+                tyro.conf.UseAppendAction,
+            ),
+            registry=_registry(),
+        )
+
+
+def flags(cls: type) -> list[str]:
+    """Every `--flag` that `parse` takes for `cls`, nested ones included.
+
+    Raises TypeError when two fields claim the same flag: a mistake in the program, not the user's.
+    """
+    found = list(_flags(cls))
+    twice = sorted({flag for flag in found if found.count(flag) > 1})
+    if twice:
+        raise TypeError(f"{cls.__name__} has more than one field for {', '.join(twice)}")
+    return found
+
+
+def _flags(cls: type) -> Iterator[str]:
+    from tyro.conf import Positional
+
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        bare = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+        marks = getattr(hint, "__metadata__", ())
+        if dataclasses.is_dataclass(bare):
+            yield from _flags(cast(type, bare))
+        elif Positional not in marks:
+            names = [mark.name for mark in marks if getattr(mark, "name", None)]
+            flag = (names or [name])[0].replace("_", "-")
+            yield f"--{flag}"
+            if bare is bool:
+                yield f"--no-{flag}"
+
+
+def _refuse_unknown_flags(cls: type, argv: Sequence[str], prog: str) -> None:
+    known = [*flags(cls), _HELP_FLAG]
+    for word in argv:
+        flag = word.partition("=")[0]
+        if not flag.startswith("--") or flag.replace("_", "-") in known:
+            continue
+        alike = [name for name in known if name.startswith("--no-") == flag.startswith("--no-")]
+        close = nearest(flag, alike)
+        remedy = f"the nearest are {', '.join(close)}" if close else f"'{prog} --help' lists what there is"
+        raise ConfigError(f"there is no option {flag} in '{prog}'; {remedy}")
+
+
+def _default_instance(cls: type[T], defaults: Mapping[str, object]) -> T:
+    """`cls` with its defaults or those in `defaults`, and tyro's mark in the fields that must be given."""
+    import tyro
+
+    required = dict.fromkeys(required_fields(cls), tyro.MISSING_NONPROP)
+    return cls(**{**required, **defaults})
+
+
+@contextlib.contextmanager
+def _errors_of_tyro(prog: str) -> Iterator[None]:
+    """Turn the box that tyro draws on standard error before it exits into one message, a ConfigError."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        problem = _first_paragraph(said.getvalue())
+        raise ConfigError(f"{problem}; '{prog} --help' explains the options") from None
+
+
+def _first_paragraph(box: str) -> str:
+    """The text between the box's title and its first rule, on one line."""
+    words: list[str] = []
+    for line in box.splitlines():
+        text = line.strip("│ ")
+        if text.startswith(("╭", "╰")):
+            continue
+        if text.startswith("───"):
+            break
+        words.extend(text.split())
+    return " ".join(words).rstrip(".") or "the command line cannot be understood"
+
+
+@functools.cache
+def _registry() -> "ConstructorRegistry":
+    from tyro.constructors import ConstructorRegistry
+
+    registry = ConstructorRegistry()
+    registry.primitive_rule(_mapping_rule)
+    return registry
+
+
+def _mapping_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] | None":
+    """Mappings on the command line: `--model-args n_filters=16 dropout=0.1`."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    origin: object = typing.get_origin(info.type)
+    if origin not in (dict, Mapping):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME=VALUE ...]",
+        instance_from_str=lambda words: dict(_pair(word) for word in words),
+        is_instance=lambda value: isinstance(value, Mapping),
+        str_from_instance=lambda values: [f"{name}={_spelled(value)}" for name, value in values.items()],
+    )
+
+
+def _pair(word: str) -> tuple[str, object]:
+    name, equals, text = word.partition("=")
+    if not name or not equals:
+        raise ValueError(f"expected name=value, got {word!r}")
+    return name, _value_of(text)
+
+
+def _value_of(text: str) -> object:
+    """`text` as true or false, a whole number, a number, or else the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _spelled(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,40 @@
+"""`sunspark ingest SOURCE DATASET`: turn images into a dataset, with Spark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+import sunspark
+from sunspark.command_line import config_path, parse
+from sunspark.commands.common import ConfigFileArguments, Outcome, summary
+from sunspark.config import load
+from sunspark.spark.ingest import IngestConfig
+
+_DESCRIPTION = """Turn images into a dataset, with Spark.
+
+SOURCE is a folder of class folders, or a folder in SUN397's layout (ClassName.txt, Training_NN.txt, ...).
+Images that cannot be decoded go to the quarantine table with their reason.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arguments(ConfigFileArguments):
+    """The command line."""
+
+    source: Positional[str]
+    """Folder of images."""
+    dataset: Positional[str]
+    """Folder to write the dataset to."""
+    config: Annotated[IngestConfig, tyro.conf.arg(name="")] = field(default_factory=IngestConfig)
+
+
+def run(argv: Sequence[str]) -> Outcome:
+    """Parse `argv` and ingest."""
+    path = config_path(argv)
+    defaults = {"config": load(IngestConfig, path)} if path else {}
+    arguments = parse(Arguments, argv, prog="sunspark ingest", description=_DESCRIPTION, defaults=defaults)
+    result = sunspark.ingest(arguments.source, arguments.dataset, arguments.config)
+    return Outcome(result=result, text=summary(result))

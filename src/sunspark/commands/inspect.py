@@ -1,0 +1,48 @@
+"""`sunspark inspect DATASET`: count what is in a dataset."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import RenderableType
+from tyro.conf import Positional
+
+import sunspark
+from sunspark.command_line import parse
+from sunspark.commands.common import CommonArguments, Outcome, summary, table
+from sunspark.data.dataset import DatasetSummary
+
+_MOST_QUARANTINED = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arguments(CommonArguments):
+    """The command line."""
+
+    dataset: Positional[str]
+    """Dataset made by 'sunspark ingest'."""
+
+
+def run(argv: Sequence[str]) -> Outcome:
+    """Parse `argv` and count."""
+    description = "Count what is in a dataset, by class and split, size and format; reads no pixels."
+    arguments = parse(Arguments, argv, prog="sunspark inspect", description=description)
+    result = sunspark.inspect(arguments.dataset)
+    also = [_classes(result), *_quarantine(result)]
+    text = summary(result, leave_out=("class_counts", "quarantine"), also=also)
+    return Outcome(result=result, text=text)
+
+
+def _classes(result: DatasetSummary) -> RenderableType:
+    rows = [
+        (count.name, count.images, *(count.splits.get(split, 0) for split in result.splits))
+        for count in result.class_counts
+    ]
+    return table("\nclasses", ["class", "images", *result.splits], rows)
+
+
+def _quarantine(result: DatasetSummary) -> list[RenderableType]:
+    if not result.quarantine:
+        return []
+    shown = result.quarantine[:_MOST_QUARANTINED]
+    title = f"\nquarantine ({len(shown)} of {len(result.quarantine)}; --json has all)"
+    return [table(title, ["path", "stage", "reason"], [(one.path, one.stage, one.reason) for one in shown])]

@@ -1,0 +1,30 @@
+"""`sunspark report RUN`: write a run's report, one HTML file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+import sunspark
+from sunspark.command_line import parse
+from sunspark.commands.common import CommonArguments, Outcome, summary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arguments(CommonArguments):
+    """The command line."""
+
+    run: Positional[str]
+    """Folder of a run."""
+    out: str = "report.html"
+    """HTML file to write; it holds everything it shows."""
+
+
+def run(argv: Sequence[str]) -> Outcome:
+    """Parse `argv` and write the report."""
+    description = (
+        "Write a run's report: configuration, curves, where the time went, events, accuracy per class."
+    )
+    arguments = parse(Arguments, argv, prog="sunspark report", description=description)
+    result = sunspark.report(arguments.run, arguments.out)
+    return Outcome(result=result, text=summary(result))

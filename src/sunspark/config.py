@@ -1,0 +1,214 @@
+"""Configuration: TOML files and dictionaries become strict, frozen dataclasses, and back.
+
+Generic: it knows no section by name. Each part of the program keeps its own dataclass beside the code that it
+configures; this file reads, writes and compares any tree of them. `command_line.py` adds the flags.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, Union, cast, final
+
+from sunspark.errors import ConfigError
+
+T = TypeVar("T")
+
+_PLAIN_WORDS: Final[dict[object, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    types.NoneType: "nothing",
+}
+
+
+@final
+class Absent:
+    """Stands in `differences` for a key that one side does not have."""
+
+    def __repr__(self) -> str:
+        return "(not set)"
+
+
+ABSENT: Final = Absent()
+
+
+def load(cls: type[T], path: str | Path) -> T:
+    """The configuration of type `cls` in the TOML file `path`; what the file leaves out keeps its default.
+
+    Raises ConfigError when the file is missing, is not TOML, or does not fit `cls`.
+    """
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {str(path)!r}; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration file {str(path)!r}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return from_dict(cls, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def from_dict(cls: type[T], values: Mapping[str, object]) -> T:
+    """Build `cls` from nested dictionaries; the inverse of `to_dict`, and strict.
+
+    Raises ConfigError on an unknown key (with the nearest names), a missing one, a value of the wrong type.
+    """
+    return _build(cls, values, "", tuple(_dotted_keys(cls)))
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """`config` as nested dictionaries of what JSON holds: a tuple becomes a list, a mapping a dictionary."""
+    return {field.name: _plain(getattr(config, field.name)) for field in _fields(config)}
+
+
+def differences(old: object, new: object) -> list[tuple[str, object, object]]:
+    """Where two configurations differ: (dotted key, old value, new value), in the order of the fields.
+
+    A key of which one side knows nothing (an argument of a model, say) has `ABSENT` there.
+    """
+    olds, news = dict(_flatten(to_dict(old))), dict(_flatten(to_dict(new)))
+    pairs = [(key, olds.get(key, ABSENT), news.get(key, ABSENT)) for key in dict.fromkeys([*olds, *news])]
+    return [(key, before, after) for key, before, after in pairs if before != after]
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """What `name` was probably meant to be, best first; a dotted name is compared by its last part too."""
+
+    def likeness(candidate: str) -> float:
+        whole, last = (name, candidate), (name.rpartition(".")[2], candidate.rpartition(".")[2])
+        return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in (whole, last))
+
+    scored = sorted(((likeness(candidate), candidate) for candidate in names), key=lambda pair: -pair[0])
+    return [candidate for score, candidate in scored if score >= 0.6][:count]
+
+
+def required_fields(cls: type) -> list[str]:
+    """Names of the fields of `cls` that have no default."""
+    nothing = dataclasses.MISSING
+    return [f.name for f in _fields(cls) if f.init and f.default is nothing and f.default_factory is nothing]
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _build(cls: type[T], values: Mapping[str, object], prefix: str, all_keys: Sequence[str]) -> T:
+    hints = _hints(cls)
+    for key in values:
+        if key not in hints:
+            raise ConfigError(_no_such_key(prefix + key, all_keys))
+    for name in required_fields(cls):
+        if name not in values:
+            raise ConfigError(f"{prefix}{name} is missing; it must be {_describe(hints[name])}")
+    return cls(**{key: _convert(hints[key], value, prefix + key, all_keys) for key, value in values.items()})
+
+
+def _no_such_key(key: str, all_keys: Sequence[str]) -> str:
+    close = nearest(key, all_keys)
+    if close:
+        return f"there is no key {key!r}; the nearest names are {', '.join(close)}"
+    return f"there is no key {key!r}; there are {', '.join(all_keys)}"
+
+
+def _convert(hint: Any, value: object, key: str, all_keys: Sequence[str]) -> object:
+    """`value` as what `hint` asks for; a whole number passes for a number, a list for a tuple, no more."""
+    arms = _arms(hint)
+    if type(value) in arms:
+        return value
+    for arm in arms:
+        converted = _as_arm(arm, value, key, all_keys)
+        if converted is not ABSENT:
+            return converted
+    raise ConfigError(f"{key} must be {_describe(hint)}, got {value!r} ({_kind(value)})")
+
+
+def _as_arm(arm: Any, value: object, key: str, all_keys: Sequence[str]) -> object:
+    """`value` as the one type `arm`; ABSENT when it does not fit."""
+    origin, arguments = typing.get_origin(arm), typing.get_args(arm)
+    if origin is Literal:
+        return value if any(value == one and type(value) is type(one) for one in arguments) else ABSENT
+    if arm is float and type(value) is int:
+        return float(value)
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(arm):
+        return _build(cast(type[object], arm), value, key + ".", all_keys)
+    if isinstance(value, Mapping) and origin in (dict, Mapping):
+        return {name: _convert(arguments[1], item, f"{key}.{name}", all_keys) for name, item in value.items()}
+    if isinstance(value, list | tuple) and origin in (list, tuple):
+        hints = _item_hints(arm, len(value))
+        if len(hints) == len(value):
+            return origin(
+                _convert(hint, item, key, all_keys) for hint, item in zip(hints, value, strict=True)
+            )
+    return ABSENT
+
+
+def _item_hints(hint: Any, count: int) -> tuple[Any, ...]:
+    arguments = typing.get_args(hint)
+    open_ended = typing.get_origin(hint) is list or (len(arguments) == 2 and arguments[1] is Ellipsis)
+    return (arguments[0],) * count if open_ended else arguments
+
+
+def _arms(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _describe(hint: Any) -> str:
+    """The type `hint` in words, for an error message."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if len(_arms(hint)) > 1:
+        return " or ".join(_describe(arm) for arm in _arms(hint))
+    if origin is Literal:
+        return "one of " + ", ".join(repr(one) for one in arguments)
+    if origin in (list, tuple):
+        return f"a list of {_describe(arguments[0])}"
+    if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
+        return "a table"
+    return _PLAIN_WORDS.get(hint, str(hint))
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return _PLAIN_WORDS.get(type(value), type(value).__name__)
+
+
+def _fields(config: object) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cast(Any, config))
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    names = {field.name for field in _fields(cls) if field.init}
+    return {name: hint for name, hint in typing.get_type_hints(cls).items() if name in names}
+
+
+def _dotted_keys(cls: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in _hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _dotted_keys(cast(type, hint), f"{prefix}{name}.")
+        else:
+            yield prefix + name

@@ -1,0 +1,272 @@
+"""Image bytes to pixels and back: every format an image set holds becomes 8-bit RGB, turned upright.
+
+The format is sniffed from the first bytes, never taken from a file's name. simplejpeg (libjpeg-turbo)
+decodes plain JPEG; Pillow takes everything else and whatever simplejpeg finds odd. Nothing is dropped that
+can be converted: the first frame of a GIF, palettes, gray, 16 bits a channel, CMYK; transparent pixels are
+laid on white; EXIF orientation is applied. Colour profiles are ignored. Encoding is baseline JPEG, 4:2:0,
+slow DCT: the same pixels give the same bytes.
+
+Cost: the decoders, the resize and the encoder release the GIL. Memory is three bytes per pixel, times two
+while resizing; a JPEG at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size.
+Shapes: H W pixels, 3 channels red, green, blue.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from sunspark.errors import SunsparkError
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused: 300 MB of pixels, or a decompression bomb."""
+
+Pixels = npt.NDArray[np.uint8]
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+)
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE_OF_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class DecodeError(SunsparkError):
+    """Bytes that are not an image that can be taken."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(f"{stage}: {reason}")
+        self.stage = stage
+        """Where it failed: sniff, size or decode."""
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Picture:
+    """A decoded image."""
+
+    pixels: Pixels
+    """uint8 (H, W, 3), upright; smaller than the source by 2, 4 or 8 where `short_side` allowed it."""
+    source_format: str
+    """JPEG, PNG, GIF, BMP, WEBP or TIFF."""
+    source_width: int
+    source_height: int
+    """Pixels, as the source says, before it is turned."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredImage:
+    """An image as a dataset stores it."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    source_format: str
+    source_width: int
+    source_height: int
+
+
+def normalize(data: bytes, *, short_side: int, jpeg_quality: int = 92) -> StoredImage:
+    """Decode, convert, turn, resize once and encode; DecodeError when the bytes are not an image."""
+    picture = decode(data, short_side=short_side)
+    pixels = resize_short_side(picture.pixels, short_side)
+    return StoredImage(
+        jpeg=encode_jpeg(pixels, jpeg_quality),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        source_format=picture.source_format,
+        source_width=picture.source_width,
+        source_height=picture.source_height,
+    )
+
+
+def sniff(data: bytes) -> str:
+    """The format that the first bytes announce; DecodeError when they announce none that is known."""
+    if not data:
+        raise DecodeError("sniff", "the file is empty")
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise DecodeError("sniff", _what_it_looks_like(data))
+
+
+def decode(data: bytes, *, short_side: int | None = None) -> Picture:
+    """Image bytes as upright RGB pixels.
+
+    With `short_side`, a JPEG may be decoded at a fraction of its size, but never below twice that many
+    pixels on its short side. Raises DecodeError (stage, reason) for what is not an image, is truncated, or
+    has more than `MAX_PIXELS` pixels.
+    """
+    name = sniff(data)
+    if name == "JPEG":
+        picture = _decode_plain_jpeg(data, short_side)
+        if picture is not None:
+            return picture
+    return _decode_with_pillow(data, name)
+
+
+def resize_short_side(pixels: Pixels, short_side: int) -> Pixels:
+    """Shrink (bicubic, antialiased) to `short_side` pixels on the short side; a smaller image is kept."""
+    height, width = pixels.shape[:2]
+    scale = short_side / min(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    resized = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def encode_jpeg(pixels: Pixels, quality: int = 92) -> bytes:
+    """uint8 (H, W, 3) as a baseline JPEG, chroma 4:2:0; equal pixels give equal bytes."""
+    body: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420", fastdct=False
+    )
+    return body
+
+
+def _what_it_looks_like(data: bytes) -> str:
+    head = data[:64].lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page, not an image"
+    if head.startswith((b"<?xml", b"<svg", b"<")):
+        return "a text with tags (XML, SVG, HTML), not an image of pixels"
+    if not any(data[:4096]):
+        return "zero bytes only, not an image"
+    return f"not a JPEG, PNG, GIF, BMP, WEBP or TIFF: it begins with {data[:8]!r}"
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DecodeError("size", f"{width}x{height} is more than {MAX_PIXELS} pixels")
+
+
+def _decode_plain_jpeg(data: bytes, short_side: int | None) -> Picture | None:
+    """A gray or YCbCr JPEG without faults; None for every other, which Pillow then judges."""
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    if colorspace not in ("Gray", "YCbCr"):
+        return None
+    _check_size(width, height)
+    least = _least_decoded(width, height, short_side)
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data, colorspace="RGB", min_height=least, min_width=least, min_factor=1
+        )
+    except ValueError:
+        return None
+    return Picture(
+        pixels=_turn(pixels, _orientation_of_jpeg(data)),
+        source_format="JPEG",
+        source_width=width,
+        source_height=height,
+    )
+
+
+def _least_decoded(width: int, height: int, short_side: int | None) -> int:
+    """The short side to decode to: a half, quarter or eighth, as long as that is twice what is needed.
+
+    Only these factors: libjpeg-turbo has no fast path for the others, and they are the same in every version.
+    """
+    if short_side is None:
+        return 0
+    have = min(width, height)
+    factor = next((factor for factor in (8, 4, 2) if have >= 2 * short_side * factor), 1)
+    return 0 if factor == 1 else have // factor
+
+
+def _orientation_of_jpeg(data: bytes) -> int:
+    if b"Exif\x00\x00" not in data[:65536]:
+        return 1
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return _orientation(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; damaged EXIF data says nothing about the pixels and counts as 1."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:
+        return 1
+    return value if value in _TRANSPOSE_OF_ORIENTATION else 1
+
+
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    if orientation == 1:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).transpose(_TRANSPOSE_OF_ORIENTATION[orientation]))
+
+
+def _decode_with_pillow(data: bytes, name: str) -> Picture:
+    """Everything odd. Only the decoder of the sniffed format may run: others of Pillow's start programs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=[name]) as image:
+                width, height = image.size
+                _check_size(width, height)
+                image.load()
+                pixels = _turn(_to_rgb(image), _orientation(image))
+        except DecodeError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise DecodeError("size", str(error)) from error
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise DecodeError("decode", f"{name}: {_first_line(error)}") from error
+    return Picture(pixels=pixels, source_format=name, source_width=width, source_height=height)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].replace("<_io.BytesIO object at", "<bytes at")
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    """Any mode of Pillow as uint8 (H, W, 3); transparency is laid on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Gray of more than 8 bits: 16-bit values keep their high byte; others must lie in 0 to 255 or 65,535."""
+    values: npt.NDArray[Any] = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65_535:
+        raise DecodeError("decode", f"gray values of mode {image.mode} outside 0 to 65535")
+    if image.mode.startswith("I;16") or values.max() > 255:
+        values = np.floor(values / 256)
+    elif image.mode == "F" and values.max() <= 1:
+        values = np.rint(values * 255)
+    return Image.fromarray(values.astype(np.uint8))

@@ -1,0 +1,323 @@
+"""The dataset at rest: its format and its reader (`writer.py` beside this file writes it).
+
+    DATASET/manifest.json              written last; what it does not name does not exist
+    DATASET/index.parquet              one row per sample, in the dataset's order, without pixels
+    DATASET/quarantine.parquet         path, stage and reason of every image that could not be decoded
+    DATASET/data/block-NNNNNN-*.parquet   one block: one row group, one row per sample, JPEG bytes as they are
+
+Samples are sorted by a hash of (seed, path) and cut into blocks of a fixed count before anything is
+decoded, so the layout depends on the list of images and the configuration, never on who wrote what. A
+quarantined image leaves its block one sample shorter. The dataset id hashes the configuration and the
+ordered (path, label, splits, hash of the stored image); file names, times and versions are not in it.
+
+Cost: opening reads the manifest and the index (about 100 bytes per sample) and lists one directory;
+a block is one ranged read of about 8 MB at the default size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sunspark import storage
+from sunspark.errors import DatasetError, StorageError
+
+FORMAT = "sunspark-dataset"
+FORMAT_VERSION = 1
+MAX_SPLITS = 64
+MANIFEST_NAME = "manifest.json"
+INDEX_NAME = "index.parquet"
+QUARANTINE_NAME = "quarantine.parquet"
+DATA_NAME = "data"
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.uint64()),
+        ("path", pa.string()),
+        ("label", pa.int32()),
+        ("splits", pa.uint64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("image_bytes", pa.int32()),
+        ("image_hash", pa.binary(16)),
+        ("source_format", pa.string()),
+        ("source_width", pa.int32()),
+        ("source_height", pa.int32()),
+        ("source_bytes", pa.int64()),
+    ]
+)
+DATA_SCHEMA = INDEX_SCHEMA.append(pa.field("image", pa.binary()))
+QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quarantined:
+    """An image that could not be taken, and why."""
+
+    path: str
+    stage: str
+    """Where it failed: read, sniff, size or decode."""
+    reason: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Block:
+    """The samples of one block (n of them), everything as stored in its Parquet file."""
+
+    first_row: int
+    sample_ids: npt.NDArray[np.uint64]
+    """uint64 (n,)"""
+    labels: npt.NDArray[np.int32]
+    """int32 (n,)"""
+    images: list[bytes]
+    """n JPEGs"""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Dataset:
+    """A finished dataset of N samples, opened for reading; arrays are in its order and may not be written."""
+
+    uri: str
+    id: str
+    """64 hexadecimal digits."""
+    classes: tuple[str, ...]
+    """The name of each label."""
+    split_names: tuple[str, ...]
+    labels: npt.NDArray[np.int32] = field(repr=False)
+    """int32 (N,)"""
+    sample_ids: npt.NDArray[np.uint64] = field(repr=False)
+    """uint64 (N,), a hash of the relative path; no two are equal."""
+    num_blocks: int
+    manifest: dict[str, Any] = field(repr=False)
+    """The content of manifest.json."""
+    index: pa.Table = field(repr=False)
+    """The content of index.parquet."""
+    _split_bits: npt.NDArray[np.uint64] = field(repr=False)
+    _first_rows: npt.NDArray[np.int64] = field(repr=False)
+
+    @classmethod
+    def open(cls, uri: str) -> Self:
+        """Open a dataset and check that it is whole.
+
+        Raises DatasetError when there is none, when its format version is another, or when a file is missing,
+        truncated or changed.
+        """
+        manifest = read_manifest(uri)
+        _check_files(uri, manifest)
+        index = _read_index(uri, manifest)
+        rows = [entry["rows"] for entry in manifest["blocks"]]
+        return cls(
+            uri=uri,
+            id=manifest["dataset_id"],
+            classes=tuple(manifest["classes"]),
+            split_names=tuple(manifest["split_names"]),
+            labels=_column(index, "label"),
+            sample_ids=_column(index, "sample_id"),
+            num_blocks=len(rows),
+            manifest=manifest,
+            index=index,
+            _split_bits=_column(index, "splits"),
+            _first_rows=np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, split: str) -> npt.NDArray[np.int64]:
+        """The rows of a split, ascending: int64 (M,); DatasetError when there is no such split."""
+        if split not in self.split_names:
+            known = ", ".join(self.split_names) or "none"
+            raise DatasetError(f"{self.uri} has no split {split!r}; its splits are: {known}")
+        bit = np.uint64(1) << np.uint64(self.split_names.index(split))
+        return np.flatnonzero(self._split_bits & bit).astype(np.int64)
+
+    def path_of(self, row: int) -> str:
+        """The path of a sample relative to the source it came from."""
+        path: str = self.index.column("path")[row].as_py()
+        return path
+
+    def block_of(self, row: int) -> int:
+        """The block that holds a row."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a dataset of {len(self)} samples")
+        return int(np.searchsorted(self._first_rows, row, side="right")) - 1
+
+    def block_rows(self, block: int) -> range:
+        """The rows that a block holds."""
+        return range(int(self._first_rows[block]), int(self._first_rows[block + 1]))
+
+    def read_block(self, block: int) -> Block:
+        """Fetch a block with one ranged read; DatasetError when the file is not what the manifest says."""
+        entry = self.manifest["blocks"][block]
+        table = _read_table(
+            storage.join(self.uri, entry["name"]),
+            entry["size_bytes"],
+            columns=["sample_id", "label", "image"],
+        )
+        if table.num_rows != entry["rows"]:
+            raise DatasetError(
+                _damaged(self.uri, f"{entry['name']} holds {table.num_rows} rows, not {entry['rows']}")
+            )
+        return Block(
+            first_row=self.block_rows(block).start,
+            sample_ids=_column(table, "sample_id"),
+            labels=_column(table, "label"),
+            images=table.column("image").to_pylist(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassCount:
+    """How many images a class has, in all and in each split."""
+
+    name: str
+    images: int
+    splits: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSummary:
+    """What is in a dataset, for people."""
+
+    dataset_id: str
+    images: int
+    classes: int
+    splits: dict[str, int]
+    """Images per split; an image may be in several splits or in none."""
+    class_counts: tuple[ClassCount, ...]
+    """In the order of the labels."""
+    formats: dict[str, int]
+    """Formats the images had at the source, most frequent first."""
+    sizes: dict[str, int]
+    """Stored images by width x height in pixels, the ten most frequent first."""
+    stored_bytes: int
+    blocks: int
+    listed: int
+    quarantined: int
+    quarantine: tuple[Quarantined, ...]
+    """All of them, with their reasons."""
+
+
+def summarize(dataset: Dataset) -> DatasetSummary:
+    """Count a dataset by class, split, format and size; reads no pixels."""
+    rows_of = {split: dataset.rows(split) for split in dataset.split_names}
+    per_class = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    per_split = {
+        split: np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+        for split, rows in rows_of.items()
+    }
+    sizes = Counter(zip(_column(dataset.index, "width"), _column(dataset.index, "height"), strict=True))
+    return DatasetSummary(
+        dataset_id=dataset.id,
+        images=len(dataset),
+        classes=len(dataset.classes),
+        splits={split: len(rows) for split, rows in rows_of.items()},
+        class_counts=tuple(
+            ClassCount(
+                name=name,
+                images=int(per_class[label]),
+                splits={split: int(counts[label]) for split, counts in per_split.items()},
+            )
+            for label, name in enumerate(dataset.classes)
+        ),
+        formats=dict(Counter(dataset.index.column("source_format").to_pylist()).most_common()),
+        sizes={f"{width}x{height}": count for (width, height), count in sizes.most_common(10)},
+        stored_bytes=int(_column(dataset.index, "image_bytes").sum(dtype=np.int64)),
+        blocks=dataset.num_blocks,
+        listed=dataset.manifest["listed"],
+        quarantined=dataset.manifest["quarantined"],
+        quarantine=tuple(read_quarantine(dataset)),
+    )
+
+
+def read_quarantine(dataset: Dataset) -> list[Quarantined]:
+    """The images that ingest could not take, sorted by path."""
+    entry = dataset.manifest["files"][QUARANTINE_NAME]
+    table = _read_table(storage.join(dataset.uri, QUARANTINE_NAME), entry["size_bytes"])
+    return [Quarantined(**row) for row in table.to_pylist()]
+
+
+def sample_id_of(path: str) -> int:
+    """The 64-bit name of a sample: a hash of its relative path."""
+    return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "little")
+
+
+def read_manifest(uri: str) -> dict[str, Any]:
+    """The manifest of a finished dataset of this format version; DatasetError otherwise."""
+    manifest_uri = storage.join(uri, MANIFEST_NAME)
+    if not storage.exists(manifest_uri):
+        raise DatasetError(
+            f"{uri} is not a finished dataset (it has no {MANIFEST_NAME}); "
+            "check the path, or run `sunspark ingest` again"
+        )
+    try:
+        manifest = storage.read_json(manifest_uri)
+    except StorageError as error:
+        raise DatasetError(_damaged(uri, str(error))) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DatasetError(f"{manifest_uri} does not belong to a sunspark dataset; check the path")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise DatasetError(
+            f"{uri} has format version {manifest.get('format_version')}, this sunspark reads version "
+            f"{FORMAT_VERSION}; ingest the images again, or use the sunspark that wrote it"
+        )
+    return manifest
+
+
+def _check_files(uri: str, manifest: dict[str, Any]) -> None:
+    expected = {entry["name"]: entry["size_bytes"] for entry in manifest["blocks"]}
+    expected |= {name: entry["size_bytes"] for name, entry in manifest["files"].items()}
+    there = {entry.name: entry.size_bytes for entry in storage.list_directory(uri)}
+    there |= {
+        f"{DATA_NAME}/{entry.name}": entry.size_bytes
+        for entry in storage.list_directory(storage.join(uri, DATA_NAME))
+    }
+    wrong = [
+        f"{name} ({'missing' if name not in there else f'{there[name]} of {size} bytes'})"
+        for name, size in expected.items()
+        if there.get(name) != size
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise DatasetError(_damaged(uri, f"{', '.join(wrong[:5])}{more}"))
+
+
+def _damaged(uri: str, what: str) -> str:
+    return (
+        f"the dataset {uri} is not whole: {what}; "
+        "copy it again from where it was whole, or delete it and run `sunspark ingest` again"
+    )
+
+
+def _read_index(uri: str, manifest: dict[str, Any]) -> pa.Table:
+    body = storage.read_bytes(storage.join(uri, INDEX_NAME))
+    if hashlib.sha256(body).hexdigest() != manifest["files"][INDEX_NAME]["sha256"]:
+        raise DatasetError(_damaged(uri, f"{INDEX_NAME} has changed since it was written"))
+    return pq.read_table(pa.BufferReader(body), use_threads=False).combine_chunks()
+
+
+def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> pa.Table:
+    """A small Parquet file, fetched whole with one ranged read; page checksums are verified."""
+    with storage.open_random_access(uri) as file, storage.storage_errors(uri):
+        body = file.read_buffer(size_bytes)
+    try:
+        reader = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
+        return reader.read(columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(_damaged(uri, str(error).splitlines()[0])) from error
+
+
+def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """A column without nulls as a numpy array that may not be written."""
+    values: npt.NDArray[Any] = table.column(name).to_numpy()
+    values.flags.writeable = False
+    return values

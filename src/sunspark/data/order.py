@@ -1,0 +1,144 @@
+"""The order of samples: which step, and which replica of it, owns which samples.
+
+Everything here is arithmetic on integers, decided before any byte is read. The order of an epoch is a pure
+function of (dataset id, split, seed, epoch); a step owns a range of positions of that order; a replica owns a
+part of the step; workers carry replicas. Who is alive, and how many, changes none of it.
+
+Source of randomness: raw 64-bit words of Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011), keyed by BLAKE2b. NumPy promises the words of a bit generator for ever, but not what
+`Generator.permutation` makes of them; so the permutation is the stable argsort of the words.
+Cost: 8 bytes of memory and about 0.1 microseconds per sample and epoch.
+"""
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sunspark.errors import ConfigError
+
+Positions = npt.NDArray[np.int64]
+
+
+def epoch_order(*, dataset_id: str, split: str, seed: int, epoch: int, num_samples: int) -> Positions:
+    """A permutation of `range(num_samples)`, shape (num_samples,): position -> index into the split."""
+    words = np.random.Philox(key=_key_of(dataset_id, split, seed, epoch)).random_raw(num_samples)
+    return np.argsort(words, kind="stable").astype(np.int64, copy=False)  # stable: ties keep index order
+
+
+def even_split(items: range, part: int, num_parts: int) -> range:
+    """Part number `part` of `items`: contiguous; parts cover all, differ by at most one, larger first."""
+    if not 0 <= part < num_parts:
+        raise ValueError(f"part must be in 0..{num_parts - 1}, got {part}")
+    size, num_larger = divmod(len(items), num_parts)
+    start = part * size + min(part, num_larger)
+    return items[start : start + size + (part < num_larger)]
+
+
+def replicas_of(rank: int, world_size: int, num_replicas: int) -> range:
+    """The replicas that worker `rank` of `world_size` carries; empty for workers beyond the replicas."""
+    return even_split(range(num_replicas), rank, world_size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepPlan:
+    """Which samples belong to which step, for a whole training.
+
+    Steps count from 0 through all epochs. Every position of every epoch belongs to exactly one step, and
+    within the step to exactly one replica; the last step of an epoch is smaller when the batch size does not
+    divide the number of samples. A plan is a value: equal plans say the same, on every machine.
+    """
+
+    dataset_id: str
+    """Identity of the dataset: its content, not its place."""
+    split: str
+    """Name of the split that is trained on."""
+    seed: int
+    """Seed of the order."""
+    num_samples: int
+    """Samples in the split."""
+    global_batch_size: int
+    """Samples per step, over all replicas."""
+    num_epochs: int
+    """Passes over the split."""
+    num_replicas: int
+    """Slices that each step is cut into."""
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ConfigError(
+                f"split {self.split!r} holds {self.num_samples} samples; choose a split with at least one"
+            )
+        if self.global_batch_size < 1:
+            raise ConfigError(
+                f"global_batch_size must be at least 1, got {self.global_batch_size}; use 64 when in doubt"
+            )
+        if self.num_epochs < 1:
+            raise ConfigError(f"num_epochs must be at least 1, got {self.num_epochs}")
+        if self.num_replicas < 1:
+            raise ConfigError(
+                f"num_replicas must be at least 1, got {self.num_replicas}; use the number of workers"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one epoch, the smaller last one included."""
+        return -(-self.num_samples // self.global_batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in the whole training."""
+        return self.steps_per_epoch * self.num_epochs
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 0, that `step` belongs to."""
+        if not 0 <= step < self.num_steps:
+            raise ValueError(f"step must be in 0..{self.num_steps - 1}, got {step}")
+        return step // self.steps_per_epoch
+
+    def samples_of(self, step: int) -> range:
+        """The positions, in the order of the step's epoch, that `step` owns."""
+        start = (step - self.epoch_of(step) * self.steps_per_epoch) * self.global_batch_size
+        return range(start, min(start + self.global_batch_size, self.num_samples))
+
+    def num_samples_of(self, step: int) -> int:
+        """How many samples `step` owns, at least one."""
+        return len(self.samples_of(step))
+
+    def slice_of(self, step: int, replica: int) -> range:
+        """The positions of `step` that `replica` takes; none where a step has fewer samples than replicas."""
+        return even_split(self.samples_of(step), replica, self.num_replicas)
+
+    def rows_of(self, step: int) -> Positions:
+        """The samples of `step` as indices into the split, shape (num_samples_of(step),)."""
+        return self._rows_at(self.epoch_of(step), self.samples_of(step))
+
+    def rows_of_slice(self, step: int, replica: int) -> Positions:
+        """The samples of `slice_of(step, replica)` as indices into the split, one number each."""
+        return self._rows_at(self.epoch_of(step), self.slice_of(step, replica))
+
+    def _rows_at(self, epoch: int, positions: range) -> Positions:
+        order = _recent_epoch_order(
+            dataset_id=self.dataset_id,
+            split=self.split,
+            seed=self.seed,
+            epoch=epoch,
+            num_samples=self.num_samples,
+        )
+        return order[positions.start : positions.stop]
+
+
+def _key_of(dataset_id: str, split: str, seed: int, epoch: int) -> int:
+    """A 128-bit key; JSON keeps the parts apart, so that no two lists of parts look the same."""
+    text = json.dumps(["sunspark epoch order", dataset_id, split, int(seed), int(epoch)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+
+
+@functools.lru_cache(maxsize=2)  # the epoch at hand, and the next one, which prefetching reaches into
+def _recent_epoch_order(*, dataset_id: str, split: str, seed: int, epoch: int, num_samples: int) -> Positions:
+    order = epoch_order(dataset_id=dataset_id, split=split, seed=seed, epoch=epoch, num_samples=num_samples)
+    order.flags.writeable = False  # shared by everyone who asks
+    return order

@@ -1,0 +1,64 @@
+"""The exceptions that sunspark raises, and the exit code each one stands for.
+
+    SunsparkError                 1  anything else
+    +-- UserError                 2  the user's mistake: change something and run again
+    |   +-- ConfigError              an option, a configuration key, a combination of options
+    |   +-- SourceError              the images or the split lists given to ingest
+    |   +-- DatasetError             a dataset that is not there, not whole, or of another format version
+    |   +-- RunError                 a run directory that is not there, or that may not be continued this way
+    |   +-- SetupError               this machine: Java, a port, too few slots
+    +-- StorageError              1  a file system or an object store did not answer as it should
+    +-- DeadlineError             1  a wait reached its deadline; says who was missing
+    +-- WorkerError               1  a worker failed in a way that trying again does not cure
+    +-- LedgerError               1  a run whose account of samples does not add up
+
+A message says what happened, with which value, and what to do about it.
+"""
+
+
+class SunsparkError(Exception):
+    """Base of every error that sunspark raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(SunsparkError):
+    """The user can mend it: change something and run again."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """An option, a configuration key, or a combination of options is wrong."""
+
+
+class SourceError(UserError):
+    """The images or the split lists given to ingest are wrong."""
+
+
+class DatasetError(UserError):
+    """A dataset is not there, not whole, or of another format version."""
+
+
+class RunError(UserError):
+    """A run directory is not there, or may not be continued in this way."""
+
+
+class SetupError(UserError):
+    """This machine lacks something: Java, a free port, slots."""
+
+
+class StorageError(SunsparkError):
+    """A file system or an object store did not answer as it should."""
+
+
+class DeadlineError(SunsparkError):
+    """A wait reached its deadline."""
+
+
+class WorkerError(SunsparkError):
+    """A worker failed in a way that trying again does not cure."""
+
+
+class LedgerError(SunsparkError):
+    """The account of samples of a run does not add up."""

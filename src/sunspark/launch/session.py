@@ -1,0 +1,108 @@
+"""Opening a Spark session: the one seam for Java, for the master that is asked for, and for what Spark must not do.
+
+`--master` defaults to what Spark is configured with (spark-submit, spark-defaults), else `local[*]`.
+"""
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
+from pyspark.find_spark_home import _find_spark_home
+from pyspark.sql import SparkSession
+
+from sunspark.errors import ConfigError, SetupError
+from sunspark.launch.java import find_java
+
+_DEFAULT_MASTER: Final = "local[*]"
+_ON_ONE_MACHINE: Final = {
+    # Spark's own ports stay on this machine too.
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+}
+
+
+def open_session(master: str | None, app_name: str) -> SparkSession:
+    """The session that is there already, or a new one.
+
+    Raises SetupError without a Java that Spark takes or when Spark does not start; ConfigError when `master`
+    contradicts Spark's configuration, or that configuration holds what sunspark cannot work with.
+    """
+    if os.environ.get("SPARK_REMOTE"):
+        raise ConfigError("Spark Connect cannot place sunspark's workers; unset SPARK_REMOTE and use a classic session")
+    active = SparkSession.getActiveSession()
+    if active is None:
+        os.environ["JAVA_HOME"] = str(find_java().home)
+    configured = active.sparkContext.master if active else _configured_master()
+    if master and configured and master != configured:
+        raise ConfigError(f"--master is {master} but Spark is configured with {configured}; leave one of them out")
+    session = active or _start(master or configured or _DEFAULT_MASTER, app_name)
+    if limit := session.conf.get("spark.executor.pyspark.memory", None):
+        raise ConfigError(
+            f"spark.executor.pyspark.memory is {limit}: its hard limit would be inherited by the workers; "
+            "remove it and give the executors spark.executor.memoryOverhead instead"
+        )
+    return session
+
+
+def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout_seconds: float = 30.0) -> int:
+    """How many workers Spark can run at once; waits a while for executors while there are fewer than `wanted`."""
+    context = session.sparkContext
+    if match := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", context.master):
+        cores = {None: 1, "*": os.cpu_count() or 1}.get(match[1]) or int(match[1])
+        return cores // cores_per_worker
+    deadline = time.monotonic() + timeout_seconds
+    while (slots := _cluster_cores(context, cores_per_worker)) < wanted and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return slots
+
+
+def driver_address(session: SparkSession) -> str:
+    """The address of this host that executors reach."""
+    return str(session.sparkContext.getConf().get("spark.driver.host", "127.0.0.1"))
+
+
+def _start(master: str, app_name: str) -> SparkSession:
+    if master.startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        SparkContext._ensure_initialized()
+        conf = SparkConf().setMaster(master).setAppName(app_name)
+        conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+        for key, value in _ON_ONE_MACHINE.items() if master.startswith("local") else ():
+            conf.setIfMissing(key, value)
+        session = SparkSession.builder.config(conf=conf).getOrCreate()
+    except (PySparkException, Py4JError, OSError) as error:
+        raise SetupError(f"Spark did not start on master {master}: {str(error).splitlines()[0]}") from error
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _configured_master() -> str | None:
+    """The master of spark-submit or of spark-defaults.conf, if there is one."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()
+        return SparkConf().get("spark.master")
+    folder = Path(os.environ.get("SPARK_CONF_DIR") or Path(_find_spark_home()) / "conf")
+    defaults = folder / "spark-defaults.conf"
+    if defaults.is_file():
+        for line in defaults.read_text().splitlines():
+            if match := re.match(r"\s*spark\.master[\s=:]+(\S+)", line):
+                return match[1]
+    return None
+
+
+def _cluster_cores(context: SparkContext, cores_per_worker: int) -> int:
+    if match := re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", context.master):
+        return int(match[1]) * (int(match[2]) // cores_per_worker)
+    executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
+    cores = int(context.getConf().get("spark.executor.cores", "0") or 0)
+    if not cores:  # standalone without a limit: an executor has all cores of its host
+        return int(context.defaultParallelism) // cores_per_worker
+    return executors * (cores // cores_per_worker)

@@ -1,0 +1,86 @@
+"""The Spark launcher: one single-task job per worker, submitted again until the run has ended.
+
+No barrier stage: it starts all tasks together or not at all, forbids dynamic allocation and dies with its first lost
+executor. One job per worker lets Spark place and replace workers one at a time, and makes the run independent of
+`spark.task.maxFailures` and of `local[N]`, where a failed task is never retried.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from py4j.protocol import Py4JError
+from pyspark import RDD
+from pyspark.errors import PySparkException
+from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
+
+from sunspark.errors import DeadlineError
+from sunspark.launch.supervisor import supervise
+from sunspark.training.spec import WorkerSpec
+
+logger = logging.getLogger(__name__)
+
+_PAUSE_SECONDS: Final = 1.0
+
+
+@final
+@dataclass(slots=True)
+class SparkLauncher:
+    """Keeps one thread per worker; each keeps one Spark job running."""
+
+    session: SparkSession
+    has_ended: Callable[[], bool]
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self, spec: WorkerSpec, num_workers: int) -> None:
+        """Start `num_workers` workers. Returns at once."""
+        for worker in range(num_workers):
+            thread = threading.Thread(
+                target=self._keep_running, args=(spec.for_worker(worker, 0),), daemon=True, name=f"worker-{worker}"
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until all tasks have returned; cancel those that have not. Raises DeadlineError naming them."""
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if stayed := [thread.name for thread in self._threads if thread.is_alive()]:
+            for name in stayed:
+                self.session.sparkContext.cancelJobGroup(_job_group(name))
+            raise DeadlineError(f"{', '.join(stayed)} did not leave within {timeout_seconds:.0f} s")
+
+    def _keep_running(self, spec: WorkerSpec) -> None:
+        name = f"worker-{spec.worker}"
+        self.session.sparkContext.setJobGroup(_job_group(name), f"sunspark {spec.task}, {name}", interruptOnCancel=True)
+        while not self.has_ended():
+            try:
+                outcome = self._one_task(spec).collect()[0]
+            except (Py4JError, PySparkException, ConnectionError) as error:
+                logger.info("%s: its task was lost: %s", name, str(error).partition("\n")[0])
+                outcome = "task lost"
+            if outcome == "ended":
+                return
+            time.sleep(_PAUSE_SECONDS)
+
+    def _one_task(self, spec: WorkerSpec) -> "RDD[str]":
+        text = spec.to_json()
+
+        def run(_: Iterator[int]) -> Iterator[str]:
+            yield supervise(WorkerSpec.from_json(text))
+
+        context = self.session.sparkContext
+        task = context.parallelize([spec.worker], 1).mapPartitions(run)
+        if context.master.startswith("local") or spec.cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
+            return task
+        request = TaskResourceRequests().cpus(spec.cores)
+        return task.withResources(ResourceProfileBuilder().require(request).build)
+
+
+def _job_group(name: str) -> str:
+    return f"sunspark-{name}"

@@ -1,0 +1,147 @@
+"""Who takes part in the next step, who leads it, and who must recover first.
+
+torchft's lighthouse forms the quorums. A worker comes to each with its position: the step it is ready for and the
+lineage of its state. Everything that follows from a quorum is a pure function of it, so all members reach the same
+answer without talking again (DESIGN: when a step counts):
+
+* the leader is the member furthest ahead; among equals the one that has seen the most steps counted;
+* whoever stands elsewhere than the leader (another step, or the same step by another lineage) recovers first;
+* steps below the leader's count.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import final
+from urllib.parse import urlsplit
+
+from torchft.coordination import LighthouseClient, Quorum
+
+from sunspark.errors import DeadlineError, WorkerError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """Where a worker stands when it comes to a quorum."""
+
+    step: int
+    """The step it is ready for; all before it are applied."""
+    lineage: str
+    """The hash chain over the steps applied."""
+    counted: int
+    """Steps that it knows to count."""
+    failures: int
+    """Attempts of this process that failed; a change makes the group form anew."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One worker process in a quorum."""
+
+    replica_id: str
+    address: str
+    """Where peers recover its state from: grpc://host:port."""
+    position: Position
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.address).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.address).port or 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """What the members of one quorum agree on. `members` are in rank order."""
+
+    quorum_id: int
+    members: tuple[Member, ...]
+
+    @property
+    def world_size(self) -> int:
+        return len(self.members)
+
+    @property
+    def leader(self) -> Member:
+        furthest = max((member.position.step, member.position.counted) for member in self.members)
+        return next(m for m in self.members if (m.position.step, m.position.counted) == furthest)
+
+    @property
+    def step(self) -> int:
+        return self.leader.position.step
+
+    @property
+    def current(self) -> tuple[Member, ...]:
+        """The members whose state is the leader's."""
+        return tuple(member for member in self.members if self.is_current(member))
+
+    @property
+    def group_key(self) -> str:
+        """Names the process group of these members; changes with the members and with every failure."""
+        text = ",".join(f"{member.replica_id}:{member.position.failures}" for member in self.members)
+        return f"{self.quorum_id}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+    @property
+    def replica_ids(self) -> tuple[str, ...]:
+        return tuple(member.replica_id for member in self.members)
+
+    def rank_of(self, replica_id: str) -> int:
+        return self.replica_ids.index(replica_id)
+
+    def is_current(self, member: Member) -> bool:
+        leader = self.leader.position
+        return (member.position.step, member.position.lineage) == (leader.step, leader.lineage)
+
+
+def replica_id_of(worker: int, incarnation: int) -> str:
+    """The name of one process of a worker. Quorums sort names as strings: hence the zeros."""
+    return f"{worker:04d}.{incarnation:06d}"
+
+
+@final
+class Membership:
+    """One worker's line to the lighthouse."""
+
+    def __init__(self, lighthouse: str, replica_id: str, address: str) -> None:
+        """`lighthouse` is its http:// address, `address` where this worker serves its state."""
+        self.replica_id = replica_id
+        self._address = address
+        try:
+            self._client = LighthouseClient(lighthouse, timedelta(seconds=10))
+        except RuntimeError as error:
+            raise WorkerError(f"the lighthouse at {lighthouse} cannot be reached: {error}") from error
+
+    def heartbeat(self) -> None:
+        """Tell the lighthouse that this worker lives. Raises WorkerError when it cannot be reached."""
+        try:
+            self._client.heartbeat(self.replica_id, timedelta(seconds=2))
+        except (RuntimeError, TimeoutError) as error:
+            raise WorkerError(f"the lighthouse did not take a heartbeat: {error}") from error
+
+    def agree(self, position: Position, timeout_seconds: float) -> Agreement:
+        """Wait for the next quorum. Raises DeadlineError when none forms in time."""
+        try:
+            quorum = self._client.quorum(
+                self.replica_id,
+                timedelta(seconds=timeout_seconds),
+                address=self._address,
+                step=position.step,
+                data=asdict(position),
+            )
+        except TimeoutError as error:
+            raise DeadlineError(f"no quorum formed within {timeout_seconds:.0f} s") from error
+        except RuntimeError as error:
+            raise WorkerError(f"the lighthouse formed no quorum: {error}") from error
+        return _agreement_of(quorum)
+
+
+def _agreement_of(quorum: Quorum) -> Agreement:
+    members = (
+        Member(replica_id=p.replica_id, address=p.address, position=Position(**p.data))  # type: ignore[arg-type]
+        for p in quorum.participants
+    )
+    return Agreement(
+        quorum_id=int(quorum.quorum_id), members=tuple(sorted(members, key=lambda member: member.replica_id))
+    )

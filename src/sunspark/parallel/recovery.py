@@ -1,0 +1,119 @@
+"""Recovery: a worker that is behind takes the state of those who are not, from several of them at once.
+
+Every worker serves its state (the bytes that a checkpoint would hold) under the step and lineage it stands at. All
+current members hold the same bytes, so each sends a part. The state moves on only with its owner's next step, and
+that waits for the one who recovers; where it moved on all the same, the reader is told so and starts over.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import final
+
+from sunspark.errors import SunsparkError, WorkerError
+from sunspark.parallel.membership import Agreement, Member
+from sunspark.parallel.rpc import ChunkReader, Handler, Reply, RpcClient
+
+_CHUNK_BYTES = 4 << 20
+
+
+class RecoveryError(SunsparkError):
+    """The state could not be taken from any peer; the next quorum will tell whom to ask."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The whole state of a worker at one step, as bytes."""
+
+    step: int
+    lineage: str
+    body: bytes
+
+
+@final
+class RecoverySource:
+    """Serves the state of one worker. `take_snapshot` is called in the server's threads."""
+
+    def __init__(self, take_snapshot: Callable[[], Snapshot]) -> None:
+        self._take_snapshot = take_snapshot
+        self._snapshot: Snapshot | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        return {"describe_state": self._describe}
+
+    @property
+    def chunk_readers(self) -> dict[str, ChunkReader]:
+        return {"state": self._read}
+
+    def forget(self) -> None:
+        """The state has moved on: give back the memory."""
+        with self._lock:
+            self._snapshot = None
+
+    def _describe(self, step: int, lineage: str) -> Reply:
+        body = self._body_of(step, lineage)
+        return {"num_bytes": len(body), "digest": _digest(body)}
+
+    def _read(self, step: int, lineage: str, begin: int, end: int) -> Iterator[memoryview]:
+        body = memoryview(self._body_of(step, lineage))
+        for offset in range(begin, end, _CHUNK_BYTES):
+            yield body[offset : min(offset + _CHUNK_BYTES, end)]
+
+    def _body_of(self, step: int, lineage: str) -> bytes:
+        with self._lock:
+            if self._snapshot is None or (self._snapshot.step, self._snapshot.lineage) != (step, lineage):
+                self._snapshot = self._take_snapshot()
+            if (self._snapshot.step, self._snapshot.lineage) != (step, lineage):
+                raise WorkerError(f"asked for the state at step {step}, but it is at step {self._snapshot.step}")
+            return self._snapshot.body
+
+
+def recover(agreement: Agreement, token: str, timeout_seconds: float) -> bytes:
+    """The state that the members of `agreement` agreed on, checked against its digest.
+
+    Raises RecoveryError when no peer could give it, or their parts do not make one whole.
+    """
+    step, lineage = agreement.step, agreement.leader.position.lineage
+    clients = [RpcClient(member.address, token) for member in agreement.current]
+    try:
+        described = clients[0].call("describe_state", timeout_seconds=timeout_seconds, step=step, lineage=lineage)
+        parts = _parts(described["num_bytes"], len(clients))
+
+        def read(client: RpcClient, part: range) -> bytes:
+            chunks = client.read_chunks(
+                "state",
+                timeout_seconds=timeout_seconds,
+                step=step,
+                lineage=lineage,
+                begin=part.start,
+                end=part.stop,
+            )
+            return b"".join(chunks)
+
+        with ThreadPoolExecutor(len(clients), thread_name_prefix="recovery") as pool:
+            body = b"".join(pool.map(read, clients, parts))
+    except SunsparkError as error:
+        raise RecoveryError(f"no state from {_names(agreement.current)}: {error}") from error
+    finally:
+        for client in clients:
+            client.close()
+    if _digest(body) != described["digest"]:
+        raise RecoveryError(f"the parts from {_names(agreement.current)} do not make one state")
+    return body
+
+
+def _parts(num_bytes: int, num_parts: int) -> list[range]:
+    edges = [num_bytes * index // num_parts for index in range(num_parts + 1)]
+    return [range(begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+
+
+def _names(members: Sequence[Member]) -> str:
+    return ", ".join(member.replica_id for member in members)
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()

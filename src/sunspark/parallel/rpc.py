@@ -1,0 +1,135 @@
+"""Calls between the processes of one run: JSON over Arrow Flight, refused without the run's token.
+
+One seam for pyarrow.flight: a call is a Flight action (JSON in, JSON out), a stream of bytes is a Flight `do_get`.
+Nothing is unpickled. Servers listen on the one address that they are given.
+"""
+
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, final
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from sunspark.errors import DeadlineError, SetupError, SunsparkError, WorkerError
+
+Reply = dict[str, Any]
+Handler = Callable[..., Reply]
+ChunkReader = Callable[..., Iterator[bytes | memoryview]]
+
+_HEADER = "authorization"
+_CHUNK_SCHEMA = pa.schema([("chunk", pa.large_binary())])
+
+
+@final
+class RpcServer(flight.FlightServerBase):  # type: ignore[misc]
+    """Answers calls by name. `handlers` get the call's JSON object as keyword arguments, in any thread."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        token: str,
+        handlers: Mapping[str, Handler],
+        chunk_readers: Mapping[str, ChunkReader] | None = None,
+    ) -> None:
+        """Listen on `host`:`port` (0: any free port). Raises SetupError when the port is taken."""
+        self._handlers = dict(handlers)
+        self._chunk_readers = dict(chunk_readers or {})
+        self._host = host
+        try:
+            super().__init__(f"grpc://{host}:{port}", middleware={"token": _TokenCheck(token)})
+        except (pa.ArrowException, OSError) as error:
+            raise SetupError(
+                f"cannot listen on {host}:{port} ({_first_line(error)}); the port may be taken: "
+                "choose another with --port, or 0 for any free one"
+            ) from error
+
+    @property
+    def uri(self) -> str:
+        return f"grpc://{self._host}:{self.port}"
+
+    def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
+        handler = self._handlers.get(action.type)
+        if handler is None:
+            raise flight.FlightServerError(f"there is no call {action.type!r}")
+        reply = handler(**json.loads(action.body.to_pybytes()))
+        return [flight.Result(json.dumps(reply).encode())]
+
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
+        request = json.loads(ticket.ticket)
+        chunks = self._chunk_readers[request.pop("stream")](**request)
+        return flight.GeneratorStream(_CHUNK_SCHEMA, (_batch_of(chunk) for chunk in chunks))
+
+
+@final
+class RpcClient:
+    """Calls one server. Safe to use from several threads."""
+
+    def __init__(self, uri: str, token: str) -> None:
+        self.uri = uri
+        self._headers = [(_HEADER.encode(), f"Bearer {token}".encode())]
+        self._client = flight.connect(uri)
+
+    def call(self, name: str, *, timeout_seconds: float = 10.0, **arguments: Any) -> Reply:
+        """The reply of the call `name`.
+
+        Raises DeadlineError after `timeout_seconds`, WorkerError when the server cannot be reached or fails.
+        """
+        with _flight_errors(f"the call {name!r} to {self.uri}", timeout_seconds):
+            action = flight.Action(name, json.dumps(arguments).encode())
+            results = list(self._client.do_action(action, self._options(timeout_seconds)))
+            reply: Reply = json.loads(results[0].body.to_pybytes())
+        return reply
+
+    def read_chunks(self, stream: str, *, timeout_seconds: float, **arguments: Any) -> Iterator[memoryview]:
+        """The chunks of a stream, one after the other. Raises like `call`."""
+        with _flight_errors(f"the stream {stream!r} from {self.uri}", timeout_seconds):
+            ticket = flight.Ticket(json.dumps({"stream": stream, **arguments}).encode())
+            for batch in self._client.do_get(ticket, self._options(timeout_seconds)):
+                yield memoryview(batch.data.column(0)[0].as_buffer())
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _options(self, timeout_seconds: float) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=timeout_seconds, headers=self._headers)
+
+
+class _TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._expected = f"Bearer {token}"
+
+    def start_call(self, info: flight.CallInfo, headers: Mapping[str, list[str]]) -> None:
+        given = headers.get(_HEADER, [""])[0]
+        if not hmac.compare_digest(given.encode(), self._expected.encode()):
+            raise flight.FlightUnauthenticatedError("this call needs the token of the run")
+
+
+class _flight_errors:
+    """Turn Flight's errors into ours; keep the cause."""
+
+    def __init__(self, what: str, timeout_seconds: float) -> None:
+        self._what = what
+        self._timeout_seconds = timeout_seconds
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, flight.FlightTimedOutError):
+            raise DeadlineError(f"{self._what} had no answer within {self._timeout_seconds:.0f} s") from error
+        if isinstance(error, SunsparkError):
+            return
+        if isinstance(error, pa.ArrowException | OSError):
+            raise WorkerError(f"{self._what} failed: {_first_line(error)}") from error
+
+
+def _batch_of(chunk: bytes | memoryview) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([pa.py_buffer(chunk).to_pybytes()], pa.large_binary())], _CHUNK_SCHEMA)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -1,0 +1,313 @@
+"""Files by URI: local paths, `file://`, `s3://`, `gs://` and `hdfs://`, all through `pyarrow.fs`.
+
+This is the one place where the errors of file systems and object stores become sunspark's own. A URI is a
+plain path (relative paths are allowed) or `scheme://host/path?options`; the options are those that Arrow
+knows, for instance `s3://bucket/data?endpoint_override=minio:9000&scheme=http`. Credentials come from the
+environment, as Arrow reads it; URIs are printed and stored, so keep them out of there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from sunspark.errors import ConfigError, StorageError
+
+_SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileEntry:
+    """One file or directory of a listing."""
+
+    uri: str
+    name: str
+    """Its name in the listed directory; from `list_tree`, its path below it, parts separated by `/`."""
+    is_directory: bool
+    size_bytes: int
+    """0 for a directory."""
+
+
+def join(uri: str, *parts: str) -> str:
+    """The URI of something below `uri`; options behind a `?` stay at the end."""
+    base, mark, options = uri.partition("?") if _SCHEME.match(uri) else (uri, "", "")
+    for part in parts:
+        base = f"{base.rstrip('/')}/{part.strip('/')}"
+    return base + mark + options
+
+
+def as_local_path(uri: str) -> Path | None:
+    """The path of a URI on this machine's own file system, absolute; None for every other URI."""
+    if not uri:
+        raise ConfigError(
+            "a path or URI is empty; give a directory, for instance ./dataset or s3://bucket/dataset"
+        )
+    scheme = _scheme_of(uri)
+    if scheme is None:
+        return Path(os.path.abspath(uri))
+    if scheme == "file":
+        return Path(os.path.abspath("/" + unquote(uri[len("file://") :]).lstrip("/")))
+    return None
+
+
+def absolute(uri: str) -> str:
+    """`uri` in a form that means the same from every working directory."""
+    path = as_local_path(uri)
+    return uri if path is None else str(path)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or directory."""
+    with storage_errors(uri):
+        return bool(_info(uri).type != pafs.FileType.NotFound)
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file."""
+    with storage_errors(uri):
+        filesystem, path = _resolve(uri)
+        with filesystem.open_input_file(path) as file:
+            content: bytes = file.read()
+            return content
+
+
+def read_json(uri: str) -> Any:
+    """The content of a JSON file; StorageError when it is not JSON."""
+    body = read_bytes(uri)
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise StorageError(
+            f"{uri} is not JSON ({error}); it was damaged or written by something else"
+        ) from error
+
+
+def write_bytes_atomic(uri: str, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or all of the new, never a part.
+
+    Local: a temporary name beside it, fsync, rename. HDFS: a temporary name, then a rename, before which an
+    old file is deleted. Object stores put a whole object or nothing. Missing directories are made.
+    """
+    path = as_local_path(uri)
+    with storage_errors(uri):
+        if path is not None:
+            _write_local(path, data)
+        elif _scheme_of(uri) in ("hdfs", "viewfs"):
+            _write_and_move(uri, data)
+        else:
+            _put(uri, data)
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a file plainly: for what can be made again, since a crash may leave a part of it."""
+    path = as_local_path(uri)
+    with storage_errors(uri):
+        if path is None:
+            _put(uri, data)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+def write_json_atomic(uri: str, value: Any) -> None:
+    """Write `value` as JSON (indented, keys in the order given), atomically."""
+    write_bytes_atomic(
+        uri, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
+
+
+def list_directory(uri: str) -> list[FileEntry]:
+    """The entries of a directory, sorted by name; a directory that does not exist has none."""
+    return _list(uri, recursive=False)
+
+
+def list_tree(uri: str) -> list[FileEntry]:
+    """Everything below a directory, sorted by path; `name` is the path below `uri`."""
+    return _list(uri, recursive=True)
+
+
+def make_directory(uri: str) -> None:
+    """Make a directory and those above it; one that exists is fine."""
+    with storage_errors(uri):
+        filesystem, path = _resolve(uri)
+        filesystem.create_dir(path, recursive=True)
+
+
+def delete(uri: str) -> None:
+    """Delete a file, or a directory with all it holds; nothing there is fine."""
+    with storage_errors(uri):
+        filesystem, path = _resolve(uri)
+        kind = filesystem.get_file_info(path).type
+        with contextlib.suppress(FileNotFoundError):
+            if kind == pafs.FileType.Directory:
+                filesystem.delete_dir(path)
+            elif kind != pafs.FileType.NotFound:
+                filesystem.delete_file(path)
+
+
+def open_random_access(uri: str) -> Any:
+    """A `pyarrow.NativeFile` for ranged reads (`seek`, `read`, `read_at`); close it after use."""
+    with storage_errors(uri):
+        filesystem, path = _resolve(uri)
+        return filesystem.open_input_file(path)
+
+
+def append_text(uri: str) -> TextIO:
+    """A UTF-8 text stream that writes at the end of a file; object stores cannot append (ConfigError)."""
+    path = as_local_path(uri)
+    with storage_errors(uri):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a", encoding="utf-8")
+        if _scheme_of(uri) not in ("hdfs", "viewfs"):
+            raise ConfigError(
+                f"{uri} cannot be appended to: object stores have no append; use a local or hdfs:// path"
+            )
+        filesystem, remote = _resolve(uri)
+        filesystem.create_dir(os.path.dirname(remote), recursive=True)
+        return io.TextIOWrapper(filesystem.open_append_stream(remote), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def storage_errors(uri: str) -> Iterator[None]:
+    """Turn what file systems raise into StorageError that names `uri`; the cause is kept."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(f"{uri} does not exist; check the path") from error
+    except PermissionError as error:
+        raise StorageError(
+            f"{uri} may not be accessed ({_reason(error)}); check its owner and mode"
+        ) from error
+    except UnicodeError as error:
+        raise StorageError(f"{uri} holds a file name that is not UTF-8 ({error}); rename it") from error
+    except (OSError, pa.ArrowException, NotImplementedError) as error:
+        raise StorageError(f"{uri}: {_reason(error)}{_remedy(uri)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without Arrow's C++ stack."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _remedy(uri: str) -> str:
+    if _scheme_of(uri) in ("hdfs", "viewfs"):
+        return "; hdfs:// needs libhdfs, JAVA_HOME and CLASSPATH=$(hadoop classpath --glob) on this machine"
+    if _scheme_of(uri) in ("s3", "gs", "gcs"):
+        return "; check the bucket's name, its region and the credentials in the environment"
+    return ""
+
+
+def _scheme_of(uri: str) -> str | None:
+    match = _SCHEME.match(uri)
+    if match is None:
+        return None
+    scheme = match.group(1).lower()
+    if scheme not in _SCHEMES:
+        allowed = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise ConfigError(f"{uri}: {scheme}:// is not supported; use a local path or one of {allowed}")
+    return scheme
+
+
+def _resolve(uri: str) -> tuple[Any, str]:
+    """The Arrow file system of a URI and the path in it."""
+    path = as_local_path(uri)
+    if path is not None:
+        return _local_filesystem(), str(path)
+    match = re.match(r"^([^:]+://[^/?]*)([^?]*)(\?.*)?$", uri)
+    assert match is not None, uri
+    authority, tail, options = match.group(1), match.group(2), match.group(3) or ""
+    filesystem, root = _remote_filesystem(authority, options)
+    return filesystem, f"{root.rstrip('/')}/{tail.strip('/')}".rstrip("/") or "/"
+
+
+@lru_cache(maxsize=1)
+def _local_filesystem() -> Any:
+    return pafs.LocalFileSystem()
+
+
+@lru_cache(maxsize=32)
+def _remote_filesystem(authority: str, options: str) -> tuple[Any, str]:
+    """One client per bucket or name node and process: making one costs requests."""
+    filesystem, root = pafs.FileSystem.from_uri(f"{authority}/{options}")
+    return filesystem, root
+
+
+def _info(uri: str) -> Any:
+    filesystem, path = _resolve(uri)
+    return filesystem.get_file_info(path)
+
+
+def _list(uri: str, *, recursive: bool) -> list[FileEntry]:
+    with storage_errors(uri):
+        filesystem, path = _resolve(uri)
+        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True, recursive=recursive))
+        prefix = len(path.rstrip("/")) + 1
+        names = [info.path[prefix:] for info in infos]
+        entries = [
+            FileEntry(
+                uri=join(uri, name),
+                name=name,
+                is_directory=info.type == pafs.FileType.Directory,
+                size_bytes=info.size or 0,
+            )
+            for name, info in zip(names, infos, strict=True)
+            if name and info.type != pafs.FileType.NotFound
+        ]
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_and_move(uri: str, data: bytes) -> None:
+    filesystem, path = _resolve(uri)
+    parent, name = os.path.split(path)
+    temporary = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
+    filesystem.create_dir(parent, recursive=True)
+    with filesystem.open_output_stream(temporary) as stream:
+        stream.write(data)
+    if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+        filesystem.delete_file(path)
+    filesystem.move(temporary, path)
+
+
+def _put(uri: str, data: bytes) -> None:
+    filesystem, path = _resolve(uri)
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(data)

@@ -1,0 +1,76 @@
+"""Checkpoints and candidates on storage.
+
+A checkpoint is one safetensors file of a step that counts, published whole or not at all. A candidate is the state
+that an orphaned worker saved on its way out; the one furthest ahead is taken up by the next start.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from sunspark import storage
+from sunspark.parallel.recovery import Snapshot
+
+_KEPT: Final = 2
+_NAME: Final = re.compile(r"step-(\d{9})(?:\.worker-([\d.]+))?\.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SavedState:
+    """A state on storage."""
+
+    uri: str
+    step: int
+    replica_id: str
+    """Empty for a checkpoint."""
+
+
+def publish(run: str, snapshot: Snapshot) -> str:
+    """Write a checkpoint and give back the room of those before the last two."""
+    uri = storage.join(run, "checkpoints", f"step-{snapshot.step:09d}.safetensors")
+    storage.write_bytes_atomic(uri, snapshot.body)
+    for old in checkpoints(run)[:-_KEPT]:
+        storage.delete(old.uri)
+    return uri
+
+
+def save_candidate(run: str, snapshot: Snapshot, replica_id: str) -> str:
+    """Save the state of a worker that must leave."""
+    uri = storage.join(run, "candidates", f"step-{snapshot.step:09d}.worker-{replica_id}.safetensors")
+    storage.write_bytes_atomic(uri, snapshot.body)
+    return uri
+
+
+def checkpoints(run: str) -> list[SavedState]:
+    """The checkpoints of a run, the furthest last."""
+    return sorted(_saved_states(storage.join(run, "checkpoints")), key=lambda state: state.step)
+
+
+def candidates(run: str) -> list[SavedState]:
+    """The candidates of a run, the best last: the highest step, then the lowest worker."""
+    states = sorted(_saved_states(storage.join(run, "candidates")), key=lambda state: state.replica_id, reverse=True)
+    return sorted(states, key=lambda state: state.step)
+
+
+
+def adopt_candidate(run: str) -> SavedState | None:
+    """Make the best candidate a checkpoint if it is further than all of them, and delete every candidate.
+
+    Returns the state to go on from. For the start of a run, before any worker.
+    """
+    waiting = candidates(run)
+    published = checkpoints(run)
+    if waiting and (not published or waiting[-1].step > published[-1].step):
+        name = f"step-{waiting[-1].step:09d}.safetensors"
+        storage.write_bytes_atomic(storage.join(run, "checkpoints", name), storage.read_bytes(waiting[-1].uri))
+    for candidate in waiting:
+        storage.delete(candidate.uri)
+    return next(iter(reversed(checkpoints(run))), None)
+
+
+def _saved_states(folder: str) -> list[SavedState]:
+    found = []
+    for entry in storage.list_directory(folder):
+        if match := _NAME.fullmatch(entry.name):
+            found.append(SavedState(uri=entry.uri, step=int(match[1]), replica_id=match[2] or ""))
+    return found

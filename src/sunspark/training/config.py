@@ -1,0 +1,66 @@
+"""What is trained, for how long, in which arithmetic."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sunspark.data.dataset import Dataset
+from sunspark.data.loader import LoaderConfig
+from sunspark.data.order import StepPlan
+from sunspark.errors import ConfigError
+from sunspark.models import ModelConfig
+from sunspark.optim import OptimConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """The training itself."""
+
+    strategy: Literal["all_reduce", "serial"] = "all_reduce"
+    """all_reduce: workers sum their gradients at every step. serial: one worker, the baseline."""
+    split: str = "train"
+    """Split of the dataset that is trained on."""
+    epochs: int = 10
+    """Passes over the split."""
+    global_batch_size: int = 64
+    """Samples per step, over all workers."""
+    replicas: int = 0
+    """Slices that a step is cut into, whoever computes them; 0 for as many as workers are asked for."""
+    seed: int = 0
+    """Seed of weights, order, augmentation and dropout."""
+    dtype: Literal["auto", "float32", "float64", "bf16"] = "auto"
+    """Arithmetic: bf16 is autocast over float32 weights; auto takes it where the processor has it."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "global_batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.replicas < 0:
+            raise ConfigError(f"replicas must be at least 0, got {self.replicas}; 0 for one a worker")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be at least 0, got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkConfig:
+    """Everything that decides what a worker computes; how it is launched is not part of it."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: LoaderConfig = field(default_factory=LoaderConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def plan_of(dataset: Dataset, work: WorkConfig) -> StepPlan:
+    """The order of all samples of a run."""
+    training = work.training
+    return StepPlan(
+        dataset_id=dataset.id,
+        split=training.split,
+        seed=training.seed,
+        num_samples=len(dataset.rows(training.split)),
+        global_batch_size=training.global_batch_size,
+        num_epochs=training.epochs,
+        num_replicas=training.replicas,
+    )

@@ -1,0 +1,45 @@
+"""The finished model as a folder: weights as safetensors, and a description of how to build the network."""
+
+import safetensors.torch
+from torch import nn
+
+from sunspark import storage
+from sunspark.config import from_dict, to_dict
+from sunspark.data.dataset import Dataset
+from sunspark.errors import RunError
+from sunspark.models import ModelConfig, build_model
+from sunspark.training.spec import WorkerSpec
+
+
+def export_model(spec: WorkerSpec, model: nn.Module) -> None:
+    """Write RUN/model: model.safetensors and config.json, the latter last."""
+    folder = storage.join(spec.run, "model")
+    dataset = Dataset.open(spec.dataset)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    storage.write_bytes_atomic(storage.join(folder, "model.safetensors"), safetensors.torch.save(tensors))
+    description = {
+        "model": to_dict(spec.work.model),
+        "image_size": spec.work.data.image_size,
+        "dtype": spec.work.training.dtype,
+        "classes": list(dataset.classes),
+        "dataset_id": dataset.id,
+    }
+    storage.write_json_atomic(storage.join(folder, "config.json"), description)
+
+
+def load_model(run: str) -> tuple[nn.Module, dict[str, object]]:
+    """The network of a finished run in evaluation mode, and its description. Raises RunError when there is none."""
+    folder = storage.join(run, "model")
+    if not storage.exists(storage.join(folder, "config.json")):
+        raise RunError(f"{run} holds no finished model; run `sunspark train` on it to its end")
+    description = storage.read_json(storage.join(folder, "config.json"))
+    model = build_model(
+        from_dict(ModelConfig, description["model"]),
+        num_classes=len(description["classes"]),
+        image_size=description["image_size"],
+        seed=0,
+    )
+    if description["dtype"] == "float64":
+        model = model.double()
+    model.load_state_dict(safetensors.torch.load(storage.read_bytes(storage.join(folder, "model.safetensors"))))
+    return model.eval(), description

@@ -1,0 +1,53 @@
+"""What a worker process is told at its start: one line of JSON on its standard input, typed here."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from sunspark.config import from_dict, to_dict
+from sunspark.parallel.faults import Fault
+from sunspark.training.config import WorkConfig
+
+EXIT_DONE = 0
+EXIT_UNWANTED = 3
+"""Another process has this worker's place, or the run has ended."""
+EXIT_LEFT = 4
+"""Left on request, or because the driver or the parent is gone; the state is saved as a candidate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSpec:
+    """One worker's task. The launchers fill in `worker` and `incarnation`."""
+
+    task: Literal["train", "evaluate"]
+    coordinator: str
+    """grpc:// address of the coordinator."""
+    lighthouse: str
+    """http:// address of the lighthouse; empty for a task without quorums."""
+    token: str
+    run: str
+    dataset: str
+    split: str
+    """Split that the task works on."""
+    cores: int
+    """Threads of the worker."""
+    work: WorkConfig
+    faults: tuple[Fault, ...] = ()
+    worker: int = -1
+    incarnation: int = 0
+
+    def for_worker(self, worker: int, incarnation: int) -> "WorkerSpec":
+        return replace(self, worker=worker, incarnation=incarnation)
+
+    def to_json(self) -> str:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps(
+            plain | {"work": to_dict(self.work), "faults": [asdict(fault) for fault in self.faults]}
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "WorkerSpec":
+        plain = json.loads(text)
+        work = from_dict(WorkConfig, plain.pop("work"))
+        faults = tuple(Fault(**fault) for fault in plain.pop("faults"))
+        return cls(work=work, faults=faults, **plain)

@@ -1,0 +1,289 @@
+"""The training loop of one worker: agree, compute my share of the step, reduce, apply.
+
+The loop is the same for one worker and for many, for the first step and after a loss. It never decides alone that a
+step counts: it applies what was reduced, and learns at the next agreement whether the others went along.
+"""
+
+import hashlib
+import logging
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from sunspark.data.loader import Batch, Loader
+from sunspark.data.order import StepPlan, replicas_of
+from sunspark.errors import DeadlineError, WorkerError
+from sunspark.models import normalize
+from sunspark.optim import OptimConfig, learning_rate_at
+from sunspark.parallel.all_reduce import AllReduce
+from sunspark.parallel.faults import FaultInjector
+from sunspark.parallel.group import Group, GroupBrokenError
+from sunspark.parallel.ledger import Evidence, evidence_of
+from sunspark.parallel.membership import Agreement, Membership, Position
+from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
+from sunspark.records import EventName, StepRecord
+from sunspark.training.pulse import Progress
+from sunspark.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+_LEAST_DEADLINE_SECONDS: Final = 60.0
+_MOST_FAILURES: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A worker's lines to the others: who is there, the group, and what to tell the coordinator."""
+
+    membership: Membership
+    group: Group
+    source: RecoverySource
+    token: str
+    abandon: Callable[[str], None]
+    """Tell the others not to wait for this worker in the group of that key."""
+    note: Callable[[EventName, int, str], None]
+    """Tell the driver of an event: its name, the step, a detail."""
+    publish: Callable[[TrainingState], None]
+    """As the leader: write a checkpoint of the state, a step that counts."""
+    close: Callable[[TrainingState], None]
+    """As the leader: write the end of the run."""
+    wait_for_end: Callable[[str], None]
+    """Wait until the leader (its replica id) has written the end of the run, or is lost."""
+
+
+@final
+class Trainer:
+    """Trains until the last step counts."""
+
+    def __init__(
+        self,
+        *,
+        state: TrainingState,
+        plan: StepPlan,
+        loader: Loader,
+        optim: OptimConfig,
+        dtype: str,
+        line: Line,
+        progress: Progress,
+        write: Callable[[StepRecord], None],
+        faults: FaultInjector,
+    ) -> None:
+        self._state = state
+        self._plan = plan
+        self._loader = loader
+        self._optim = optim
+        self._dtype = dtype
+        self._line = line
+        self._progress = progress
+        self._write = write
+        self._faults = faults
+        self._strategy = AllReduce(list(state.model.parameters()))
+        self._counted = 0
+        self._pending: StepRecord | None = None
+        self._failed_with: tuple[str, ...] = ()
+        self._num_failures = 0
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Train. Returns when the end of the run is published, by this worker or by another.
+
+        Raises WorkerError when the same members fail ten times at one step.
+        """
+        while True:
+            started = time.monotonic()
+            agreement = self._agree()
+            if agreement is None:
+                continue
+            if agreement.step == self._plan.num_steps:
+                if self._close(agreement):
+                    return
+                continue
+            if self._is_leader(agreement):
+                self._line.publish(self._state)
+            if self._take_step(agreement):
+                self._progress.slowest_step_seconds = max(
+                    self._progress.slowest_step_seconds, time.monotonic() - started
+                )
+
+    def _agree(self) -> Agreement | None:
+        """Come to the next quorum and stand where its leader stands; None to try again."""
+        with self._phase("quorum", waits_for_others=True):
+            agreement = self._line.membership.agree(self._position(), self._deadline_seconds())
+        try:
+            self._follow(agreement)
+        except (RecoveryError, GroupBrokenError, DeadlineError) as error:
+            self._line.abandon(agreement.group_key)
+            self._line.group.cut()
+            self._note_failure(agreement, error)
+            return None
+        self._counted = agreement.step
+        self._write_counted()
+        return agreement
+
+    def _follow(self, agreement: Agreement) -> None:
+        me = agreement.members[self._rank(agreement)]
+        if not agreement.is_current(me):
+            with self._phase("recovery"):
+                self._recover(agreement)
+        with self._phase("connect", waits_for_others=True):
+            self._line.group.form(agreement, self._deadline_seconds())
+
+    def _recover(self, agreement: Agreement) -> None:
+        behind = self._state.step
+        body = recover(agreement, self._line.token, self._deadline_seconds())
+        self._state.load(body, f"the state of {agreement.leader.replica_id}")
+        self._line.source.forget()
+        self._pending = None
+        self._line.note("recovered", self._state.step, f"from step {behind}, {len(body) / 1e6:.1f} MB")
+
+    def _take_step(self, agreement: Agreement) -> bool:
+        """Do the step that the members agreed on; False when it must be done again."""
+        step = agreement.step
+        replicas = replicas_of(self._rank(agreement), agreement.world_size, self._plan.num_replicas)
+        with self._phase("data"):
+            batches = self._loader.take(step, replicas)
+        evidence, loss_sum = self._compute(step, replicas, batches)
+        try:
+            with self._phase("reduce", waits_for_others=True):
+                evidence_of_all, loss_sum = self._strategy.reduce(
+                    evidence, loss_sum, self._line.group, self._deadline_seconds()
+                )
+        except GroupBrokenError as error:
+            self._note_failure(agreement, error)
+            return False
+        self._faults.reach("reduced", step)
+        learning_rate = learning_rate_at(self._optim, step, self._plan.num_steps)
+        with self._phase("optimizer"):
+            self._state.apply(learning_rate, agreement.quorum_id, evidence_of_all)
+        self._line.source.forget()
+        self._faults.reach("applied", step)
+        self._num_failures = 0
+        self._remember(agreement, step, evidence.samples, loss_sum / self._plan.num_samples_of(step), learning_rate)
+        return True
+
+    def _compute(self, step: int, replicas: range, batches: list[Batch]) -> tuple[Evidence, float]:
+        """Leave the gradient of the step's mean loss, this worker's part of it, in the parameters.
+
+        Returns the evidence of the samples and the sum of their losses (nats).
+        """
+        self._state.optimizer.zero_grad(set_to_none=True)
+        num_samples, epoch = self._plan.num_samples_of(step), self._plan.epoch_of(step)
+        evidence, loss_sum = Evidence(samples=0, sample_sum=0, pixel_sum=0), 0.0
+        for replica, batch in zip(replicas, batches, strict=True):
+            if not len(batch.labels):
+                continue
+            with self._phase("forward"):
+                torch.manual_seed(_key_of(self._plan.seed, step, replica))
+                evidence += evidence_of(batch.sample_ids, batch.labels, batch.pixels, epoch)
+                loss = summed_loss(self._state.model, batch, self._dtype)
+            with self._phase("backward"):
+                (loss / num_samples).backward()
+                loss_sum += float(loss.detach())
+        return evidence, loss_sum
+
+    def _close(self, agreement: Agreement) -> bool:
+        """The closing quorum: the leader publishes the end, the others wait for it. False when the leader is lost."""
+        leader = agreement.leader.replica_id
+        if self._is_leader(agreement):
+            with self._phase("close"):
+                self._line.close(self._state)
+            return True
+        with self._phase("end", waits_for_others=True):
+            self._line.wait_for_end(leader)
+        return False
+
+    def _position(self) -> Position:
+        return Position(
+            step=self._state.step,
+            lineage=self._state.ledger.lineage,
+            counted=self._counted,
+            failures=self._line.group.failures,
+        )
+
+    def _rank(self, agreement: Agreement) -> int:
+        return agreement.rank_of(self._line.membership.replica_id)
+
+    def _is_leader(self, agreement: Agreement) -> bool:
+        return agreement.leader.replica_id == self._line.membership.replica_id
+
+    def _deadline_seconds(self) -> float:
+        return max(_LEAST_DEADLINE_SECONDS, 10 * self._progress.slowest_step_seconds)
+
+    def _note_failure(self, agreement: Agreement, error: Exception) -> None:
+        logger.info("%s: step %d again: %s", self._line.membership.replica_id, agreement.step, error)
+        self._line.note("redone", agreement.step, agreement.group_key)
+        if agreement.replica_ids != self._failed_with:
+            self._failed_with, self._num_failures = agreement.replica_ids, 0
+        self._num_failures += 1
+        if self._num_failures >= _MOST_FAILURES:
+            raise WorkerError(
+                f"step {agreement.step} failed {self._num_failures} times with the same workers "
+                f"({', '.join(agreement.replica_ids)}); the last time: {error}"
+            ) from error
+
+    def _remember(
+        self, agreement: Agreement, step: int, samples: int, loss: float, learning_rate: float
+    ) -> None:
+        """Keep the record of the step until the step counts."""
+        seconds, self._seconds = self._seconds, {}
+        self._progress.step = step + 1
+        self._progress.report = {"loss": loss, "learning_rate": learning_rate}
+        worker, incarnation = self._line.membership.replica_id.split(".")
+        self._pending = StepRecord(
+            worker=int(worker),
+            incarnation=int(incarnation),
+            time_unix_seconds=time.time(),
+            step=step,
+            epoch=self._plan.epoch_of(step),
+            loss=loss,
+            learning_rate=learning_rate,
+            samples=samples,
+            quorum_seconds=seconds.get("quorum", 0.0) + seconds.get("connect", 0.0) + seconds.get("recovery", 0.0),
+            data_seconds=seconds.get("data", 0.0),
+            forward_seconds=seconds.get("forward", 0.0),
+            backward_seconds=seconds.get("backward", 0.0),
+            communication_seconds=seconds.get("reduce", 0.0),
+            optimizer_seconds=seconds.get("optimizer", 0.0),
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            world_size=agreement.world_size,
+            rank=self._rank(agreement),
+        )
+
+    def _write_counted(self) -> None:
+        if self._pending is not None and self._pending.step < self._counted:
+            self._write(self._pending)
+            self._pending = None
+
+    @contextmanager
+    def _phase(self, phase: str, *, waits_for_others: bool = False) -> Iterator[None]:
+        self._progress.enter(phase, waits_for_others=waits_for_others)
+        self._faults.reach(phase, self._state.step)  # type: ignore[arg-type]
+        started = time.monotonic()
+        yield
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started
+
+
+def summed_loss(model: nn.Module, batch: Batch, dtype: str) -> Tensor:
+    """The sum of the cross-entropies of a batch (nats, shape ()), in float32 or better."""
+    logits_BK = logits_of(model, batch, dtype)
+    return nn.functional.cross_entropy(logits_BK, torch.from_numpy(batch.labels), reduction="sum")
+
+
+def logits_of(model: nn.Module, batch: Batch, dtype: str) -> Tensor:
+    """logits_BK of a batch, as float32 or better; `dtype` as in TrainingConfig, resolved."""
+    images_BCHW = normalize(torch.from_numpy(batch.pixels), torch.float64 if dtype == "float64" else torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
+        logits_BK: Tensor = model(images_BCHW)
+    return logits_BK if dtype == "float64" else logits_BK.float()
+
+
+def _key_of(seed: int, step: int, replica: int) -> int:
+    """A seed for the masks of one replica in one step."""
+    digest = hashlib.blake2b(f"{seed} {step} {replica}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,161 @@
+"""Was every sample of every epoch applied exactly once?
+
+Nothing is taken from the run but its ledger. What each step should have seen is computed again from the dataset and
+the order alone: for every step the sum over (sample id, label, epoch); for some steps, or all, the pixels too, by
+decoding and augmenting them again. The chain over the lines must end in the lineage that the final model carries.
+"""
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from sunspark import storage
+from sunspark.config import from_dict
+from sunspark.data.dataset import Dataset
+from sunspark.data.loader import Loader
+from sunspark.data.order import StepPlan
+from sunspark.errors import RunError
+from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine, evidence_of, sum_of_samples
+from sunspark.training import checkpoint
+from sunspark.training.config import WorkConfig, plan_of
+from sunspark.training.state import ledger_of, metadata_of
+
+_PIXEL_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochAccount:
+    """The samples of one epoch: how many belong to it, and what became of them."""
+
+    epoch: int
+    samples: int
+    missing: int
+    """Samples of steps that the ledger lacks or whose sums are wrong: not shown to be applied."""
+    repeated: int
+    """Samples counted beyond those that belong to their step."""
+    excused: int
+    """Samples set aside on purpose."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyResult:
+    """The verdict on a run."""
+
+    exactly_once: bool
+    epochs: list[EpochAccount]
+    steps: int
+    """Steps in the ledger."""
+    finished: bool
+    """Whether they are all steps of the run."""
+    steps_with_pixels_checked: int
+    problems: list[str]
+    """What is wrong, in words; the first ten."""
+
+
+def verify(run: str, dataset: str | None = None, pixels: bool = False) -> VerifyResult:
+    """Check the ledger of `run`: every step's samples, and the pixels of 20 random steps (`pixels`: of all).
+
+    Raises RunError when there is no run or no checkpoint yet, or it belongs to another dataset.
+    """
+    run = storage.absolute(run)
+    work, opened = _open(run, dataset)
+    states = checkpoint.checkpoints(run)
+    if not states:
+        raise RunError(f"{run} has no checkpoint yet, and so no ledger; train it first")
+    body = storage.read_bytes(states[-1].uri)
+    lines = ledger_of(body, states[-1].uri).lines
+    plan = plan_of(opened, work)
+    problems = list(_broken_chain(body, states[-1].uri, lines))
+    if storage.exists(storage.join(run, "result.json")) and len(lines) < plan.num_steps:
+        problems.append(f"the run is finished, but its ledger ends after {len(lines)} of {plan.num_steps} steps")
+    expected = [_expected(plan, opened, step) for step in range(len(lines))]
+    problems += _wrong_samples(lines, expected)
+    chosen = range(len(lines)) if pixels else _some(len(lines))
+    problems += _wrong_pixels(chosen, lines, plan, opened, work)
+    result = VerifyResult(
+        exactly_once=not problems,
+        epochs=_accounts(lines, expected, plan),
+        steps=len(lines),
+        finished=len(lines) == plan.num_steps,
+        steps_with_pixels_checked=len(chosen),
+        problems=problems[:10],
+    )
+    storage.write_json_atomic(storage.join(run, "verify.json"), asdict(result))
+    return result
+
+
+def _open(run: str, dataset: str | None) -> tuple[WorkConfig, Dataset]:
+    path = storage.join(run, "config.json")
+    if not storage.exists(path):
+        raise RunError(f"{run} is not a run; the folder that `sunspark train` made is needed")
+    stored = storage.read_json(path)
+    opened = Dataset.open(dataset or stored["dataset"])
+    if opened.id != stored["dataset_id"]:
+        raise RunError(f"{run} was trained on dataset {stored['dataset_id'][:12]}, this one is {opened.id[:12]}")
+    return from_dict(WorkConfig, stored["work"]), opened
+
+
+def _expected(plan: StepPlan, dataset: Dataset, step: int) -> tuple[int, int]:
+    """How many samples `step` has, and their sum."""
+    rows = dataset.rows(plan.split)[plan.rows_of(step)]
+    return len(rows), sum_of_samples(dataset.sample_ids[rows], dataset.labels[rows], plan.epoch_of(step))
+
+
+def _is_right(line: LedgerLine, expected: tuple[int, int]) -> bool:
+    return (line.evidence.samples, line.evidence.sample_sum) == expected
+
+
+def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterator[str]:
+    if Ledger(lines).lineage != metadata_of(body, uri)["lineage"]:
+        yield "the chain over the ledger's lines does not lead to the model's lineage"
+    for index, line in enumerate(lines):
+        if line.step != index:
+            yield f"line {index} of the ledger is of step {line.step}"
+            return
+
+
+def _wrong_samples(lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]]) -> Iterator[str]:
+    for line, (samples, sample_sum) in zip(lines, expected, strict=True):
+        if line.evidence.samples != samples:
+            yield f"step {line.step} was taken with {line.evidence.samples} samples, it has {samples}"
+        elif line.evidence.sample_sum != sample_sum:
+            yield f"step {line.step} was taken with other samples or labels than its own"
+
+
+def _wrong_pixels(
+    steps: Sequence[int], lines: Sequence[LedgerLine], plan: StepPlan, dataset: Dataset, work: WorkConfig
+) -> Iterator[str]:
+    loader = Loader(dataset, plan, replace(work.data, prefetch_steps=0), num_threads=os.cpu_count() or 1)
+    nothing = Evidence(samples=0, sample_sum=0, pixel_sum=0)
+    try:
+        for step in steps:
+            batches = loader.take(step, range(plan.num_replicas))
+            epoch = plan.epoch_of(step)
+            seen = sum((evidence_of(b.sample_ids, b.labels, b.pixels, epoch) for b in batches), nothing)
+            if seen.pixel_sum != lines[step].evidence.pixel_sum:
+                yield f"step {step} was taken with other pixels than its own"
+    finally:
+        loader.close()
+
+
+def _some(num_steps: int) -> Sequence[int]:
+    return sorted(random.sample(range(num_steps), min(_PIXEL_STEPS, num_steps)))
+
+
+def _accounts(
+    lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]], plan: StepPlan
+) -> list[EpochAccount]:
+    accounts = []
+    for epoch in range(-(-len(lines) // plan.steps_per_epoch)):
+        steps = range(epoch * plan.steps_per_epoch, min((epoch + 1) * plan.steps_per_epoch, len(lines)))
+        accounts.append(
+            EpochAccount(
+                epoch=epoch,
+                samples=sum(lines[step].evidence.samples for step in steps),
+                missing=sum(expected[step][0] for step in steps if not _is_right(lines[step], expected[step])),
+                repeated=sum(max(0, lines[step].evidence.samples - expected[step][0]) for step in steps),
+                excused=0,
+            )
+        )
+    return accounts

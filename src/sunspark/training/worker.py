@@ -1,0 +1,247 @@
+"""The worker process: `python -m sunspark.training.worker`, the same under every launcher.
+
+It reads its spec from the first line of standard input and lives as long as that stays open. When it closes (the
+parent is gone), on SIGTERM, or when the driver falls silent, the worker leaves: it drops the step that it has not
+applied, saves what it has as a candidate and is gone within 30 s.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Final, final
+from urllib.parse import urlsplit
+
+import torch
+
+from sunspark import storage
+from sunspark.data.dataset import Dataset
+from sunspark.data.loader import Loader
+from sunspark.errors import SunsparkError
+from sunspark.models import build_model
+from sunspark.optim import build_optimizer
+from sunspark.parallel.faults import FaultInjector
+from sunspark.parallel.group import Group
+from sunspark.parallel.membership import Membership, replica_id_of
+from sunspark.parallel.recovery import RecoverySource
+from sunspark.parallel.rpc import RpcClient, RpcServer
+from sunspark.records import EventName, RecordWriter, worker_file
+from sunspark.training import checkpoint
+from sunspark.training.evaluate import evaluate_leases
+from sunspark.training.export import export_model
+from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
+from sunspark.training.spec import EXIT_DONE, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
+from sunspark.training.state import TrainingState
+from sunspark.training.trainer import Line, Trainer
+from sunspark.training.config import plan_of
+
+logger = logging.getLogger(__name__)
+
+_SAVE_SECONDS: Final = 20.0
+_START_SECONDS: Final = 900.0
+
+
+def main() -> None:
+    """Read the spec, do the task, exit with one of the codes of `spec`."""
+    spec = WorkerSpec.from_json(sys.stdin.readline())
+    name = replica_id_of(spec.worker, spec.incarnation)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{name} %(levelname)s %(message)s")
+    torch.set_num_threads(spec.cores)
+    try:
+        if spec.task == "train":
+            TrainingWorker(spec).run()
+        else:
+            _end_with_parent()
+            evaluate_leases(spec)
+        code = EXIT_DONE
+    except SunsparkError as error:
+        logger.error("%s: %s", type(error).__name__, error, exc_info=error.exit_code != 2)
+        code = error.exit_code
+    logging.shutdown()
+    os._exit(code)  # not sys.exit: threads of gloo and gRPC may still wait
+
+
+@final
+class TrainingWorker:
+    """One worker process of a training run: builds the parts, starts them in order, and takes them down."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._replica_id = replica_id_of(spec.worker, spec.incarnation)
+        self._coordinator = RpcClient(spec.coordinator, spec.token)
+        self._host = _address_towards(spec.coordinator)
+        self._progress = Progress()
+        self._faults = FaultInjector(spec.faults, spec.worker, spec.incarnation)
+        self._leaving = threading.Lock()
+        self._publishing: threading.Thread | None = None
+        self._published_step = 0
+        self._heart: Heart | None = None
+        self._pulse: Pulse | None = None
+        self._group = Group(self._coordinator, self._replica_id, self._host)
+        self._records = RecordWriter(worker_file(spec.run, spec.worker, spec.incarnation))
+        self._state: TrainingState | None = None
+
+    def run(self) -> None:
+        threading.Thread(target=self._watch_parent, daemon=True, name="watch-parent").start()
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=self._leave, args=("stop",)).start())
+        welcome = self._coordinator.call("join", replica_id=self._replica_id, host=self._host, pid=os.getpid())
+        if welcome["farewell"]:
+            self._leave(welcome["farewell"])
+        dataset = Dataset.open(self._spec.dataset)
+        state = self._build_state(dataset, welcome["resume"])
+        self._published_step = state.step
+        source = RecoverySource(state.snapshot)
+        server = RpcServer(self._host, 0, self._spec.token, source.handlers, source.chunk_readers)
+        membership = Membership(self._spec.lighthouse, self._replica_id, server.uri)
+        plan = plan_of(dataset, self._spec.work)
+        loader = Loader(dataset, plan, self._spec.work.data, num_threads=self._spec.cores)
+        self._pulse = Pulse(self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost)
+        self._heart = Heart(membership)
+        self._state = state
+        self._heart.start()
+        self._pulse.start()
+        if not self._pulse.may_go.wait(_START_SECONDS):
+            raise SunsparkError(f"the driver did not say go within {_START_SECONDS:.0f} s")
+        line = Line(
+            membership=membership,
+            group=self._group,
+            source=source,
+            token=self._spec.token,
+            abandon=lambda key: self._tell("abandon", group_key=key),
+            note=self._note,
+            publish=self._publish,
+            close=self._close,
+            wait_for_end=self._wait_for_end,
+        )
+        Trainer(
+            state=state,
+            plan=plan,
+            loader=loader,
+            optim=self._spec.work.optim,
+            dtype=self._spec.work.training.dtype,
+            line=line,
+            progress=self._progress,
+            write=self._records.write,
+            faults=self._faults,
+        ).run()
+        self._records.close()
+
+    def _build_state(self, dataset: Dataset, resume: str | None) -> TrainingState:
+        work = self._spec.work
+        model = build_model(
+            work.model, num_classes=len(dataset.classes), image_size=work.data.image_size, seed=work.training.seed
+        )
+        if work.training.dtype == "float64":
+            model = model.double()
+        state = TrainingState(model, build_optimizer(model.parameters(), work.optim))
+        if resume:
+            state.load(storage.read_bytes(resume), resume)
+        return state
+
+    def _publish(self, state: TrainingState) -> None:
+        if state.step - self._published_step < self._spec.work.training.checkpoint_every:
+            return
+        if self._publishing is not None and self._publishing.is_alive():
+            return
+        snapshot = state.snapshot()
+        self._published_step = snapshot.step
+
+        def publish() -> None:
+            self._faults.reach("checkpoint", snapshot.step)
+            uri = checkpoint.publish(self._spec.run, snapshot)
+            self._note("checkpoint", snapshot.step, uri)
+
+        self._publishing = threading.Thread(target=publish, daemon=True, name="publish")
+        self._publishing.start()
+
+    def _close(self, state: TrainingState) -> None:
+        if self._publishing is not None:
+            self._publishing.join(_START_SECONDS)
+        snapshot = state.snapshot()
+        checkpoint.publish(self._spec.run, snapshot)
+        export_model(self._spec, state.model)
+        self._records.close()
+        self._coordinator.call("finish", timeout_seconds=30, step=snapshot.step, lineage=snapshot.lineage)
+
+    def _cut_when_lost(self, lost: frozenset[str], abandoned: frozenset[str]) -> None:
+        if self._group.key in abandoned or lost & frozenset(self._group.members):
+            self._group.cut()
+
+    def _wait_for_end(self, leader: str) -> None:
+        assert self._pulse is not None
+        while leader not in self._pulse.lost:
+            time.sleep(0.02)  # the pulse ends the process when the run has ended
+
+    def _note(self, event: EventName, step: int, detail: str) -> None:
+        self._tell("note", replica_id=self._replica_id, event=event, step=step, detail=detail)
+
+    def _tell(self, name: str, **arguments: object) -> None:
+        try:
+            self._coordinator.call(name, **arguments)
+        except SunsparkError as error:
+            logger.warning("the driver was not told (%s): %s", name, error)
+
+    def _watch_parent(self) -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        self._leave("orphaned")
+
+    def _leave(self, farewell: Farewell) -> None:
+        """End the process; never returns. Whatever happens, it is gone in time."""
+        if not self._leaving.acquire(blocking=False):
+            time.sleep(_SAVE_SECONDS + 20)
+        logger.info("leaving: %s", farewell)
+        code = {"ended": EXIT_DONE, "unwanted": EXIT_UNWANTED}.get(farewell, EXIT_LEFT)
+        _exit_after(_SAVE_SECONDS, EXIT_LEFT)
+        if self._heart is not None:
+            self._heart.stop()
+        if self._pulse is not None:
+            self._pulse.stop()
+        self._group.cut()
+        try:
+            if code == EXIT_LEFT and self._state is not None:
+                self._save_candidate(self._state)
+            self._records.close()
+        except SunsparkError as error:
+            logger.error("%s", error)
+        logging.shutdown()
+        os._exit(code)
+
+    def _save_candidate(self, state: TrainingState) -> None:
+        with state.lock:  # and keep it: nothing is applied any more
+            if state.step > self._published_step:
+                uri = checkpoint.save_candidate(self._spec.run, state.snapshot(), self._replica_id)
+                logger.info("saved %s", uri)
+            state.lock.acquire()
+
+
+def _address_towards(uri: str) -> str:
+    """This host's address on the way to `uri`."""
+    parts = urlsplit(uri)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((parts.hostname, parts.port))
+        return str(probe.getsockname()[0])
+
+
+def _exit_after(seconds: float, code: int) -> None:
+    def end() -> None:
+        time.sleep(seconds)
+        os._exit(code)
+
+    threading.Thread(target=end, daemon=True, name="exit-after").start()
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        os._exit(EXIT_LEFT)
+
+    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
+
+
+if __name__ == "__main__":
+    main()
