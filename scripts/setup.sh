@@ -35,16 +35,14 @@ make_venv() {
     "$base" -m venv --clear $venv >&2 || fail "'$base -m venv' failed; $needs_venv"
 }
 
-# The requirement on uv with its hashes, as it stands in the lock.
-locked_uv() { awk '/^uv==/ { on = 1 } on { print } on && !/\\$/ { exit }' requirements.lock; }
+# Requirements with their hashes, as they stand in the lock.
+locked() { awk -v names="$*" 'BEGIN { split(names, n, " "); for (i in n) want[n[i]] } /^[^ ]/ { split($1, p, "=="); on = (p[1] in want) } on' requirements.lock; }
 
-install_uv() {
-    local version
-    version=$(locked_uv | sed -n '1s/^uv==\([^ ;]*\).*/\1/p')
-    if [ "$($venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" = "$version" ]; then return; fi
-    say "installing uv $version"
-    locked_uv >$venv/uv.lock
-    $python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $venv/uv.lock
+# uv, and setuptools, with which the packages that are not wheels are built: nothing but what the lock names is run.
+install_tools() {
+    say "installing uv"
+    locked uv setuptools >$venv/tools.lock
+    $python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $venv/tools.lock
 }
 
 install_packages() {
@@ -52,7 +50,7 @@ install_packages() {
     eval "$($python scripts/uv_environment.py)"
     export VIRTUAL_ENV=$PWD/$venv
     say "installing what requirements.lock names"
-    $venv/bin/uv pip sync ${uv_options[@]+"${uv_options[@]}"} --require-hashes requirements.lock
+    $venv/bin/uv pip sync ${uv_options[@]+"${uv_options[@]}"} --no-build-isolation --require-hashes requirements.lock
     $venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 }
 
@@ -60,7 +58,7 @@ set_up_python() {
     if cmp -s <(wanted_stamp) $stamp; then return; fi
     rm -f $stamp
     make_venv
-    install_uv
+    install_tools
     install_packages
     wanted_stamp >$stamp
 }

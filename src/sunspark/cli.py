@@ -69,7 +69,7 @@ def _dispatch(words: list[str]) -> int:
     command = importlib.import_module(f"sunspark.commands.{name}")
     outcome: Outcome = command.run(rest)
     if result_stream is None:
-        outcome.show()
+        print(outcome.text)
     else:
         with result_stream:
             json.dump(_jsonable(outcome.result), result_stream, allow_nan=False)

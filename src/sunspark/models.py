@@ -95,7 +95,7 @@ def build_model(config: ModelConfig, *, num_classes: int, image_size: int, seed:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[config.model](num_classes, image_size, config.model_args)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def normalize(pixels_BHWC: Tensor, dtype: torch.dtype) -> Tensor:
@@ -121,13 +121,15 @@ def _build_scene_vgg(num_classes: int, image_size: int, args: dict[str, ModelArg
         if name not in known:
             raise ConfigError(f"scene_vgg has no argument {name!r}; it has {', '.join(known)}")
     if image_size < 1 << _POOLINGS:
-        raise ConfigError(f"scene_vgg halves the image {_POOLINGS} times and needs image_size of at least 16, got {image_size}")
+        raise ConfigError(
+            f"scene_vgg halves the image {_POOLINGS} times and needs image_size of at least 16, got {image_size}"
+        )
     model = SceneVGG(num_classes, image_size, SceneVGGArgs(**args))  # type: ignore[arg-type]
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    nn.init.normal_(model.head[-1].weight, std=0.01)  # type: ignore[arg-type]
+    nn.init.normal_(model.head[-1].weight, std=1e-3)  # type: ignore[arg-type]
     return model
 
 

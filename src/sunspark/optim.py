@@ -50,7 +50,11 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> 
             parameters, lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True
         )
     return torch.optim.SGD(
-        parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        parameters,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
 
 

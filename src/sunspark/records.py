@@ -47,7 +47,7 @@ class StepRecord:
     worker: int
     """Number of the worker, 0 and up."""
     incarnation: int
-    """How often this worker had been started before."""
+    """Which start of this worker it is; rises with every start."""
     time_unix_seconds: float
     """When the worker had applied the step."""
     step: int

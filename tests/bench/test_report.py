@@ -5,7 +5,7 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from sunspark.bench.history import (
 from sunspark.bench.plot import Scale, extremes, line_path, nice_ticks, number, running_mean, time_ticks
 from sunspark.bench.report import ReportResult, report
 from sunspark.bench.words import count, duration, interval, percent, rate, share, size
+from sunspark.config import to_dict
 from sunspark.errors import RunError
+from sunspark.launch.run import ClassAccuracy, EvaluationResult, LaunchConfig, TrainResult
 from sunspark.records import (
     DRIVER,
     EvaluationRecord,
@@ -36,15 +38,32 @@ from sunspark.records import (
     read_records,
     worker_file,
 )
+from sunspark.training.config import WorkConfig
+from sunspark.training.verify import EpochAccount, VerifyResult
 
 pytestmark = pytest.mark.timeout(60)
 
 CONFIG = {
-    "run": "runs/demo",
-    "model": {"model": "scene_vgg", "args": {"n_filters": 16, "dropout": [0.4, 0.2]}},
-    "data": {"dataset": "demo/dataset", "dataset_id": "3f9a1c0e5d77b2a4", "split": "train", "image_size": 64},
-    "optim": {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "one_cycle", "warmup_fraction": 0.3},
-    "training": {"epochs": 12, "global_batch_size": 64, "seed": 0, "dtype": "auto", "strategy": "all_reduce"},
+    "format": "sunspark-run-1",
+    "dataset": "demo/dataset",
+    "dataset_id": "3f9a1c0e5d77b2a4",
+    "work": {
+        "model": {"model": "scene_vgg", "args": {"n_filters": 16, "dropout": [0.4, 0.2]}},
+        "data": {"image_size": 64, "cache_directory": None},
+        "optim": {
+            "optimizer": "adam",
+            "learning_rate": 1e-3,
+            "schedule": "one_cycle",
+            "warmup_fraction": 0.3,
+        },
+        "training": {
+            "strategy": "all_reduce",
+            "split": "train",
+            "epochs": 12,
+            "global_batch_size": 64,
+            "seed": 0,
+        },
+    },
     "launch": {
         "launcher": "spark",
         "master": "local[2]",
@@ -185,7 +204,7 @@ class MadeRun:
                 "mean_per_class": float(np.mean(np.divide(correct, samples))),
                 "loss": 0.31,
                 "per_class": [
-                    {"class": name, "samples": number, "correct": good}
+                    {"name": name, "samples": number, "correct": good}
                     for name, number, good in zip(self.classes, samples, correct, strict=True)
                 ],
             },
@@ -373,8 +392,8 @@ def test_hundreds_of_classes_are_all_there_best_first(tmp_path: Path) -> None:
 def test_a_class_without_images_is_not_counted_as_wrong(made: MadeRun) -> None:
     made.write()
     per_class = [
-        {"class": "beach", "samples": 4, "correct": 3},
-        {"class": "unseen", "samples": 0, "correct": 0},
+        {"name": "beach", "samples": 4, "correct": 3},
+        {"name": "unseen", "samples": 0, "correct": 0},
     ]
     made.put("evaluation-test.json", {"split": "test", "samples": 4, "top1": 0.75, "per_class": per_class})
     text = page_of(made.run).text
@@ -417,6 +436,63 @@ def test_a_loss_that_diverged_is_told(made: MadeRun) -> None:
     page = page_of(made.run)
     assert "147 steps had a loss that is not finite" in page.text
     assert not [value for _, name, value in page.attributes if name in ("d", "style") and "nan" in value]
+
+
+def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -> None:
+    made.write()
+    config = {"format": "sunspark-run-1", "dataset_id": "abc123", "work": to_dict(WorkConfig())}
+    made.put("config.json", config | {"launch": to_dict(LaunchConfig())})
+    accuracy = [ClassAccuracy(name="quiet beach", samples=10, correct=9)]
+    evaluation = EvaluationResult(
+        split="test",
+        samples=10,
+        top1=0.9,
+        top5=1.0,
+        mean_per_class=0.9,
+        loss=0.3,
+        seconds=1.0,
+        per_class=accuracy,
+    )
+    made.put("evaluation-test.json", asdict(evaluation))
+    account = EpochAccount(epoch=0, samples=30720, missing=64, repeated=0, excused=0)
+    verdict = VerifyResult(
+        exactly_once=False,
+        epochs=[account],
+        steps=480,
+        finished=True,
+        steps_with_pixels_checked=20,
+        problems=["step 17 has other samples than it should"],
+    )
+    made.put("verify.json", asdict(verdict))
+    result = TrainResult(
+        run=str(made.run),
+        steps=480,
+        epochs=12,
+        samples=30720,
+        seconds=100.0,
+        images_per_second=307.2,
+        workers=2,
+        steps_redone=7,
+        recoveries=5,
+        resumed_from_step=100,
+        dataset_id="abc123",
+        finished=True,
+    )
+    made.put("result.json", asdict(result))
+    text = page_of(made.run).text
+    for words in (
+        "model scene_vgg dataset abc123 split train strategy all_reduce",
+        "Top-1 on test 90.0 %",
+        "quiet beach 90 %",
+        "Every sample exactly once no",
+        "step 17 has other samples than it should",
+        "0 30,720 64 0 0",
+        "Images per second 307 in 1 min 40 s, since the last start",
+        "Steps done again 7",
+        "global_batch_size 64",
+        "cores_per_worker 1",
+    ):
+        assert words in text, words
 
 
 def test_something_that_is_no_run_is_refused(tmp_path: Path) -> None:

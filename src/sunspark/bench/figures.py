@@ -79,7 +79,7 @@ class Lane:
     """A worker on the time line, or the driver."""
 
     name: str
-    spans: tuple[plot.Hover, ...]
+    spans: tuple[plot.Strip, ...]
     """When it was alive."""
     marks: tuple[Mark, ...]
 
@@ -412,10 +412,10 @@ def _stall_caption(history: History) -> str:
 
 def _lane(worker: int, lives: Sequence[Life], marks: Sequence[Mark], scale: Scale) -> Lane:
     spans = tuple(
-        plot.Hover(
+        plot.Strip(
             start=float(scale.at(life.start_seconds)),
             end=float(scale.at(life.end_seconds)),
-            text=f"worker {worker}, start {life.incarnation + 1}: "
+            text=f"worker {worker}, incarnation {life.incarnation}: "
             f"{duration(life.start_seconds)} to {duration(life.end_seconds)}",
         )
         for life in lives

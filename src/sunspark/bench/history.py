@@ -73,9 +73,7 @@ def training_clock(records: Sequence[Record]) -> TrainingClock:
     pauses = [
         (before.time_unix_seconds, record.time_unix_seconds)
         for before, record in itertools.pairwise(records)
-        if isinstance(record, EventRecord)
-        and record.worker == DRIVER
-        and record.event in ("started", "resumed")
+        if isinstance(record, EventRecord) and record.worker == DRIVER and record.event == "resumed"
     ]
     start = records[0].time_unix_seconds if records else 0.0
     return TrainingClock(start_unix_seconds=start, pauses=tuple(pauses))

@@ -43,8 +43,8 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Hover:
-    """A strip of a chart that shows a text under the pointer."""
+class Strip:
+    """A stretch of an axis, with the text that shows under the pointer."""
 
     start: float
     end: float
@@ -63,7 +63,7 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     shapes: tuple[Shape, ...]
-    hovers: tuple[Hover, ...] = ()
+    hovers: tuple[Strip, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,10 +175,10 @@ def running_mean(values: Floats, width: int) -> Floats:
         return np.asarray((total[end] - total[start]) / (count[end] - count[start]))
 
 
-def hovers(edges: Sequence[float], texts: Sequence[str]) -> tuple[Hover, ...]:
+def hovers(edges: Sequence[float], texts: Sequence[str]) -> tuple[Strip, ...]:
     """Strips from edge to edge, each with its text."""
     return tuple(
-        Hover(start=start, end=end, text=text)
+        Strip(start=start, end=end, text=text)
         for start, end, text in zip(edges, edges[1:], texts, strict=False)
     )
 

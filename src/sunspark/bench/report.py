@@ -145,6 +145,7 @@ def render(files: RunFiles) -> str:
         class_sections=[_class_section(evaluation) for evaluation in _ordered(files.evaluations)],
         memory=figures.memory_bars(peak_memory(files.records)),
         epochs=_epoch_rows(files.verdict),
+        problems=[str(problem) for problem in (files.verdict or {}).get("problems", [])],
         config=_config_sections(files.config),
     )
 
@@ -296,7 +297,7 @@ def _epoch_rows(verdict: dict[str, Any] | None) -> list[list[str]]:
 
 def _class_section(evaluation: dict[str, Any]) -> ClassSection:
     rows = [
-        (str(row["class"]), int(row["samples"]), int(row["correct"]))
+        (str(row["name"]), int(row["samples"]), int(row["correct"]))
         for row in evaluation.get("per_class", [])
     ]
     bars = figures.class_bars(rows)
@@ -325,10 +326,15 @@ def _evaluation_records(files: RunFiles) -> list[EvaluationRecord]:
 
 
 def _config_sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Sections of the configuration, each with its keys and values; keys outside a section come first."""
+    """Sections of the configuration with their keys and values.
+
+    Keys outside a section come first; a section that holds nothing but sections gives way to them.
+    """
     plain = {key: value for key, value in config.items() if not isinstance(value, dict)}
-    sections = {"general": plain} if plain else {}
-    sections |= {key: value for key, value in config.items() if isinstance(value, dict) and value}
+    sections = {"run": plain} if plain else {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            sections |= value if all(isinstance(part, dict) for part in value.values()) else {key: value}
     return [(name, [(key, _text(value)) for key, value in _flatten(body)]) for name, body in sections.items()]
 
 
@@ -363,7 +369,11 @@ def _plural(number: int, one: str, many: str = "") -> str:
 
 
 def _duration_note(result: Mapping[str, Any]) -> str:
-    return f"in {duration(float(result['seconds']))}" if result["seconds"] else ""
+    if not result["seconds"]:
+        return ""
+    return f"in {duration(float(result['seconds']))}" + (
+        ", since the last start" if result.get("resumed_from_step") else ""
+    )
 
 
 def _read_if_present(present: Mapping[str, str], name: str) -> dict[str, Any] | None:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, cast
 
 import tyro
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from tyro.conf import FlagCreatePairsOff
 
 _SHARES = ("top1", "top5", "mean_per_class")
@@ -36,33 +34,42 @@ class Outcome:
 
     result: object
     """A dataclass: what `--json` prints."""
-    text: RenderableType
+    text: str
     """The same for people."""
     exit_code: int = 0
 
-    def show(self) -> None:
-        """Print it for people."""
-        Console(highlight=False).print(self.text)
+
+def summary(result: object, *, leave_out: Iterable[str] = ()) -> str:
+    """The fields of a result, one a line: name, value, unit."""
+    shown = [field.name for field in fields(cast(Any, result)) if field.name not in leave_out]
+    return aligned([_in_words(name, getattr(result, name)) for name in shown])
 
 
-def summary(result: object, *, leave_out: Iterable[str] = (), also: Sequence[RenderableType] = ()) -> Group:
-    """The fields of a result as two columns, then whatever else there is to show."""
-    grid = Table.grid(padding=(0, 2))
-    for field in fields(cast(Any, result)):
-        if field.name not in leave_out:
-            name, value = _in_words(field.name, getattr(result, field.name))
-            grid.add_row(name, value)
-    return Group(grid, *also)
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A titled table, after an empty line; numbers stand to the right."""
+    cells = [tuple(columns), *(tuple(_number(cell) for cell in row) for row in rows)]
+    return f"\n{title}\n{aligned(cells)}"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A titled table; the first column is text, the others are numbers."""
-    drawn = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for position, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if position == 0 else "right")
-    for row in rows:
-        drawn.add_row(*(_number(cell) for cell in row))
-    return drawn
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words in columns; a column that holds nothing but numbers below its head stands to the right.
+
+    Plain text of any width, so that it can be searched, cut and pasted.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    to_the_right = [all(_is_number(word) for word in column[1:]) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            word.rjust(width) if right else word.ljust(width)
+            for word, width, right in zip(row, widths, to_the_right, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines)
+
+
+def _is_number(word: str) -> bool:
+    return word == "-" or word[:1].isdigit()
 
 
 def _in_words(name: str, value: object) -> tuple[str, str]:
@@ -84,6 +91,8 @@ def _number(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, Mapping | list | tuple) and not value:
+        return "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_number(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):

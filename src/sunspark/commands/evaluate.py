@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
-from rich.console import RenderableType
 from tyro.conf import Positional
 
 import sunspark
@@ -13,12 +12,15 @@ from sunspark import storage
 from sunspark.command_line import parse
 from sunspark.commands.common import CommonArguments, Outcome, summary, table
 from sunspark.config import from_dict
-from sunspark.launch.run import EvaluationResult, LaunchConfig
+from sunspark.launch.run import ClassAccuracy, EvaluationResult, LaunchConfig
 
 _DESCRIPTION = """Measure the accuracy of a run's model, each image of a split once, spread over the workers.
 
-Workers are started as for the training of the run, unless options say otherwise.
+Workers are started as for the training of the run, unless --launcher or --master says otherwise.
 """
+
+_ELSEWHERE = ("--launcher", "--master")
+"""With one of these, nothing of how the run was launched is taken over: the parts would contradict each other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,9 +39,10 @@ class Arguments(CommonArguments):
 def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv` and evaluate."""
     arguments = _parse(argv, LaunchConfig())
-    arguments = _parse(argv, _launch_of(arguments.run))
+    if not any(word.partition("=")[0] in _ELSEWHERE for word in argv):
+        arguments = _parse(argv, _launch_of(arguments.run))
     result = sunspark.evaluate(arguments.run, arguments.dataset, arguments.split, arguments.launch)
-    text = summary(result, leave_out=("per_class",), also=[_classes(result)])
+    text = "\n".join([summary(result, leave_out=("per_class",)), _classes(result)])
     return Outcome(result=result, text=text)
 
 
@@ -51,14 +54,15 @@ def _parse(argv: Sequence[str], launch: LaunchConfig) -> Arguments:
 def _launch_of(run: str) -> LaunchConfig:
     """How the run was launched when it was started; the defaults where there is no such run."""
     path = storage.join(run, "config.json")
-    return (
-        from_dict(LaunchConfig, storage.read_json(path)["launch"]) if storage.exists(path) else LaunchConfig()
-    )
+    if not storage.exists(path):
+        return LaunchConfig()
+    return from_dict(LaunchConfig, storage.read_json(path)["launch"])
 
 
-def _classes(result: EvaluationResult) -> RenderableType:
-    rows = [
-        (one.name, one.samples, one.correct, one.correct / one.samples if one.samples else None)
-        for one in result.per_class
-    ]
-    return table("\nclasses", ["class", "samples", "correct", "share"], rows)
+def _classes(result: EvaluationResult) -> str:
+    rows = [(one.name, one.samples, one.correct, _share(one)) for one in result.per_class]
+    return table("classes", ["class", "samples", "correct", "share"], rows)
+
+
+def _share(one: ClassAccuracy) -> str:
+    return f"{100 * one.correct / one.samples:.1f} %" if one.samples else "-"

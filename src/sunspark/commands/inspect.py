@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import RenderableType
 from tyro.conf import Positional
 
 import sunspark
@@ -27,22 +26,25 @@ def run(argv: Sequence[str]) -> Outcome:
     description = "Count what is in a dataset, by class and split, size and format; reads no pixels."
     arguments = parse(Arguments, argv, prog="sunspark inspect", description=description)
     result = sunspark.inspect(arguments.dataset)
-    also = [_classes(result), *_quarantine(result)]
-    text = summary(result, leave_out=("class_counts", "quarantine"), also=also)
-    return Outcome(result=result, text=text)
+    parts = [
+        summary(result, leave_out=("class_counts", "quarantine")),
+        _classes(result),
+        *_quarantine(result),
+    ]
+    return Outcome(result=result, text="\n".join(parts))
 
 
-def _classes(result: DatasetSummary) -> RenderableType:
+def _classes(result: DatasetSummary) -> str:
     rows = [
         (count.name, count.images, *(count.splits.get(split, 0) for split in result.splits))
         for count in result.class_counts
     ]
-    return table("\nclasses", ["class", "images", *result.splits], rows)
+    return table("classes", ["class", "images", *result.splits], rows)
 
 
-def _quarantine(result: DatasetSummary) -> list[RenderableType]:
+def _quarantine(result: DatasetSummary) -> list[str]:
     if not result.quarantine:
         return []
     shown = result.quarantine[:_MOST_QUARANTINED]
-    title = f"\nquarantine ({len(shown)} of {len(result.quarantine)}; --json has all)"
+    title = f"quarantine ({len(shown)} of {len(result.quarantine)}; --json has all)"
     return [table(title, ["path", "stage", "reason"], [(one.path, one.stage, one.reason) for one in shown])]

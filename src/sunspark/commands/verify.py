@@ -35,5 +35,5 @@ def run(argv: Sequence[str]) -> Outcome:
     result = sunspark.verify(arguments.run, arguments.dataset, arguments.pixels)
     columns = ("epoch", "samples", "missing", "repeated", "excused")
     rows = [tuple(getattr(epoch, column) for column in columns) for epoch in result.epochs]
-    text = summary(result, leave_out=("epochs",), also=[table("\nepochs", columns, rows)])
+    text = "\n".join([summary(result, leave_out=("epochs",)), table("epochs", columns, rows)])
     return Outcome(result=result, text=text, exit_code=0 if result.exactly_once else 1)

@@ -39,6 +39,7 @@ _MAGIC = (
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
 )
+_END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -163,7 +164,10 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _decode_plain_jpeg(data: bytes, short_side: int | None) -> Picture | None:
-    """A gray or YCbCr JPEG without faults; None for every other, which Pillow then judges."""
+    """A gray or YCbCr JPEG without faults; None for every other, which Pillow then judges.
+
+    To lack the end marker, and nothing else, is no fault.
+    """
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -172,11 +176,10 @@ def _decode_plain_jpeg(data: bytes, short_side: int | None) -> Picture | None:
         return None
     _check_size(width, height)
     least = _least_decoded(width, height, short_side)
-    try:
-        pixels = simplejpeg.decode_jpeg(
-            data, colorspace="RGB", min_height=least, min_width=least, min_factor=1
-        )
-    except ValueError:
+    pixels = _decode_strictly(data, least)
+    if pixels is None and not data.endswith(_END_OF_JPEG):
+        pixels = _decode_strictly(data + _END_OF_JPEG, least)
+    if pixels is None:
         return None
     return Picture(
         pixels=_turn(pixels, _orientation_of_jpeg(data)),
@@ -184,6 +187,15 @@ def _decode_plain_jpeg(data: bytes, short_side: int | None) -> Picture | None:
         source_width=width,
         source_height=height,
     )
+
+
+def _decode_strictly(data: bytes, least: int) -> Pixels | None:
+    """The pixels of a JPEG, no side below `least`; None when libjpeg has anything to complain about."""
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=least, min_width=least)
+    except ValueError:
+        return None
+    return pixels
 
 
 def _least_decoded(width: int, height: int, short_side: int | None) -> int:

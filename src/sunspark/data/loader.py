@@ -34,7 +34,7 @@ Rows = npt.NDArray[np.int64]
 _NO_ROWS = np.zeros(0, np.int64)
 _CHUNK_SIZE = 4  # samples of one block that a thread takes at once
 _HELP_AGAIN_SECONDS = 0.05
-_CLOSE_SECONDS = 30.0
+_CLOSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +128,7 @@ class Loader:
         return ahead_bytes + self._crew.lingering_bytes()
 
     def close(self) -> None:
-        """End the threads, each after the image it has in hand."""
+        """End the threads, each after the image it has in hand; a thread that hangs is left behind."""
         self._crew.close()
 
     def _request_for(self, step: int, replicas: range) -> "_Request":
@@ -138,9 +138,10 @@ class Loader:
             if self._ahead_replicas != replicas or other not in useful:
                 self._crew.drop(self._ahead.pop(other))
         self._ahead_replicas = replicas
-        request = self._ahead.pop(step, None)
-        if request is not None and request.error is None:
+        request = self._ahead.pop(step, None) or self._new_request(step, replicas)
+        if request.error is None:
             return request
+        self._crew.drop(request)
         return self._new_request(step, replicas)  # what failed in the background is tried once more
 
     def _prefetch_after(self, step: int, replicas: range) -> None:

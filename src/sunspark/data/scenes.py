@@ -1,11 +1,12 @@
 """Sample scenes: landscapes drawn from sky, sea, hills, dunes, trees and buildings.
 
-Made for trying things out where there are no photographs. A class is a way to compose a picture; hour, weather and
-season are drawn apart from it and shared by all classes, so that colours alone do not tell a coast from a city.
+Made for trying things out where there are no photographs. A class is a way to compose a picture; hour,
+weather and season are drawn apart from it and shared by all classes, so that colours alone do not tell a
+coast from a city.
 
-Layers are painted back to front, each one an opacity and a colour per pixel, at the size of the image; the only
-primitives are fractal noise, lines of heights, and rectangles.
-Cost: about 10 ms of one core per image. Shapes: H W pixels; a colour is three numbers from 0 to 1.
+Layers are painted back to front, each one an opacity and a colour per pixel, at the size of the image; the
+only primitives are fractal noise, lines of heights, and rectangles. Cost: about 15 ms of one core per
+image. Shapes: H W pixels; a colour is three numbers from 0 to 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sunspark.errors import ConfigError, SourceError
 
 Array = npt.NDArray[np.float32]
 
-_LONG_SIDES = (180, 300)
+_LONG_SIDES = (160, 260)
 _ASPECTS = (4 / 3, 3 / 2, 4 / 3, 16 / 10, 1.0)
 
 
@@ -76,9 +77,9 @@ _DUSK = _Light(
     clouds=0.7,
 )
 _NIGHT = _Light(
-    zenith=(0.03, 0.05, 0.15),
-    horizon=(0.14, 0.20, 0.36),
-    tint=(0.26, 0.33, 0.50),
+    zenith=(0.05, 0.08, 0.20),
+    horizon=(0.22, 0.30, 0.48),
+    tint=(0.36, 0.44, 0.62),
     sun=(0.85, 0.88, 0.95),
     haze=0.35,
     clouds=0.4,
@@ -118,7 +119,7 @@ class _Canvas:
 
     def __init__(self, rng: np.random.Generator) -> None:
         long_side = int(rng.integers(*_LONG_SIDES))
-        short_side = round(long_side / rng.choice(_ASPECTS))
+        short_side = round(long_side / float(rng.choice(_ASPECTS)))
         portrait = rng.random() < 0.15
         self.width, self.height = (short_side, long_side) if portrait else (long_side, short_side)
         self.rng = rng
@@ -162,18 +163,21 @@ class _Canvas:
 
     def paint(self, opacity: Array, colour: Array, shade: Array | float = 1.0) -> None:
         """Lay a colour, times `shade` (H, W), over what is there. The light's tint is applied here."""
+        rows = _rows_of(opacity)
         tinted = colour * np.array(self.light.tint, np.float32)
-        shaded = tinted * (shade[:, :, None] if isinstance(shade, np.ndarray) else np.float32(shade))
-        self.pixels += opacity[:, :, None] * (shaded - self.pixels)
+        shaded = tinted * (shade[rows, :, None] if isinstance(shade, np.ndarray) else np.float32(shade))
+        self.pixels[rows] += opacity[rows, :, None] * (shaded - self.pixels[rows])
 
     def below(self, line: Array) -> Array:
         """Opacity (H, W) of everything under a line, with a soft edge."""
-        return np.clip(self.rows - line[None, :] + 0.5, 0, 1)
+        opacity: Array = np.clip(self.rows - line[None, :] + 0.5, 0, 1)
+        return opacity
 
     def haze(self, opacity: Array, distance: float) -> None:
         """Fade a layer towards the horizon's colour, as air does; `distance` 0 is near, 1 far."""
-        colour = np.array(self.light.horizon, np.float32)
-        self.pixels += (opacity * np.float32(self.light.haze * distance))[:, :, None] * (colour - self.pixels)
+        rows = _rows_of(opacity)
+        strength = opacity[rows, :, None] * np.float32(self.light.haze * distance)
+        self.pixels[rows] += strength * (np.array(self.light.horizon, np.float32) - self.pixels[rows])
 
     def rectangle(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice]:
         """The rows and columns of a rectangle, cut to the picture."""
@@ -192,8 +196,15 @@ class _Canvas:
         picture = np.clip(self.pixels * balance, 0, 1) ** np.float32(rng.uniform(0.75, 1.15))
         gray = picture.mean(axis=2, keepdims=True)
         picture = gray + (picture - gray) * np.float32(rng.uniform(0.5, 1.2))
-        picture += rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0.004, 0.02))
-        return np.clip(picture * 255, 0, 255).astype(np.uint8)
+        picture += rng.standard_normal(gray.shape, np.float32) * np.float32(rng.uniform(0.004, 0.02))
+        finished: npt.NDArray[np.uint8] = np.clip(picture * 255, 0, 255).astype(np.uint8)
+        return finished
+
+
+def _rows_of(opacity: Array) -> slice:
+    """The rows in which a layer can be seen."""
+    rows = np.flatnonzero(opacity.any(axis=1))
+    return slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 0)
 
 
 def draw_scenes(
@@ -201,7 +212,8 @@ def draw_scenes(
 ) -> SampleResult:
     """Draw sample scenes into a folder of class folders; the same arguments give the same bytes.
 
-    Raises ConfigError for more classes than can be drawn, SourceError when the directory holds something else.
+    Raises ConfigError for more classes than can be drawn, SourceError when the directory holds other
+    files.
     """
     if not 2 <= num_classes <= len(_SCENES):
         raise ConfigError(
@@ -213,7 +225,7 @@ def draw_scenes(
     _refuse_other_files(directory, names, images_per_class)
     numbers = [(name, number) for name in names for number in range(images_per_class)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(lambda picture: _draw_into(directory, *picture, seed), numbers):
+        for _ in pool.map(lambda scene: _draw_into(directory, scene[0], scene[1], seed), numbers):
             pass
     return SampleResult(directory=directory, classes=num_classes, images=num_classes * images_per_class)
 
@@ -240,7 +252,7 @@ def _refuse_other_files(directory: str, names: tuple[str, ...], images_per_class
     others = [entry.name for entry in entries if not entry.is_directory and entry.name not in ours]
     if others:
         raise SourceError(
-            f"{directory} holds other files ({', '.join(others[:5])}); choose an empty directory for the scenes"
+            f"{directory} holds other files ({', '.join(others[:5])}); choose an empty directory"
         )
 
 
@@ -250,13 +262,17 @@ def _refuse_other_files(directory: str, names: tuple[str, ...], images_per_class
 def _sky(canvas: _Canvas, horizon: float) -> None:
     """Gradient, sun or moon, clouds; `horizon` is a share of the height."""
     light = canvas.light
-    share = np.clip(canvas.rows / (horizon * canvas.height), 0, 1)[:, :, None] ** np.float32(canvas.uniform(0.6, 1.4))
+    share = np.clip(canvas.rows / (horizon * canvas.height), 0, 1)[:, :, None] ** np.float32(
+        canvas.uniform(0.6, 1.4)
+    )
     zenith, low = np.array(light.zenith, np.float32), np.array(light.horizon, np.float32)
     canvas.pixels[:] = zenith + share * (low - zenith)
     if light.sun is not None and canvas.rng.random() < 0.6:
         _sun(canvas, horizon)
     if canvas.rng.random() < 0.85:
-        cloud = np.clip(canvas.noise(canvas.uniform(2, 5), stretch=2.5, octaves=4) - canvas.uniform(-0.3, 0.5), 0, 1)
+        cloud = np.clip(
+            canvas.noise(canvas.uniform(2, 5), stretch=2.5, octaves=4) - canvas.uniform(-0.3, 0.5), 0, 1
+        )
         opacity = cloud * np.float32(light.clouds)
         white = 0.55 * low + 0.45 * np.array(light.tint, np.float32)
         canvas.pixels += opacity[:, :, None] * (white - canvas.pixels)
@@ -279,7 +295,9 @@ def _hills(canvas: _Canvas, level: float, distance: float, *grounds: str) -> Non
     canvas.haze(opacity, distance)
 
 
-def _tree(canvas: _Canvas, column: float, foot: float, height: float, colour: Array, *, conifer: bool) -> None:
+def _tree(
+    canvas: _Canvas, column: float, foot: float, height: float, colour: Array, *, conifer: bool
+) -> None:
     """One tree, `height` rows tall: a trunk, and a crown that is a cone or a cloud of leaves."""
     half = height * (0.22 if conifer else 0.38)
     top, left = int(max(0, foot - height)), int(max(0, column - half))
@@ -309,14 +327,18 @@ def _leaves(canvas: _Canvas, width: int, height: int) -> Array:
     total = np.zeros((height, width), np.float32)
     for across, strength in ((6, 0.6), (14, 0.4)):
         grid = canvas.rng.standard_normal((max(2, round(across * height / width)), across)).astype(np.float32)
-        total += np.float32(strength) * np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
+        total += np.float32(strength) * np.asarray(
+            Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
+        )
     return total
 
 
 def _water(canvas: _Canvas, top: float, colour: Array) -> Array:
     """Water from a row down to the bottom of the picture, waves shorter towards the horizon; its opacity."""
     depth = np.clip((canvas.rows - top) / (canvas.height - top), 0, 1)
-    opacity = np.broadcast_to(np.clip(canvas.rows - top + 0.5, 0, 1), (canvas.height, canvas.width)).astype(np.float32)
+    opacity = np.broadcast_to(np.clip(canvas.rows - top + 0.5, 0, 1), (canvas.height, canvas.width)).astype(
+        np.float32
+    )
     phase = canvas.noise(4, stretch=2, octaves=2) * 2.5
     waves = np.sin(26 * np.log(depth * 12 + 0.4) + phase) * canvas.noise(7, stretch=4, octaves=2)
     sky = np.array(canvas.light.horizon, np.float32)
@@ -325,7 +347,7 @@ def _water(canvas: _Canvas, top: float, colour: Array) -> Array:
     return opacity
 
 
-# The scenes. Each composes the parts in its own way, and draws its season from the same colours as the others.
+# The scenes. Each composes the parts in its own way, with colours that the others have too.
 
 
 def _coast(canvas: _Canvas) -> None:
@@ -334,14 +356,20 @@ def _coast(canvas: _Canvas) -> None:
     _sky(canvas, horizon)
     if canvas.rng.random() < 0.5:
         _headland(canvas, horizon)
-    sea = np.array(((0.15, 0.42, 0.62), (0.14, 0.48, 0.48), (0.32, 0.40, 0.46))[int(canvas.rng.integers(3))], np.float32)
+    sea = np.array(
+        ((0.15, 0.42, 0.62), (0.14, 0.48, 0.48), (0.32, 0.40, 0.46))[int(canvas.rng.integers(3))], np.float32
+    )
     _water(canvas, horizon * canvas.height, sea)
     side = canvas.rng.choice((-1.0, 1.0))
     slope = canvas.uniform(0.15, 0.5) * side
     shore = canvas.uniform(0.72, 0.86) + slope * (canvas.columns[0] / canvas.width - 0.5)
     shore = np.maximum(shore, horizon + 0.06) * canvas.height + canvas.ridge(0, 0.02, 4, octaves=3)
     beach = canvas.below(shore.astype(np.float32))
-    canvas.paint(beach, canvas.ground("sand", "rock", "snow", "slate"), 0.95 + 0.05 * canvas.noise(40, octaves=2))
+    canvas.paint(
+        beach,
+        canvas.ground("sand", "sand", "rock", "snow", "slate"),
+        0.95 + 0.05 * canvas.noise(40, octaves=2),
+    )
     for offset in canvas.rng.uniform(-0.10, 0.02, 3):
         line = shore + (offset + 0.012 * canvas.noise(6)[0]) * canvas.height
         foam = np.exp(-(((canvas.rows - line[None, :]) / (0.010 * canvas.height)) ** 2)).astype(np.float32)
@@ -374,13 +402,15 @@ def _desert(canvas: _Canvas) -> None:
     """Dunes: smooth ridges, one side lit and one in shadow, ripples in the sand."""
     horizon = canvas.uniform(0.25, 0.45)
     _sky(canvas, horizon)
-    sand = canvas.ground("sand", "clay", "snow", "autumn", "rock")
+    sand = canvas.ground("sand", "sand", "clay", "snow", "autumn", "rock")
     side = canvas.rng.choice((-1.0, 1.0))
     num_dunes = int(canvas.rng.integers(3, 6))
     for number in range(num_dunes):
         near = number / (num_dunes - 1)
         level = horizon + (0.95 - horizon) * near**1.3 * 0.75
-        crest = _smooth(canvas.ridge(level, 0.03 + 0.07 * near, canvas.uniform(1, 3), octaves=2), 0.10 * canvas.width)
+        crest = _smooth(
+            canvas.ridge(level, 0.03 + 0.07 * near, canvas.uniform(1, 3), octaves=2), 0.10 * canvas.width
+        )
         opacity = canvas.below(crest)
         depth = np.clip((canvas.rows - crest[None, :]) / (0.35 * canvas.height), 0, 1)
         spine = (canvas.columns / canvas.width - canvas.uniform(0.2, 0.8)) * side - 0.6 * depth
@@ -408,7 +438,7 @@ def _forest(canvas: _Canvas) -> None:
     ground = canvas.ground("grass", "autumn", "snow", "dark", "clay")
     opacity = canvas.below(canvas.ridge(floor, 0.02, 4))
     canvas.paint(opacity, ground, 0.8 + 0.15 * canvas.noise(40))
-    leaves = canvas.ground("dark", "grass", "autumn", "snow", "slate")
+    leaves = canvas.ground("dark", "dark", "grass", "autumn", "snow")
     conifer = bool(canvas.rng.random() < 0.5)
     for near in (0.0, 0.35, 0.7, 1.0):
         height = (0.42 + 0.55 * near) * canvas.height
@@ -458,14 +488,18 @@ def _range(canvas: _Canvas, line: Array, rock: Array, side: float, snow: float) 
         edge = (snow + 0.05 * canvas.noise(16)) * canvas.height
         height = np.clip((0.55 * canvas.height - line) / (0.25 * canvas.height), 0.15, 1)[None, :]
         cap = opacity * np.clip((edge * height - under) / 3, 0, 1)
-        canvas.paint(cap.astype(np.float32), np.array((0.95, 0.96, 1.0), np.float32), (0.25 + 0.75 * shade).astype(np.float32))
+        canvas.paint(
+            cap.astype(np.float32),
+            np.array((0.95, 0.96, 1.0), np.float32),
+            (0.25 + 0.75 * shade).astype(np.float32),
+        )
 
 
 def _city(canvas: _Canvas) -> None:
-    """A skyline: towers with rows of windows, lit at night, one row of houses behind the other, a street below."""
+    """A skyline: rows of towers one behind the other, with windows that are lit at night, and a street."""
     street = canvas.uniform(0.8, 0.93)
     _sky(canvas, street)
-    dark = sum(canvas.light.tint) < 1.2
+    dark = canvas.light in (_DUSK, _NIGHT)
     for near in (0.0, 0.5, 1.0):
         tops = canvas.uniform(0.28, 0.42) + 0.14 * near
         column = -canvas.uniform(0, 0.1) * canvas.width
@@ -475,20 +509,24 @@ def _city(canvas: _Canvas) -> None:
             if canvas.rng.random() < 0.9:
                 _tower(canvas, column, top, column + width, street * canvas.height, near, dark=dark)
             column += width * canvas.uniform(0.9, 1.25)
-        area = canvas.below(np.full(canvas.width, tops * canvas.height - 0.2 * canvas.height, np.float32))
-        canvas.haze(area, 0.45 * (1 - near))
+        air = np.clip((canvas.rows / canvas.height - tops + 0.1) * 6, 0, 1) + 0 * canvas.columns
+        canvas.haze(air.astype(np.float32), 0.45 * (1 - near))
     pavement = canvas.below(np.full(canvas.width, street * canvas.height, np.float32))
     canvas.paint(pavement, canvas.ground("rock", "slate", "snow", "clay"), 0.7 + 0.06 * canvas.noise(30))
 
 
-def _tower(canvas: _Canvas, left: float, top: float, right: float, bottom: float, near: float, *, dark: bool) -> None:
+def _tower(
+    canvas: _Canvas, left: float, top: float, right: float, bottom: float, near: float, *, dark: bool
+) -> None:
     """One building: a wall, a shaded edge, a grid of windows."""
     wall = canvas.ground("rock", "slate", "clay", "sand", "snow")
     canvas.fill(canvas.rectangle(left, top, right, bottom), wall * np.float32(0.85))
     canvas.fill(canvas.rectangle(left + 0.8 * (right - left), top, right, bottom), wall * np.float32(0.6))
     if canvas.rng.random() < 0.25:
         middle = (left + right) / 2
-        canvas.fill(canvas.rectangle(middle, top - 0.06 * canvas.height, middle + 1.5, top), wall * np.float32(0.5))
+        canvas.fill(
+            canvas.rectangle(middle, top - 0.06 * canvas.height, middle + 1.5, top), wall * np.float32(0.5)
+        )
     pitch = (0.020 + 0.016 * near) * canvas.width
     glass = wall * np.float32(0.35) if canvas.rng.random() < 0.6 else np.clip(wall * np.float32(1.35), 0, 1)
     glow = np.array((1.0, 0.85, 0.5), np.float32)
@@ -509,13 +547,17 @@ def _field(canvas: _Canvas) -> None:
         _hills(canvas, horizon - 0.02, 0.8, "dark", "grass", "slate", "sand")
     crop = canvas.ground("grass", "sand", "autumn", "clay", "snow", "dark")
     row = horizon * canvas.height
-    opacity = np.broadcast_to(np.clip(canvas.rows - row + 0.5, 0, 1), (canvas.height, canvas.width)).astype(np.float32)
+    opacity = np.broadcast_to(np.clip(canvas.rows - row + 0.5, 0, 1), (canvas.height, canvas.width)).astype(
+        np.float32
+    )
     depth = np.clip((canvas.rows - row) / (canvas.height - row), 0.01, 1)
     vanishing = canvas.uniform(0.1, 0.9) * canvas.width
     bearing = (canvas.columns - vanishing) / canvas.width / depth
     furrow = np.tanh(2.0 * np.sin(bearing * canvas.uniform(18, 34) + 0.4 * canvas.noise(8, octaves=2)))
     fade = np.clip(depth * 5, 0, 1)
-    canvas.paint(opacity, crop, (0.78 + 0.24 * furrow * fade + 0.08 * canvas.noise(40, octaves=2)).astype(np.float32))
+    canvas.paint(
+        opacity, crop, (0.76 + 0.30 * furrow * fade + 0.08 * canvas.noise(40, octaves=2)).astype(np.float32)
+    )
     canvas.haze(opacity * (1 - depth) ** 3, 0.7)
     hedge = canvas.ridge(horizon - 0.012, 0.014, 14, octaves=3)
     band = canvas.below(hedge) * np.clip(row + 0.012 * canvas.height - canvas.rows, 0, 1)

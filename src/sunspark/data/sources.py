@@ -96,7 +96,7 @@ def list_source(
         splits_of = _splits_from_lists(source, lists, label_of)
         split_names = tuple(lists)
     else:
-        test_fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
+        test_fraction = float(DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction)
         splits_of = stratified_splits(label_of, test_fraction, seed)
         split_names = ("train", "test") if test_fraction else ("train",)
     images = tuple(
@@ -169,6 +169,9 @@ def _split_hash(seed: int, path: str) -> bytes:
 
 def _image_files(source: str) -> dict[str, int]:
     """path -> bytes of every file that is named like an image; hidden files and folders are none of ours."""
+    path = storage.as_local_path(source)
+    if path is not None and path.is_file():
+        raise SourceError(f"{source} is a file; give a folder of images (unpack an archive first)")
     entries = [entry for entry in storage.list_tree(source) if not entry.is_directory]
     if not entries and not storage.exists(source):
         raise SourceError(f"{source} does not exist; give the folder that holds the images")
@@ -178,8 +181,8 @@ def _image_files(source: str) -> dict[str, int]:
     }
     if not images:
         raise SourceError(
-            f"{source} holds no images ({len(entries)} other files); it needs one folder per class with files "
-            f"that end in {', '.join(IMAGE_SUFFIXES)}"
+            f"{source} holds no images ({len(entries)} other files); it needs one folder per class with "
+            f"files that end in {', '.join(IMAGE_SUFFIXES)}"
         )
     others = [entry.name for entry in visible if entry.name not in images and "/" in entry.name]
     if others:
@@ -284,8 +287,8 @@ def _splits_from_lists(source: str, lists: Mapping[str, str], label_of: Mapping[
         missing = [path for path in paths if path not in label_of]
         if missing:
             raise SourceError(
-                f"{len(missing)} of the {len(paths)} files in the split list {uri} ({name}) are not images of "
-                f"{source}: {_first_five(missing)}; add the images, or take these lines out of the list"
+                f"{len(missing)} of the {len(paths)} files in the split list {uri} ({name}) are not images "
+                f"of {source}: {_first_five(missing)}; add the images, or take these lines out of the list"
             )
         for path in paths:
             splits[path] |= 1 << number

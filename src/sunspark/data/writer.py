@@ -109,9 +109,12 @@ def refuse_equal_ids(paths: Sequence[str]) -> None:
     """
     seen: dict[int, str] = {}
     for path in paths:
-        other = seen.setdefault(sample_id_of(path), path)
-        if other is not path:
-            raise SourceError(f"{other} and {path} get the same sample id; rename or remove one of them")
+        sample_id = sample_id_of(path)
+        if sample_id in seen:
+            raise SourceError(
+                f"{seen[sample_id]} and {path} get the same sample id; rename or remove one of them"
+            )
+        seen[sample_id] = path
 
 
 def write_dataset(

@@ -36,6 +36,7 @@ class _Process:
     last_move: float = 0.0
     waits_for_others: bool = True
     slowest_step_seconds: float = 0.0
+    whereabouts: str = ""
     is_ready: bool = False
     is_gone: bool = False
 
@@ -157,9 +158,13 @@ class Roster:
             if place.process:
                 place.process.is_gone = True
 
-    def join(self, replica_id: str) -> str:
+    def join(self, replica_id: str, whereabouts: str) -> str:
         """A process says that it is there; what it is told: "" (welcome), "ended", "stop" or "unwanted"."""
-        return self._farewell_of(replica_id)
+        farewell = self._farewell_of(replica_id)
+        process = self._process_of(replica_id)
+        if not farewell and process is not None:
+            process.whereabouts = whereabouts
+        return farewell
 
     def beat(self, message: dict[str, Any], now: float) -> Reply:
         """A process says that it lives and what it does; the answer holds all it should know."""
@@ -168,7 +173,7 @@ class Roster:
         process = self._process_of(replica_id)
         if not farewell and process is not None:
             if not process.is_ready:
-                self._note(int(replica_id[:4]), "joined", "")
+                self._note(int(replica_id[:4]), "joined", process.whereabouts)
             process.is_ready, process.last_heard = True, now
             process.waits_for_others = message["waits_for_others"]
             process.slowest_step_seconds = message["slowest_step_seconds"]
@@ -391,7 +396,7 @@ class Coordinator:
 
     def _join(self, replica_id: str, host: str, pid: int) -> Reply:
         with self._lock:
-            farewell = self.roster.join(replica_id)
+            farewell = self.roster.join(replica_id, f"{host}, process {pid}")
             resume = None if farewell or self.roster.alive(time.monotonic()) else self._find_resume()
         return {"farewell": farewell, "resume": resume}
 
@@ -409,7 +414,7 @@ class Coordinator:
             self.roster.note(replica_id, event, step, detail)
         return {}
 
-    def _finish(self, step: int, lineage: str) -> Reply:
+    def _finish(self, step: int) -> Reply:
         with self._lock:
             self.roster.step = step
             self.roster.finish()
@@ -428,7 +433,7 @@ class Coordinator:
             leased = None if ended else self._leases.lease(replica_id, time.monotonic())
         return {"ended": ended, "range": leased}
 
-    def _hand_in(self, replica_id: str, begin: int, tally: dict[str, Any]) -> Reply:
+    def _hand_in(self, begin: int, tally: dict[str, Any]) -> Reply:
         with self._lock:
             self._leases.hand_in(begin, tally)
             self.roster.note_progress()

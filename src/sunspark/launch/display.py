@@ -1,8 +1,10 @@
 """The driver's view of a run while it trains: in place on a terminal, a line every few seconds elsewhere.
 
-Always on standard error, so that standard output stays free for results. Any thread may call it.
+On standard error by default, so that standard output stays free for results. Any thread may call it.
+A stream that is gone (a terminal that was closed) is written to in vain; it never ends a run.
 """
 
+import contextlib
 import math
 import sys
 import threading
@@ -36,7 +38,7 @@ class ProgressSnapshot:
     images_per_second: float
     workers_alive: int
     workers_expected: int
-    learning_rate: float
+    learning_rate: float | None
 
 
 @final
@@ -81,7 +83,8 @@ class Display:
     def event(self, text: str) -> None:
         """Say that something happened, on a line of its own that stays."""
         if self._live is not None and not self._closed:
-            self._live.console.print(Text(text), soft_wrap=True)
+            with contextlib.suppress(OSError):
+                self._live.console.print(Text(text))
         else:
             self._write(text)
 
@@ -95,7 +98,8 @@ class Display:
             if self._live is None and snapshot and (self._printed or (0, -1))[1] != snapshot.step:
                 self._print_line(self._clock(), snapshot)
         if self._live is not None:
-            self._live.stop()  # outside the lock: it waits for the drawing thread
+            with contextlib.suppress(OSError):
+                self._live.stop()  # outside the lock: it waits for the drawing thread
 
     def __enter__(self) -> "Display":
         return self
@@ -148,7 +152,7 @@ class Display:
             Text(f"loss {_number(snapshot.loss)}"),
             Text(f"{snapshot.images_per_second:.0f} images/s"),
             workers,
-            Text(f"learning rate {_number(snapshot.learning_rate)}", style="dim"),
+            Text(f"lr {_number(snapshot.learning_rate)}", style="dim"),
         ]
         while len(parts) > 1 and sum(len(part) + 3 for part in parts) - 3 > width:
             parts.pop()  # the least important comes last
@@ -164,7 +168,7 @@ class Display:
         )
 
     def _write(self, text: str) -> None:
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             self._stream.write(text + "\n")
             self._stream.flush()
 
@@ -179,7 +183,8 @@ class Display:
         (first_time, first_step), (last_time, last_step) = self._pace[0], self._pace[-1]
         if last_step <= first_step or last_time <= first_time:
             return "time left unknown"
-        return f"{_clock_text((self._total_steps - step) * (last_time - first_time) / (last_step - first_step))} left"
+        seconds_per_step = (last_time - first_time) / (last_step - first_step)
+        return f"{_clock_text((self._total_steps - step) * seconds_per_step)} left"
 
     def _note_pace(self, now: float, step: int) -> None:
         if self._pace and step < self._pace[-1][1]:

@@ -1,17 +1,16 @@
 """A run from the driver's side: train, resume, evaluate.
 
-    RUN/config.json          what is trained on which dataset; decides whether a run may be continued
-    RUN/checkpoints/         states of steps that count
-    RUN/candidates/          states that orphaned workers saved
-    RUN/records/             steps and events, one file per worker process and one of the driver
-    RUN/model/               the finished network
-    RUN/result.json          what `train` returned
-    RUN/evaluation-<split>.json
+RUN/config.json          what is trained on which dataset; decides whether a run may be continued
+RUN/checkpoints/         states of steps that count
+RUN/candidates/          states that orphaned workers saved
+RUN/records/             steps and events, one file per worker process and one of the driver
+RUN/model/               the finished network
+RUN/result.json          what `train` returned
+RUN/evaluation-<split>.json
 """
 
 import contextlib
 import logging
-import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from sunspark.launch.coordinator import Coordinator, Ending, LeaseBook, Note, Ro
 from sunspark.launch.display import Display, ProgressSnapshot
 from sunspark.launch.local import LocalLauncher
 from sunspark.parallel.faults import Fault
+from sunspark.parallel.membership import Lighthouse
 from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
@@ -206,7 +206,7 @@ def _train(
     if start:
         records.write(_event_of(Note(worker=DRIVER, incarnation=0, event="resumed", step=first_step, detail=start.uri)))
     display = Display(plan.num_steps, plan.num_epochs, plan.steps_per_epoch)
-    watch = _Watch(records, display, work, plan.global_batch_size, job.num_workers)
+    watch = _Watch(records, display, plan.global_batch_size, job.num_workers)
     try:
         ending = job.work_off(coordinator, spec, watch)
     finally:
@@ -235,9 +235,7 @@ def _train(
 class _Watch:
     """Turns what the coordinator knows into the display and the driver's records."""
 
-    def __init__(
-        self, records: RecordWriter, display: Display, work: WorkConfig, global_batch_size: int, expected: int
-    ) -> None:
+    def __init__(self, records: RecordWriter, display: Display, global_batch_size: int, expected: int) -> None:
         self._records = records
         self._display = display
         self._global_batch_size = global_batch_size
@@ -323,28 +321,10 @@ class _Job:
             host=self._host, port=self._launch.port, token=self._token, roster=roster, **options
         )
         self._closers.callback(self._coordinator.close)
-        self._lighthouse = self._open_lighthouse()
+        lighthouse = Lighthouse(self._host, self._launch.port and self._launch.port + 1)
+        self._closers.callback(lighthouse.close)
+        self._lighthouse = lighthouse.address
         return self._coordinator
-
-    def _open_lighthouse(self) -> str:
-        os.environ.setdefault("RUST_LOG", "error")
-        from torchft.coordination import LighthouseServer
-
-        port = self._launch.port and self._launch.port + 1
-        try:
-            server = LighthouseServer(
-                bind=f"{self._host}:{port}",
-                min_replicas=1,
-                join_timeout_ms=60_000,
-                quorum_tick_ms=20,
-                heartbeat_timeout_ms=1_500,
-            )
-        except RuntimeError as error:
-            raise SetupError(
-                f"the lighthouse cannot listen on {self._host}:{port} ({error}); choose another --port, or 0"
-            ) from error
-        self._closers.callback(server.shutdown)
-        return f"http://{self._host}:{server.address().rpartition(':')[2]}"
 
     def spec(self, task: Literal["train", "evaluate"], dataset: str, split: str, work: WorkConfig) -> WorkerSpec:
         assert self._coordinator is not None
@@ -357,7 +337,7 @@ class _Job:
             dataset=dataset,
             split=split,
             cores=self._launch.cores_per_worker,
-            work=work,
+            work=to_dict(work),
         )
 
     def work_off(self, coordinator: Coordinator, spec: WorkerSpec, watch: _Watch | None) -> Ending:
@@ -365,20 +345,21 @@ class _Job:
         launcher = self._launcher(coordinator)
         launcher.start(spec, self.num_workers)
         try:
-            while coordinator.roster.ending is None:
+            while (ending := coordinator.roster.ending) is None:
                 time.sleep(0.1)
                 coordinator.check()
                 if watch:
                     watch.look(coordinator)
         except KeyboardInterrupt:
-            coordinator.stop(Ending(is_finished=False, cause="interrupted", is_users_mistake=True))
+            ending = Ending(is_finished=False, cause="interrupted", is_users_mistake=True)
+            coordinator.stop(ending)
         try:
             launcher.join(_JOIN_SECONDS)
         except DeadlineError as error:
             logger.warning("%s", error)
         if watch:
             watch.look(coordinator)
-        return coordinator.roster.ending
+        return coordinator.roster.ending or ending
 
     def _launcher(self, coordinator: Coordinator) -> _Launcher:
         if self._session is None:

@@ -53,8 +53,8 @@ def open_session(master: str | None, app_name: str) -> SparkSession:
 
 def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout_seconds: float = 30.0) -> int:
     """How many workers Spark can run at once; waits a while for executors while there are fewer than `wanted`."""
-    context = session.sparkContext
-    if match := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", context.master):
+    context, master = session.sparkContext, session.sparkContext.master or ""
+    if match := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master):
         cores = {None: 1, "*": os.cpu_count() or 1}.get(match[1]) or int(match[1])
         return cores // cores_per_worker
     deadline = time.monotonic() + timeout_seconds
@@ -74,7 +74,7 @@ def _start(master: str, app_name: str) -> SparkSession:
     try:
         SparkContext._ensure_initialized()
         conf = SparkConf().setMaster(master).setAppName(app_name)
-        conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+        conf.set("spark.ui.showConsoleProgress", "false")
         for key, value in _ON_ONE_MACHINE.items() if master.startswith("local") else ():
             conf.setIfMissing(key, value)
         session = SparkSession.builder.config(conf=conf).getOrCreate()
@@ -99,7 +99,7 @@ def _configured_master() -> str | None:
 
 
 def _cluster_cores(context: SparkContext, cores_per_worker: int) -> int:
-    if match := re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", context.master):
+    if match := re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", context.master or ""):
         return int(match[1]) * (int(match[2]) // cores_per_worker)
     executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
     cores = int(context.getConf().get("spark.executor.cores", "0") or 0)

@@ -8,7 +8,7 @@ executor. One job per worker lets Spark place and replace workers one at a time,
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -40,7 +40,10 @@ class SparkLauncher:
         """Start `num_workers` workers. Returns at once."""
         for worker in range(num_workers):
             thread = threading.Thread(
-                target=self._keep_running, args=(spec.for_worker(worker, 0),), daemon=True, name=f"worker-{worker}"
+                target=self._keep_running,
+                args=(spec.for_worker(worker, 0),),
+                daemon=True,
+                name=f"worker-{worker}",
             )
             self._threads.append(thread)
             thread.start()
@@ -71,12 +74,12 @@ class SparkLauncher:
     def _one_task(self, spec: WorkerSpec) -> "RDD[str]":
         text = spec.to_json()
 
-        def run(_: Iterator[int]) -> Iterator[str]:
+        def run(_: Iterable[int]) -> Iterator[str]:
             yield supervise(WorkerSpec.from_json(text))
 
         context = self.session.sparkContext
         task = context.parallelize([spec.worker], 1).mapPartitions(run)
-        if context.master.startswith("local") or spec.cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
+        if str(context.master).startswith("local") or spec.cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
             return task
         request = TaskResourceRequests().cpus(spec.cores)
         return task.withResources(ResourceProfileBuilder().require(request).build)

@@ -19,7 +19,7 @@ import uuid
 from typing import IO, Final, Literal, final
 
 from sunspark.errors import SunsparkError
-from sunspark.parallel.rpc import RpcClient
+from sunspark.parallel.rpc import Reply, RpcClient
 from sunspark.training.spec import EXIT_DONE, EXIT_UNWANTED, WorkerSpec
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class _Supervisor:
             self._coordinator.close()
 
     def _keep_running(self) -> Outcome:
-        while incarnation := int(self._ask("next_incarnation")["incarnation"]):
+        while incarnation := self._ask("next_incarnation")["incarnation"]:
             process = _WorkerProcess(self._spec.for_worker(self._spec.worker, incarnation))
             try:
                 word = self._watch(process)
@@ -63,9 +63,7 @@ class _Supervisor:
                 process.let_go()
             if word == "leave" or process.code == EXIT_UNWANTED:
                 return "lost place"
-            self._try_to_tell(
-                "process_ended", incarnation=incarnation, code=process.code, cause=process.describe_end()
-            )
+            self._try_to_tell("process_ended", incarnation=incarnation, code=process.code, cause=process.describe_end())
             if process.code == EXIT_DONE:
                 return "ended"
         return "ended"
@@ -87,7 +85,7 @@ class _Supervisor:
                 return word
         return ""
 
-    def _ask(self, name: str, timeout_seconds: float = 30.0, **arguments: object) -> dict[str, object]:
+    def _ask(self, name: str, timeout_seconds: float = 30.0, **arguments: object) -> Reply:
         return self._coordinator.call(
             name, timeout_seconds=timeout_seconds, worker=self._spec.worker, supervisor=self._id, **arguments
         )
@@ -122,7 +120,8 @@ class _WorkerProcess:
             start_new_session=True,
         )
         self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
-        assert self._process.stdin and self._process.stderr
+        assert self._process.stdin is not None
+        assert self._process.stderr is not None
         self._reader = threading.Thread(target=self._keep_lines, args=(self._process.stderr,), daemon=True)
         self._reader.start()
         with contextlib.suppress(BrokenPipeError):  # it died at once; `wait` will tell

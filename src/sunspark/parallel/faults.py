@@ -1,4 +1,4 @@
-"""Faults on purpose, for tests of what a run survives: kill, stop or fail a worker at a phase of a step.
+"""Faults on purpose, for tests of what a run survives: kill, stop, stall or fail a worker at a phase of a step.
 
 They travel in the worker's spec, so that a test (of this project or of its users) can name the exact moment.
 """
@@ -11,8 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-Phase = Literal["quorum", "recovery", "connect", "data", "forward", "backward", "reduce", "reduced", "optimizer", "applied", "checkpoint", "close", "end"]
-Action = Literal["kill", "stop", "raise"]
+Phase = Literal[
+    "quorum",
+    "recovery",
+    "connect",
+    "data",
+    "forward",
+    "backward",
+    "reduce",
+    "reduced",
+    "optimizer",
+    "applied",
+    "checkpoint",
+    "close",
+    "end",
+]
+Action = Literal["kill", "stop", "stall", "raise"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,15 +35,17 @@ class Fault:
 
     worker: int
     phase: Phase
-    """The phase that the worker has just begun ("reduced": the all-reduce has ended; "applied": the step is applied)."""
+    """The phase just begun ("reduced": the all-reduce has ended; "applied": the step is applied)."""
     step: int = -1
     """The step; -1 for the first time that the phase is reached."""
     incarnation: int = 1
     """Which process of the worker: 1 is its first. 0 for every one."""
     action: Action = "kill"
-    """kill: SIGKILL; stop: SIGSTOP; raise: an exception."""
+    """kill: SIGKILL; stop: SIGSTOP; stall: wait in that phase; raise: an exception."""
     delay_seconds: float = 0.0
-    """How long after the moment; the worker goes on meanwhile."""
+    """kill, stop: how long after the moment (the worker goes on meanwhile). stall: how long at most."""
+    until_exists: str = ""
+    """stall: a file whose appearance ends it."""
 
 
 @final
@@ -48,15 +64,29 @@ class FaultInjector:
 
 
 def _carry_out(fault: Fault) -> None:
-    if fault.action == "raise":
-        raise RuntimeError(f"injected fault in phase {fault.phase}")
-    number = signal.SIGKILL if fault.action == "kill" else signal.SIGSTOP
-    if not fault.delay_seconds:
-        os.kill(os.getpid(), number)
-        return
+    match fault.action:
+        case "raise":
+            raise RuntimeError(f"injected fault in phase {fault.phase}")
+        case "stall":
+            _stall(fault)
+        case "kill":
+            _strike(signal.SIGKILL, fault.delay_seconds)
+        case "stop":
+            _strike(signal.SIGSTOP, fault.delay_seconds)
 
+
+def _stall(fault: Fault) -> None:
+    end = time.monotonic() + fault.delay_seconds
+    while time.monotonic() < end and not (fault.until_exists and os.path.exists(fault.until_exists)):
+        time.sleep(0.02)
+
+
+def _strike(number: signal.Signals, delay_seconds: float) -> None:
     def strike() -> None:
-        time.sleep(fault.delay_seconds)
+        time.sleep(delay_seconds)
         os.kill(os.getpid(), number)
 
-    threading.Thread(target=strike, daemon=True, name="fault").start()
+    if delay_seconds:
+        threading.Thread(target=strike, daemon=True, name="fault").start()
+    else:
+        os.kill(os.getpid(), number)

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import final
 
 from torch import Tensor
-from torch.distributed import AllreduceOptions, ProcessGroupGloo, ReduceOp, Store, Work
+from torch._C._distributed_c10d import AllreduceOptions, ProcessGroupGloo, ReduceOp, Store, Work
 
 from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.parallel.membership import Agreement
@@ -168,16 +168,14 @@ class Group:
 class _Rendezvous(Store):
     """Where the members of a group find each other: the coordinator keeps their addresses, behind the run's token."""
 
-    def __init__(
-        self, coordinator: RpcClient, prefix: str, is_cut: threading.Event, timeout_seconds: float
-    ) -> None:
+    def __init__(self, coordinator: RpcClient, prefix: str, is_cut: threading.Event, timeout_seconds: float) -> None:
         super().__init__()
         self._coordinator = coordinator
         self._prefix = prefix
         self._is_cut = is_cut
         self._timeout_seconds = timeout_seconds
 
-    def set(self, key: str, value: bytes) -> None:
+    def set(self, key: str, value: bytes) -> None:  # type: ignore[override]
         self._coordinator.call("put", key=f"{self._prefix}/{key}", value=value.hex())
 
     def get(self, key: str) -> bytes:
@@ -190,7 +188,7 @@ class _Rendezvous(Store):
             time.sleep(_POLL_SECONDS)
         return value
 
-    def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:
+    def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:  # noqa: ARG002
         for key in keys:
             self.get(key)
 
@@ -239,4 +237,3 @@ def _shut_down(connection: _Socket) -> None:
 
 def _plain_address(address: str) -> str:
     return address.removeprefix("::ffff:")
-

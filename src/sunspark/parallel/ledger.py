@@ -83,16 +83,12 @@ class Ledger:
         )
 
 
-def evidence_of(
-    sample_ids: UInt64Array, labels: Int64Array, pixels: npt.NDArray[np.uint8], epoch: int
-) -> Evidence:
+def evidence_of(sample_ids: UInt64Array, labels: Int64Array, pixels: npt.NDArray[np.uint8], epoch: int) -> Evidence:
     """The evidence of samples as they are: sample_ids and labels of shape (B,), pixels of shape (B, H, W, C)."""
     return Evidence(
         samples=len(sample_ids),
         sample_sum=sum_of_samples(sample_ids, labels, epoch),
-        pixel_sum=_wrapped_sum(
-            _mix(sample_ids ^ np.array([_pixel_hash(image) for image in pixels], dtype=np.uint64))
-        ),
+        pixel_sum=_wrapped_sum(_mix(sample_ids ^ np.array([_pixel_hash(image) for image in pixels], dtype=np.uint64))),
     )
 
 
@@ -108,7 +104,7 @@ def _row_of(line: LedgerLine) -> tuple[int, ...]:
 
 
 def _pixel_hash(image: npt.NDArray[np.uint8]) -> int:
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
 
 
 def _wrapped_sum(values: UInt64Array) -> int:

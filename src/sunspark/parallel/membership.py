@@ -10,14 +10,20 @@ answer without talking again (DESIGN: when a step counts):
 """
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import final
 from urllib.parse import urlsplit
 
-from torchft.coordination import LighthouseClient, Quorum
+from sunspark.errors import DeadlineError, SetupError, WorkerError
 
-from sunspark.errors import DeadlineError, WorkerError
+os.environ.setdefault("RUST_LOG", "error")  # torchft reads it when it is imported, and tells every quorum otherwise
+
+from torchft.coordination import LighthouseClient, LighthouseServer, Quorum
+
+HEARTBEAT_TIMEOUT_SECONDS = 1.5
+"""Silence after which quorums form without a worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +107,31 @@ def replica_id_of(worker: int, incarnation: int) -> str:
 
 
 @final
+class Lighthouse:
+    """The server that forms the quorums; one in the driver. It asks for no token: see docs/security.md."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Listen on `host`:`port` (0: any free port). Raises SetupError when the port is taken."""
+        try:
+            self._server = LighthouseServer(
+                bind=f"{host}:{port}",
+                min_replicas=1,
+                join_timeout_ms=60_000,
+                quorum_tick_ms=20,
+                heartbeat_timeout_ms=int(HEARTBEAT_TIMEOUT_SECONDS * 1000),
+            )
+        except RuntimeError as error:
+            raise SetupError(
+                f"the lighthouse cannot listen on {host}:{port} ({error}); the port may be taken: "
+                "choose another with --port, or 0 for any free one"
+            ) from error
+        self.address = f"http://{host}:{self._server.address().rpartition(':')[2]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+@final
 class Membership:
     """One worker's line to the lighthouse."""
 
@@ -139,7 +170,7 @@ class Membership:
 
 def _agreement_of(quorum: Quorum) -> Agreement:
     members = (
-        Member(replica_id=p.replica_id, address=p.address, position=Position(**p.data))  # type: ignore[arg-type]
+        Member(replica_id=p.replica_id, address=p.address, position=Position(**p.data))
         for p in quorum.participants
     )
     return Agreement(

@@ -6,6 +6,7 @@ that waits for the one who recovers; where it moved on all the same, the reader 
 """
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +109,7 @@ def recover(agreement: Agreement, token: str, timeout_seconds: float) -> bytes:
 
 def _parts(num_bytes: int, num_parts: int) -> list[range]:
     edges = [num_bytes * index // num_parts for index in range(num_parts + 1)]
-    return [range(begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+    return [range(begin, end) for begin, end in itertools.pairwise(edges)]
 
 
 def _names(members: Sequence[Member]) -> str:

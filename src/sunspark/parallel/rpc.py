@@ -50,14 +50,14 @@ class RpcServer(flight.FlightServerBase):  # type: ignore[misc]
     def uri(self) -> str:
         return f"grpc://{self._host}:{self.port}"
 
-    def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
+    def do_action(self, _context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
         handler = self._handlers.get(action.type)
         if handler is None:
             raise flight.FlightServerError(f"there is no call {action.type!r}")
         reply = handler(**json.loads(action.body.to_pybytes()))
         return [flight.Result(json.dumps(reply).encode())]
 
-    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
+    def do_get(self, _context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
         request = json.loads(ticket.ticket)
         chunks = self._chunk_readers[request.pop("stream")](**request)
         return flight.GeneratorStream(_CHUNK_SCHEMA, (_batch_of(chunk) for chunk in chunks))
@@ -102,7 +102,7 @@ class _TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
         super().__init__()
         self._expected = f"Bearer {token}"
 
-    def start_call(self, info: flight.CallInfo, headers: Mapping[str, list[str]]) -> None:
+    def start_call(self, _info: flight.CallInfo, headers: Mapping[str, list[str]]) -> None:
         given = headers.get(_HEADER, [""])[0]
         if not hmac.compare_digest(given.encode(), self._expected.encode()):
             raise flight.FlightUnauthenticatedError("this call needs the token of the run")

@@ -52,7 +52,6 @@ def candidates(run: str) -> list[SavedState]:
     return sorted(states, key=lambda state: state.step)
 
 
-
 def adopt_candidate(run: str) -> SavedState | None:
     """Make the best candidate a checkpoint if it is further than all of them, and delete every candidate.
 

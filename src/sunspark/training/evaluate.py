@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Batch, EvaluationLoader
 from sunspark.parallel.membership import replica_id_of
 from sunspark.parallel.rpc import RpcClient
+from sunspark.training.config import WorkConfig
 from sunspark.training.export import load_model
 from sunspark.training.pulse import Progress, Pulse
 from sunspark.training.spec import EXIT_DONE, WorkerSpec
@@ -55,12 +57,13 @@ def evaluate_leases(spec: WorkerSpec) -> None:
     coordinator = RpcClient(spec.coordinator, spec.token)
     replica_id = replica_id_of(spec.worker, spec.incarnation)
     model, description = load_model(spec.run)
+    work = from_dict(WorkConfig, spec.work)
     dataset = Dataset.open(spec.dataset)
     rows = dataset.rows(spec.split)
-    loader = EvaluationLoader(dataset, spec.work.data, num_threads=spec.cores)
+    loader = EvaluationLoader(dataset, work.data, num_threads=spec.cores)
     dtype = str(description["dtype"])
     progress = Progress()
-    Pulse(coordinator, replica_id, progress, on_leave=lambda farewell: os._exit(EXIT_DONE)).start()
+    Pulse(coordinator, replica_id, progress, on_leave=lambda _: os._exit(EXIT_DONE)).start()
     while not (lease := coordinator.call("lease", replica_id=replica_id))["ended"]:
         progress.enter("evaluate")
         if lease["range"] is None:  # the rest is with others, who may be lost yet
@@ -68,7 +71,7 @@ def evaluate_leases(spec: WorkerSpec) -> None:
             continue
         begin, end = lease["range"]
         tally = _evaluate(model, loader.load_rows(np.asarray(rows[begin:end])), dtype)
-        coordinator.call("hand_in", replica_id=replica_id, begin=begin, tally=tally)
+        coordinator.call("hand_in", begin=begin, tally=tally)
 
 
 def _evaluate(model: torch.nn.Module, batch: Batch, dtype: str) -> dict[str, Any]:

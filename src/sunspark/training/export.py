@@ -8,19 +8,18 @@ from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError
 from sunspark.models import ModelConfig, build_model
-from sunspark.training.spec import WorkerSpec
+from sunspark.training.config import WorkConfig
 
 
-def export_model(spec: WorkerSpec, model: nn.Module) -> None:
+def export_model(run: str, work: WorkConfig, dataset: Dataset, model: nn.Module) -> None:
     """Write RUN/model: model.safetensors and config.json, the latter last."""
-    folder = storage.join(spec.run, "model")
-    dataset = Dataset.open(spec.dataset)
+    folder = storage.join(run, "model")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     storage.write_bytes_atomic(storage.join(folder, "model.safetensors"), safetensors.torch.save(tensors))
     description = {
-        "model": to_dict(spec.work.model),
-        "image_size": spec.work.data.image_size,
-        "dtype": spec.work.training.dtype,
+        "model": to_dict(work.model),
+        "image_size": work.data.image_size,
+        "dtype": work.training.dtype,
         "classes": list(dataset.classes),
         "dataset_id": dataset.id,
     }

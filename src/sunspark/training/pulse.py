@@ -77,7 +77,7 @@ class Pulse:
         replica_id: str,
         progress: Progress,
         on_leave: Callable[[Farewell], None],
-        on_lost: Callable[[frozenset[str], frozenset[str]], None] = lambda lost, abandoned: None,
+        on_lost: Callable[[frozenset[str], frozenset[str]], None] = lambda _lost, _abandoned: None,
     ) -> None:
         """`on_lost` gets the replica ids that are lost and the keys of the groups that were abandoned."""
         self._coordinator = coordinator

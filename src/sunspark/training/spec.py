@@ -1,12 +1,13 @@
-"""What a worker process is told at its start: one line of JSON on its standard input, typed here."""
+"""What a worker process is told at its start: one line of JSON on its standard input, typed here.
+
+Free of torch, so that a supervisor is small and starts at once.
+"""
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from sunspark.config import from_dict, to_dict
 from sunspark.parallel.faults import Fault
-from sunspark.training.config import WorkConfig
 
 EXIT_DONE = 0
 EXIT_UNWANTED = 3
@@ -31,7 +32,8 @@ class WorkerSpec:
     """Split that the task works on."""
     cores: int
     """Threads of the worker."""
-    work: WorkConfig
+    work: dict[str, Any]
+    """The WorkConfig, as plain values."""
     faults: tuple[Fault, ...] = ()
     worker: int = -1
     incarnation: int = 0
@@ -40,14 +42,10 @@ class WorkerSpec:
         return replace(self, worker=worker, incarnation=incarnation)
 
     def to_json(self) -> str:
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return json.dumps(
-            plain | {"work": to_dict(self.work), "faults": [asdict(fault) for fault in self.faults]}
-        )
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "WorkerSpec":
         plain = json.loads(text)
-        work = from_dict(WorkConfig, plain.pop("work"))
         faults = tuple(Fault(**fault) for fault in plain.pop("faults"))
-        return cls(work=work, faults=faults, **plain)
+        return cls(faults=faults, **plain)

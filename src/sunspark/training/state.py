@@ -61,7 +61,9 @@ class TrainingState:
         if (ledger.lineage, str(len(ledger))) != (metadata["lineage"], metadata["step"]):
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
         with self.lock:
-            self._load_model({k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}, source)
+            self._load_model(
+                {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}, source
+            )
             self._load_optimizer({k: t for k, t in tensors.items() if k.startswith("optimizer.")})
             self.ledger = ledger
 

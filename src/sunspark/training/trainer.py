@@ -227,9 +227,7 @@ class Trainer:
                 f"({', '.join(agreement.replica_ids)}); the last time: {error}"
             ) from error
 
-    def _remember(
-        self, agreement: Agreement, step: int, samples: int, loss: float, learning_rate: float
-    ) -> None:
+    def _remember(self, agreement: Agreement, step: int, samples: int, loss: float, learning_rate: float) -> None:
         """Keep the record of the step until the step counts."""
         seconds, self._seconds = self._seconds, {}
         self._progress.step = step + 1

@@ -143,9 +143,7 @@ def _some(num_steps: int) -> Sequence[int]:
     return sorted(random.sample(range(num_steps), min(_PIXEL_STEPS, num_steps)))
 
 
-def _accounts(
-    lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]], plan: StepPlan
-) -> list[EpochAccount]:
+def _accounts(lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]], plan: StepPlan) -> list[EpochAccount]:
     accounts = []
     for epoch in range(-(-len(lines) // plan.steps_per_epoch)):
         steps = range(epoch * plan.steps_per_epoch, min((epoch + 1) * plan.steps_per_epoch, len(lines)))

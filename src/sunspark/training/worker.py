@@ -12,12 +12,13 @@ import socket
 import sys
 import threading
 import time
-from typing import Final, final
+from typing import Any, Final, final
 from urllib.parse import urlsplit
 
 import torch
 
 from sunspark import storage
+from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader
 from sunspark.errors import SunsparkError
@@ -30,13 +31,13 @@ from sunspark.parallel.recovery import RecoverySource
 from sunspark.parallel.rpc import RpcClient, RpcServer
 from sunspark.records import EventName, RecordWriter, worker_file
 from sunspark.training import checkpoint
+from sunspark.training.config import WorkConfig, plan_of
 from sunspark.training.evaluate import evaluate_leases
 from sunspark.training.export import export_model
 from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
 from sunspark.training.spec import EXIT_DONE, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
 from sunspark.training.state import TrainingState
 from sunspark.training.trainer import Line, Trainer
-from sunspark.training.config import plan_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class TrainingWorker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
+        self._work = from_dict(WorkConfig, spec.work)
         self._replica_id = replica_id_of(spec.worker, spec.incarnation)
         self._coordinator = RpcClient(spec.coordinator, spec.token)
         self._host = _address_towards(spec.coordinator)
@@ -90,14 +92,14 @@ class TrainingWorker:
         welcome = self._coordinator.call("join", replica_id=self._replica_id, host=self._host, pid=os.getpid())
         if welcome["farewell"]:
             self._leave(welcome["farewell"])
-        dataset = Dataset.open(self._spec.dataset)
+        self._dataset = dataset = Dataset.open(self._spec.dataset)
         state = self._build_state(dataset, welcome["resume"])
         self._published_step = state.step
         source = RecoverySource(state.snapshot)
         server = RpcServer(self._host, 0, self._spec.token, source.handlers, source.chunk_readers)
         membership = Membership(self._spec.lighthouse, self._replica_id, server.uri)
-        plan = plan_of(dataset, self._spec.work)
-        loader = Loader(dataset, plan, self._spec.work.data, num_threads=self._spec.cores)
+        plan = plan_of(dataset, self._work)
+        loader = Loader(dataset, plan, self._work.data, num_threads=self._spec.cores)
         self._pulse = Pulse(self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost)
         self._heart = Heart(membership)
         self._state = state
@@ -120,8 +122,8 @@ class TrainingWorker:
             state=state,
             plan=plan,
             loader=loader,
-            optim=self._spec.work.optim,
-            dtype=self._spec.work.training.dtype,
+            optim=self._work.optim,
+            dtype=self._work.training.dtype,
             line=line,
             progress=self._progress,
             write=self._records.write,
@@ -130,9 +132,12 @@ class TrainingWorker:
         self._records.close()
 
     def _build_state(self, dataset: Dataset, resume: str | None) -> TrainingState:
-        work = self._spec.work
+        work = self._work
         model = build_model(
-            work.model, num_classes=len(dataset.classes), image_size=work.data.image_size, seed=work.training.seed
+            work.model,
+            num_classes=len(dataset.classes),
+            image_size=work.data.image_size,
+            seed=work.training.seed,
         )
         if work.training.dtype == "float64":
             model = model.double()
@@ -142,7 +147,7 @@ class TrainingWorker:
         return state
 
     def _publish(self, state: TrainingState) -> None:
-        if state.step - self._published_step < self._spec.work.training.checkpoint_every:
+        if state.step - self._published_step < self._work.training.checkpoint_every:
             return
         if self._publishing is not None and self._publishing.is_alive():
             return
@@ -162,9 +167,9 @@ class TrainingWorker:
             self._publishing.join(_START_SECONDS)
         snapshot = state.snapshot()
         checkpoint.publish(self._spec.run, snapshot)
-        export_model(self._spec, state.model)
+        export_model(self._spec.run, self._work, self._dataset, state.model)
         self._records.close()
-        self._coordinator.call("finish", timeout_seconds=30, step=snapshot.step, lineage=snapshot.lineage)
+        self._coordinator.call("finish", timeout_seconds=30, step=snapshot.step)
 
     def _cut_when_lost(self, lost: frozenset[str], abandoned: frozenset[str]) -> None:
         if self._group.key in abandoned or lost & frozenset(self._group.members):
@@ -178,7 +183,7 @@ class TrainingWorker:
     def _note(self, event: EventName, step: int, detail: str) -> None:
         self._tell("note", replica_id=self._replica_id, event=event, step=step, detail=detail)
 
-    def _tell(self, name: str, **arguments: object) -> None:
+    def _tell(self, name: str, **arguments: Any) -> None:
         try:
             self._coordinator.call(name, **arguments)
         except SunsparkError as error:

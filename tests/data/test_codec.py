@@ -1,0 +1,316 @@
+"""Laws of the codec: whatever can be converted becomes upright RGB, whatever cannot says why."""
+
+import contextlib
+import io
+import struct
+import threading
+import time
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from sunspark.data import codec
+from sunspark.data.codec import DecodeError, decode, encode_jpeg, normalize, resize_short_side, sniff
+
+WIDTH, HEIGHT = 60, 40
+
+
+def quadrants() -> Image.Image:
+    """Red, green over blue, yellow: tells every turn from every other."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[:20, :30] = (220, 30, 30)
+    pixels[:20, 30:] = (30, 200, 30)
+    pixels[20:, :30] = (30, 30, 220)
+    pixels[20:, 30:] = (220, 220, 30)
+    return Image.fromarray(pixels)
+
+
+def saved(image: Image.Image, name: str, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, name, **options)
+    return sink.getvalue()
+
+
+def corners(pixels: np.ndarray) -> np.ndarray:
+    """The four corners, a few pixels inside: (4, 3)."""
+    return pixels[[5, 5, -6, -6], [5, -6, 5, -6]].astype(int)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"quality": 95}),
+    ],
+)
+def test_every_format_gives_its_pixels(name: str, options: dict[str, Any]) -> None:
+    body = saved(quadrants(), name, **options)
+    picture = decode(body)
+    assert sniff(body) == picture.source_format == name
+    assert (picture.source_width, picture.source_height) == (WIDTH, HEIGHT)
+    assert picture.pixels.shape == (HEIGHT, WIDTH, 3)
+    assert picture.pixels.dtype == np.uint8
+    assert difference(corners(picture.pixels), corners(np.asarray(quadrants()))) <= 12
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *(("JPEG", mode) for mode in ("L", "CMYK")),
+        *(("PNG", mode) for mode in ("1", "L", "P", "LA", "RGBA")),
+        *(("TIFF", mode) for mode in ("1", "L", "P", "CMYK", "LA", "RGBA")),
+        *(("GIF", mode) for mode in ("1", "L", "P", "RGBA")),
+    ],
+)
+def test_every_mode_is_converted(name: str, mode: str) -> None:
+    image = quadrants().convert("L").convert("1") if mode == "1" else quadrants().convert(mode)
+    pixels = decode(saved(image, name)).pixels
+    wanted = np.asarray(quadrants().convert("L").convert("RGB") if mode in ("L", "LA") else quadrants())
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    if mode != "1":
+        assert difference(corners(pixels), corners(wanted)) <= 45
+
+
+def test_a_cmyk_jpeg_with_adobe_marker_keeps_its_colours() -> None:
+    body = saved(quadrants().convert("CMYK"), "JPEG", quality=95)
+    assert simplejpeg.decode_jpeg_header(body)[2] in ("CMYK", "YCCK")
+    assert difference(corners(decode(body).pixels), corners(np.asarray(quadrants()))) <= 12
+
+
+def test_the_first_frame_of_a_gif_is_taken() -> None:
+    frames = [quadrants(), Image.new("RGB", (WIDTH, HEIGHT)), Image.new("RGB", (WIDTH, HEIGHT), "white")]
+    body = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert difference(corners(decode(body).pixels), corners(np.asarray(quadrants()))) <= 12
+
+
+def test_transparency_is_laid_on_white() -> None:
+    image = quadrants().convert("RGBA")
+    image.putalpha(Image.new("L", image.size, 0))
+    image.putpixel((10, 10), (220, 30, 30, 255))
+    image.putpixel((11, 10), (0, 0, 0, 128))
+    for name in ("PNG", "WEBP"):
+        pixels = decode(saved(image, name, lossless=True)).pixels
+        assert (pixels[0, 0] == 255).all()
+        assert tuple(pixels[10, 10]) == (220, 30, 30)
+        assert difference(pixels[10, 11], np.full(3, 127)) <= 1
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    assert (decode(saved(palette, "PNG", transparency=1)).pixels == 255).all()
+    assert (decode(saved(palette, "GIF", transparency=1)).pixels == 255).all()
+
+
+def test_sixteen_bits_keep_their_high_byte() -> None:
+    values = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 27
+    for name in ("PNG", "TIFF"):
+        pixels = decode(saved(Image.fromarray(values), name)).pixels
+        assert (pixels == (values >> 8).astype(np.uint8)[:, :, None]).all()
+
+
+def test_sixteen_bits_a_channel_in_colour() -> None:
+    """A PNG that Pillow cannot write: 48 bits a pixel."""
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)
+    body = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    assert (decode(body).pixels == (values >> 8).astype(np.uint8)).all()
+
+
+def test_gray_values_that_fit_no_byte_are_refused_not_clipped() -> None:
+    body = saved(Image.fromarray(np.full((4, 4), -3.5, np.float32)), "TIFF")
+    with pytest.raises(DecodeError, match="outside 0 to 65535"):
+        decode(body)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_images_are_turned_upright_by_exif(name: str, orientation: int) -> None:
+    undo = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = quadrants() if undo is None else quadrants().transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(saved(stored, name, exif=exif, quality=95))
+    assert picture.pixels.shape == (HEIGHT, WIDTH, 3)
+    assert difference(corners(picture.pixels), corners(np.asarray(quadrants()))) <= 12
+
+
+def test_damaged_exif_does_not_cost_an_image() -> None:
+    body = saved(quadrants(), "JPEG", quality=95)
+    rubbish = b"Exif\x00\x00" + b"\xff" * 40
+    body = body[:2] + b"\xff\xe1" + (len(rubbish) + 2).to_bytes(2, "big") + rubbish + body[2:]
+    assert difference(corners(decode(body).pixels), corners(np.asarray(quadrants()))) <= 12
+
+
+def test_a_jpeg_without_its_end_marker_is_taken() -> None:
+    body = saved(quadrants(), "JPEG", quality=95)
+    assert body.endswith(b"\xff\xd9")
+    assert difference(corners(decode(body[:-2]).pixels), corners(np.asarray(quadrants()))) <= 12
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_truncated_images_are_refused(name: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    body = saved(noise, name)
+    for share in (0.3, 0.7):
+        with pytest.raises(DecodeError) as caught:
+            decode(body[: int(len(body) * share)])
+        assert caught.value.stage == "decode"
+        assert caught.value.reason.startswith(f"{name}: ")
+        assert "\n" not in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "the file is empty"),
+        (bytes(100), "zero bytes only"),
+        (b"  <!DOCTYPE html><html>404</html>", "an HTML page"),
+        (b"<?xml version='1.0'?><svg/>", "a text with tags"),
+        (b"hello, I am a text", r"it begins with b'hello, I'"),
+    ],
+)
+def test_what_is_no_image_says_what_it_is(body: bytes, reason: str) -> None:
+    with pytest.raises(DecodeError, match=reason) as caught:
+        decode(body)
+    assert caught.value.stage == "sniff"
+
+
+def test_no_bytes_make_the_decoder_raise_anything_else() -> None:
+    """Flipped bits in every format: an image or a DecodeError, and never a warning."""
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"):
+            whole = saved(quadrants(), name)
+            for _ in range(60):
+                body = bytearray(whole)
+                for position in rng.integers(0, len(body), 6):
+                    body[position] = rng.integers(256)
+                with contextlib.suppress(DecodeError):
+                    assert decode(bytes(body), short_side=16).pixels.shape[2] == 3
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = saved(Image.new("1", (20_000, 20_000)), "PNG")
+    assert len(bomb) < 100_000
+    with pytest.raises(DecodeError) as caught:
+        decode(bomb)
+    assert caught.value.stage == "size"
+    monkeypatch.setattr(codec, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+    for name in ("JPEG", "PNG"):
+        with pytest.raises(
+            DecodeError, match=f"size: {WIDTH}x{HEIGHT} is more than {WIDTH * HEIGHT - 1} pixels"
+        ):
+            decode(saved(quadrants(), name))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "short_side", "wanted"),
+    [
+        (768, 1024, 256, (256, 341)),
+        (1024, 768, 256, (341, 256)),
+        (300, 300, 256, (256, 256)),
+        (256, 900, 256, (256, 900)),
+        (100, 80, 256, (100, 80)),
+        (1, 1, 256, (1, 1)),
+        (257, 256, 255, (256, 255)),
+        (2, 5000, 256, (2, 5000)),
+    ],
+)
+def test_the_short_side_shrinks_to_size_and_never_grows(
+    height: int, width: int, short_side: int, wanted: tuple[int, int]
+) -> None:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    assert resize_short_side(pixels, short_side).shape == (*wanted, 3)
+
+
+def test_shrinking_is_antialiased() -> None:
+    """A fine checkerboard becomes gray, not a coarser checkerboard."""
+    board = np.indices((512, 512)).sum(axis=0) % 2 * 255
+    pixels = np.repeat(board[:, :, None], 3, axis=2).astype(np.uint8)
+    assert difference(resize_short_side(pixels, 100), np.full(3, 127)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side"), [((1600, 1200), 128), ((1203, 1601), 100), ((4097, 900), 50)]
+)
+def test_decoding_at_a_fraction_changes_next_to_nothing(size: tuple[int, int], short_side: int) -> None:
+    grid = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    body = encode_jpeg(np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)))
+    whole, part = decode(body), decode(body, short_side=short_side)
+    assert (part.source_width, part.source_height) == size
+    assert min(part.pixels.shape[:2]) >= 2 * short_side
+    assert part.pixels.size < whole.pixels.size
+    a, b = resize_short_side(whole.pixels, short_side), resize_short_side(part.pixels, short_side)
+    assert abs(a.shape[0] - b.shape[0]) <= 1
+    assert abs(a.shape[1] - b.shape[1]) <= 1
+    b = np.asarray(Image.fromarray(b).resize((a.shape[1], a.shape[0])))
+    assert np.abs(a.astype(int) - b).mean() < 3
+
+
+def test_the_stored_image_is_a_plain_jpeg_and_the_same_every_time() -> None:
+    body = saved(quadrants().resize((600, 400)).convert("RGBA"), "PNG")
+    stored = [normalize(body, short_side=100, jpeg_quality=92) for _ in range(3)]
+    assert stored[0] == stored[1] == stored[2]
+    assert simplejpeg.decode_jpeg_header(stored[0].jpeg) == (100, 150, "YCbCr", "420")
+    assert (stored[0].width, stored[0].height) == (150, 100)
+    assert (stored[0].source_format, stored[0].source_width, stored[0].source_height) == ("PNG", 600, 400)
+    again = simplejpeg.decode_jpeg(stored[0].jpeg)
+    assert difference(corners(again), corners(np.asarray(quadrants()))) <= 12
+
+
+def test_other_threads_run_while_an_image_is_normalised() -> None:
+    """A thread that only counts goes on counting; if the GIL were held a few times per call."""
+    grid = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    body = encode_jpeg(np.asarray(Image.fromarray(grid).resize((6000, 4500))))
+    done = threading.Event()
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        while not done.wait(0.001):
+            ticks += 1
+
+    ticker = threading.Thread(target=tick)
+    started = time.monotonic()
+    ticker.start()
+    try:
+        for _ in range(2):
+            normalize(body, short_side=2400)
+    finally:
+        seconds = time.monotonic() - started
+        done.set()
+        ticker.join(timeout=30)
+    assert ticks > 40 * seconds

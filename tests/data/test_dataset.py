@@ -1,0 +1,266 @@
+"""Laws of the dataset at rest: one id for one content, blocks as written, a part is never the whole."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import simplejpeg
+
+from sunspark.data.dataset import Dataset, Quarantined, read_quarantine, sample_id_of, summarize
+from sunspark.data.writer import Recipe, StoredSample, finish_dataset, order_key, write_block, write_dataset
+from sunspark.errors import ConfigError, DatasetError, SourceError
+
+CLASSES = ("city", "coast", "d/desert")
+
+
+def samples(num: int = 50) -> list[tuple[str, int, list[str], bytes]]:
+    """(path, label, splits, JPEG): every fifth in test, every seventh in no split, sizes vary."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(num):
+        pixels = rng.integers(0, 256, (16 + number % 3, 24, 3), np.uint8)
+        splits = [] if number % 7 == 0 else ["test"] if number % 5 == 0 else ["train"]
+        path = f"{CLASSES[number % 3]}/image ü {number:03d}.jpg"
+        made.append((path, number % 3, splits, simplejpeg.encode_jpeg(pixels)))
+    return made
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return write_dataset(str(tmp_path / "dataset"), samples(), classes=CLASSES, block_size=16)
+
+
+def stored(dataset: Dataset) -> Iterator[tuple[int, int, int, bytes]]:
+    """(row, sample id, label, JPEG) of everything, block by block."""
+    for number in range(dataset.num_blocks):
+        block = dataset.read_block(number)
+        assert block.first_row == dataset.block_rows(number).start
+        yield from zip(dataset.block_rows(number), block.sample_ids, block.labels, block.images, strict=True)
+
+
+def test_what_was_written_is_read_and_blocks_agree_with_the_index(dataset: Dataset) -> None:
+    image_of = {path: (label, image) for path, label, _, image in samples()}
+    rows = []
+    for row, sample_id, label, image in stored(dataset):
+        path = dataset.path_of(row)
+        rows.append(row)
+        assert (label, image) == image_of.pop(path)
+        assert dataset.labels[row] == label
+        assert dataset.sample_ids[row] == sample_id == sample_id_of(path)
+    assert rows == list(range(50)) == list(range(len(dataset)))
+    assert not image_of
+
+
+def test_types_are_as_promised(dataset: Dataset) -> None:
+    block = dataset.read_block(0)
+    assert dataset.labels.dtype == block.labels.dtype == np.int32
+    assert dataset.sample_ids.dtype == block.sample_ids.dtype == np.uint64
+    assert dataset.rows("train").dtype == np.int64
+    for array in (dataset.labels, dataset.sample_ids, block.labels, block.sample_ids):
+        assert not array.flags.writeable
+
+
+def test_the_order_is_by_hash_and_blocks_have_a_fixed_count(dataset: Dataset) -> None:
+    paths = [dataset.path_of(row) for row in range(50)]
+    assert paths == sorted(paths, key=lambda path: order_key(0, path)) != sorted(paths)
+    assert [len(dataset.block_rows(block)) for block in range(dataset.num_blocks)] == [16, 16, 16, 2]
+    assert [dataset.block_of(row) for row in (0, 15, 16, 47, 48, 49)] == [0, 0, 1, 2, 3, 3]
+    for row in (-1, 50):
+        with pytest.raises(IndexError):
+            dataset.block_of(row)
+
+
+def test_splits_are_columns_and_an_image_may_be_in_none(dataset: Dataset) -> None:
+    splits_of = {path: splits for path, _, splits, _ in samples()}
+    for split in ("train", "test"):
+        rows = dataset.rows(split)
+        assert (np.diff(rows) > 0).all()
+        wanted = {path for path, splits in splits_of.items() if split in splits}
+        assert {dataset.path_of(int(row)) for row in rows} == wanted
+    with pytest.raises(DatasetError, match="has no split 'trian'; its splits are: train, test"):
+        dataset.rows("trian")
+
+
+def test_sixty_four_splits_fit_and_sixty_five_are_refused(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(65)]
+    made = [(path, label, names[:64], image) for path, label, _, image in samples(3)]
+    whole = write_dataset(str(tmp_path / "a"), made, classes=CLASSES, split_names=names[:64])
+    assert all(len(whole.rows(name)) == 3 for name in names[:64])
+    with pytest.raises(ConfigError, match="65 splits, but a dataset holds 64 at most"):
+        write_dataset(str(tmp_path / "b"), made, classes=CLASSES, split_names=names)
+
+
+def test_the_id_is_that_of_the_content_not_of_the_files(dataset: Dataset, tmp_path: Path) -> None:
+    again = write_dataset(str(tmp_path / "other place"), samples()[::-1], classes=CLASSES, block_size=16)
+    assert again.id == dataset.id
+    assert {entry["name"] for entry in again.manifest["blocks"]}.isdisjoint(
+        entry["name"] for entry in dataset.manifest["blocks"]
+    )
+
+
+@pytest.mark.parametrize("change", ["path", "label", "splits", "image", "missing", "class name", "seed"])
+def test_the_id_changes_with_anything_that_matters(dataset: Dataset, tmp_path: Path, change: str) -> None:
+    made, classes, seed = samples(), CLASSES, 0
+    path, label, splits, image = made[10]
+    if change == "path":
+        made[10] = (path + "x", label, splits, image)
+    elif change == "label":
+        made[10] = (path, (label + 1) % 3, splits, image)
+    elif change == "splits":
+        made[10] = (path, label, ["train", "test"], image)
+    elif change == "image":
+        made[10] = (path, label, splits, made[11][3])
+    elif change == "missing":
+        made.pop(10)
+    elif change == "class name":
+        classes = ("city", "coast", "d/dessert")
+    else:
+        seed = 1
+    other = write_dataset(str(tmp_path / "other"), made, classes=classes, seed=seed, block_size=16)
+    assert other.id != dataset.id
+
+
+def test_a_block_is_one_uncompressed_row_group(dataset: Dataset) -> None:
+    """Other readers of Parquet see plain rows, and JPEGs lie in the file as they are."""
+    path = Path(dataset.uri) / dataset.manifest["blocks"][0]["name"]
+    file = pq.ParquetFile(path)
+    assert file.metadata.num_row_groups == 1
+    column = file.metadata.row_group(0).column(file.schema_arrow.get_field_index("image"))
+    assert (column.compression, column.has_dictionary_page) == ("UNCOMPRESSED", False)
+    assert all(image in path.read_bytes() for image in dataset.read_block(0).images)
+
+
+def test_the_summary_counts(dataset: Dataset) -> None:
+    summary = summarize(dataset)
+    made = samples()
+    assert (summary.images, summary.classes, summary.listed, summary.quarantined) == (50, 3, 50, 0)
+    assert summary.splits == {
+        split: sum(split in splits for _, _, splits, _ in made) for split in ("train", "test")
+    }
+    assert [count.name for count in summary.class_counts] == list(CLASSES)
+    for label, count in enumerate(summary.class_counts):
+        of_class = [splits for _, other, splits, _ in made if other == label]
+        assert count.images == len(of_class)
+        assert count.splits == {
+            split: sum(split in splits for splits in of_class) for split in ("train", "test")
+        }
+    assert summary.formats == {"JPEG": 50}
+    assert summary.sizes == {"24x16": 17, "24x17": 17, "24x18": 16}
+    assert summary.stored_bytes == sum(len(image) for *_, image in made)
+    assert summary.dataset_id == dataset.id
+
+
+def stored_sample(number: int) -> StoredSample:
+    path, label, _, image = samples(number + 1)[number]
+    return StoredSample(
+        path=path,
+        label=label,
+        splits=0,
+        image=image,
+        width=24,
+        height=16,
+        source_format="GIF",
+        source_width=48,
+        source_height=32,
+        source_bytes=7,
+    )
+
+
+def test_empty_blocks_and_orphans_do_not_exist(tmp_path: Path) -> None:
+    """A block whose images are all quarantined, and what a dead attempt wrote, leave no trace."""
+    uri = str(tmp_path / "dataset")
+    write_block(uri, 0, [stored_sample(0)])
+    written = [
+        write_block(uri, 1, [stored_sample(1)]),
+        write_block(uri, 0, []),
+        write_block(uri, 2, [stored_sample(2)]),
+    ]
+    quarantine = [
+        Quarantined(path="z.jpg", stage="decode", reason="because"),
+        Quarantined(path="a.jpg", stage="sniff", reason="an HTML page"),
+    ]
+    recipe = Recipe(classes=CLASSES, split_names=(), configuration={}, num_listed=4)
+    dataset = finish_dataset(uri, recipe, written, quarantine)
+    assert len(dataset) == dataset.num_blocks == 2
+    assert [sample_id for _, sample_id, _, _ in stored(dataset)] == [
+        sample_id_of(stored_sample(number).path) for number in (1, 2)
+    ]
+    assert read_quarantine(dataset) == sorted(quarantine, key=lambda entry: entry.path)
+    assert summarize(dataset).formats == {"GIF": 2}
+    assert (summarize(dataset).listed, summarize(dataset).quarantined) == (4, 2)
+
+
+def test_a_sample_that_is_nowhere_stops_the_dataset(tmp_path: Path) -> None:
+    recipe = Recipe(classes=CLASSES, split_names=(), configuration={}, num_listed=2)
+    written = [write_block(str(tmp_path), 0, [stored_sample(0)])]
+    with pytest.raises(AssertionError):
+        finish_dataset(str(tmp_path), recipe, written, [])
+    with pytest.raises(DatasetError, match="not a finished dataset"):
+        Dataset.open(str(tmp_path))
+
+
+def test_equal_paths_labels_without_class_and_repeated_names_are_refused(tmp_path: Path) -> None:
+    made = samples(3)
+    with pytest.raises(SourceError, match="get the same sample id; rename or remove one"):
+        write_dataset(str(tmp_path), [*made, made[0]], classes=CLASSES)
+    with pytest.raises(ConfigError, match="labels run from 0 to 2, but there are 2 classes"):
+        write_dataset(str(tmp_path), made, classes=CLASSES[:2])
+    with pytest.raises(ConfigError, match="the class 'coast' is named twice"):
+        write_dataset(str(tmp_path), made, classes=("coast", "coast", "city"))
+    with pytest.raises(ConfigError, match="the split 'train' is named twice"):
+        write_dataset(str(tmp_path), made, classes=CLASSES, split_names=("train", "train"))
+
+
+def test_a_folder_without_a_manifest_is_no_dataset(dataset: Dataset, tmp_path: Path) -> None:
+    (Path(dataset.uri) / "manifest.json").unlink()
+    for uri in (dataset.uri, str(tmp_path / "nowhere")):
+        with pytest.raises(DatasetError, match=r"not a finished dataset.*run `sunspark ingest` again"):
+            Dataset.open(uri)
+
+
+def test_another_format_version_is_refused(dataset: Dataset) -> None:
+    path = Path(dataset.uri) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
+    with pytest.raises(
+        DatasetError, match=r"has format version 2, this sunspark reads version 1; ingest .* again"
+    ):
+        Dataset.open(dataset.uri)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "other"}'])
+def test_a_damaged_or_foreign_manifest_is_refused(dataset: Dataset, content: str) -> None:
+    (Path(dataset.uri) / "manifest.json").write_text(content)
+    with pytest.raises(DatasetError, match=r"is not whole|does not belong to a sunspark dataset"):
+        Dataset.open(dataset.uri)
+
+
+def test_truncated_and_missing_files_are_found_at_open(dataset: Dataset) -> None:
+    paths = [Path(dataset.uri) / entry["name"] for entry in dataset.manifest["blocks"]]
+    body = paths[1].read_bytes()
+    paths[1].write_bytes(body[:-1])
+    with pytest.raises(DatasetError, match=rf"{paths[1].name} \({len(body) - 1} of {len(body)} bytes\)"):
+        Dataset.open(dataset.uri)
+    paths[1].unlink()
+    with pytest.raises(DatasetError, match=rf"is not whole: data/{paths[1].name} \(missing\); copy it again"):
+        Dataset.open(dataset.uri)
+
+
+def test_a_flipped_byte_is_found_when_it_is_read(dataset: Dataset) -> None:
+    """In the index at open, in a block when the block is read: its size does not tell."""
+    path = Path(dataset.uri) / dataset.manifest["blocks"][1]["name"]
+    body = bytearray(path.read_bytes())
+    position = body.index(dataset.read_block(1).images[3]) + 100
+    body[position] ^= 1
+    path.write_bytes(body)
+    Dataset.open(dataset.uri).read_block(0)
+    with pytest.raises(DatasetError, match="is not whole"):
+        Dataset.open(dataset.uri).read_block(1)
+    index = Path(dataset.uri) / "index.parquet"
+    body = bytearray(index.read_bytes())
+    body[200] ^= 1
+    index.write_bytes(body)
+    with pytest.raises(DatasetError, match=r"index\.parquet has changed since it was written"):
+        Dataset.open(dataset.uri)

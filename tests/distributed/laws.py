@@ -1,0 +1,77 @@
+"""What the laws share: a small dataset, a network with its dropout on, and how far two final models are apart."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from sunspark.data.augment import AugmentConfig
+from sunspark.data.codec import encode_jpeg
+from sunspark.data.loader import LoaderConfig
+from sunspark.data.writer import write_dataset
+from sunspark.launch.run import LaunchConfig, TrainConfig
+from sunspark.models import ModelConfig
+from sunspark.optim import OptimConfig
+from sunspark.records import StepRecord, read_records
+from sunspark.training.config import TrainingConfig
+
+NUM_CLASSES = 6
+NUM_IMAGES = 250
+Optimizer = Literal["sgd", "adam"]
+
+
+def make_dataset(folder: Path) -> str:
+    """Gratings in six directions with noise: a small network learns them within a few hundred steps."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[0:40, 0:40]
+
+    def draw(label: int) -> bytes:
+        angle = np.pi * label / NUM_CLASSES + rng.normal(0, 0.03)
+        phase = (x * np.cos(angle) + y * np.sin(angle)) * rng.uniform(0.8, 1.0) + rng.uniform(0, 6)
+        gray = 128 + 90 * np.sin(phase) + rng.normal(0, 12, x.shape)
+        return encode_jpeg(np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2))
+
+    samples = ((f"class{i % NUM_CLASSES}/{i}.jpg", i % NUM_CLASSES, ["train"], draw(i % NUM_CLASSES)) for i in range(NUM_IMAGES))
+    uri = str(folder / "dataset")
+    write_dataset(uri, samples, classes=[f"class{label}" for label in range(NUM_CLASSES)], block_size=64)
+    return uri
+
+
+def law_config(optimizer: Optimizer, *, workers: int, dtype: Literal["float32", "float64"] = "float64") -> TrainConfig:
+    """scene_vgg with its dropout on, 32 px, four replicas, 304 steps (the last of each epoch smaller)."""
+    optim = {
+        "sgd": OptimConfig(optimizer="sgd", learning_rate=0.03, schedule="one_cycle", warmup_fraction=0.3),
+        "adam": OptimConfig(optimizer="adam", learning_rate=1e-3, schedule="cosine"),
+    }[optimizer]
+    return TrainConfig(
+        model=ModelConfig(model_args={"n_filters": 4}),
+        optim=optim,
+        data=LoaderConfig(image_size=32, augment=AugmentConfig(flip_probability=0.0, crop_scale=(0.7, 1.0))),
+        training=TrainingConfig(epochs=19, global_batch_size=16, replicas=4, dtype=dtype, checkpoint_every=40),
+        launch=LaunchConfig(launcher="local", workers=workers),
+    )
+
+
+def weights_of(run: str) -> torch.Tensor:
+    """All weights of the finished model, side by side, in float64."""
+    tensors = safetensors.torch.load_file(Path(run) / "model" / "model.safetensors")
+    return torch.cat([tensors[name].double().flatten() for name in sorted(tensors)])
+
+
+def distance(run: str, other: str) -> float:
+    """How far the weights of two runs are apart, relative to their length (L2)."""
+    one, two = weights_of(run), weights_of(other)
+    return float((one - two).norm() / two.norm())
+
+
+def losses(run: str) -> list[float]:
+    """The loss of every step (nats)."""
+    steps = {record.step: record.loss for record in read_records(run) if isinstance(record, StepRecord)}
+    return [steps[step] for step in sorted(steps)]
+
+
+def with_workers(config: TrainConfig, workers: int) -> TrainConfig:
+    return replace(config, launch=replace(config.launch, workers=workers))

@@ -1,0 +1,146 @@
+"""Configuration: what a file says arrives unchanged and typed, or is refused with a message that helps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from sunspark.config import ABSENT, differences, from_dict, load, nearest, to_dict
+from sunspark.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Oven:
+    """How it bakes."""
+
+    celsius: float = 180.0
+    """Temperature."""
+    minutes: int = 40
+    """Time."""
+    fan: bool = False
+    """Whether the air moves."""
+    level: Literal["low", "middle"] = "middle"
+    """Where the tin goes."""
+    extras: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Whatever else."""
+
+    def __post_init__(self) -> None:
+        if self.minutes < 1:
+            raise ConfigError(f"minutes must be at least 1, got {self.minutes}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cake:
+    """A cake."""
+
+    name: str
+    """Its name."""
+    oven: Oven = field(default_factory=Oven)
+    layers: tuple[str, ...] = ()
+    """From below."""
+    size: tuple[int, int] = (20, 10)
+    """Width and height (cm)."""
+    note: str | None = None
+    """Anything."""
+
+
+FULL = Cake(
+    name="opera",
+    oven=Oven(
+        celsius=200.0, minutes=9, fan=True, level="low", extras={"steam": True, "trays": 2, "tilt": 0.5}
+    ),
+    layers=("sponge", "cream"),
+    size=(30, 4),
+    note="cold",
+)
+
+
+def test_a_config_survives_the_way_through_dictionaries() -> None:
+    assert from_dict(Cake, to_dict(FULL)) == FULL
+
+
+def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "cake.toml"
+    path.write_text(
+        'name = "plain"\nlayers = ["a", "b"]\n[oven]\ncelsius = 170\n[oven.extras]\nsteam = true\n'
+    )
+    assert load(Cake, path) == Cake(
+        name="plain", layers=("a", "b"), oven=Oven(celsius=170.0, extras={"steam": True})
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"name": "x", "oven": {"celcius": 3.0}}, ["'oven.celcius'", "oven.celsius"]),
+        ({"name": "x", "celsius": 3.0}, ["'celsius'", "oven.celsius"]),
+        ({"name": "x", "zzz": 3.0}, ["'zzz'", "there are name, oven.celsius"]),
+        ({}, ["name is missing", "text"]),
+        ({"name": 3}, ["name must be text", "got 3 (a whole number)"]),
+        ({"name": "x", "oven": 3}, ["oven must be a table"]),
+        ({"name": "x", "oven": {"minutes": 1.5}}, ["oven.minutes must be a whole number", "1.5 (a number)"]),
+        (
+            {"name": "x", "oven": {"minutes": True}},
+            ["oven.minutes must be a whole number", "True (true or false)"],
+        ),
+        ({"name": "x", "oven": {"fan": 1}}, ["oven.fan must be true or false"]),
+        ({"name": "x", "oven": {"celsius": "hot"}}, ["oven.celsius must be a number", "'hot' (text)"]),
+        ({"name": "x", "oven": {"level": "high"}}, ["oven.level must be one of 'low', 'middle'"]),
+        (
+            {"name": "x", "oven": {"extras": {"a": [1]}}},
+            ["oven.extras.a must be true or false or a whole number"],
+        ),
+        ({"name": "x", "layers": ["a", 3]}, ["layers must be text", "got 3"]),
+        ({"name": "x", "layers": "a"}, ["layers must be a list of text", "'a' (text)"]),
+        ({"name": "x", "size": [1]}, ["size must be a list of a whole number"]),
+        ({"name": "x", "note": 3}, ["note must be text or nothing"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(values: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Cake, values)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name = ", "not valid TOML"),
+        ('name = "x"\n[oven]\nminutes = 0\n', "minutes must be at least 1, got 0"),
+        ('name = "x"\n[ovn]\nminutes = 4\n', "there is no key 'ovn'"),
+    ],
+)
+def test_a_faulty_file_is_named_in_the_error(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "cake.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"cake\.toml") as caught:
+        load(Cake, path)
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no configuration file .*nowhere\.toml"):
+        load(Cake, tmp_path / "nowhere.toml")
+
+
+def test_differences_name_every_changed_key_and_no_other() -> None:
+    changed = replace(
+        FULL, oven=replace(FULL.oven, celsius=210.0, extras={"steam": True, "trays": 3, "rack": 1})
+    )
+    assert differences(FULL, FULL) == []
+    assert differences(FULL, changed) == [
+        ("oven.celsius", 200.0, 210.0),
+        ("oven.extras.trays", 2, 3),
+        ("oven.extras.tilt", 0.5, ABSENT),
+        ("oven.extras.rack", ABSENT, 1),
+    ]
+
+
+def test_the_nearest_name_comes_first() -> None:
+    names = ["optim.learning_rate", "training.epochs", "launch.workers"]
+    assert nearest("lerning_rate", names)[0] == "optim.learning_rate"
+    assert nearest("optim.workers", names)[0] == "launch.workers"
+    assert nearest("xyzzy", names) == []

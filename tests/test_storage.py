@@ -1,0 +1,143 @@
+"""Laws of storage: what is written is there whole or not at all; failures name the URI and the remedy."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from sunspark import storage
+from sunspark.errors import ConfigError, StorageError
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts", "joined"),
+    [
+        ("/data", ("a", "b.txt"), "/data/a/b.txt"),
+        ("/data/", ("/a/",), "/data/a"),
+        ("relative", ("a",), "relative/a"),
+        ("s3://bucket", ("a",), "s3://bucket/a"),
+        ("s3://bucket/x?endpoint_override=h:9000", ("a", "b"), "s3://bucket/x/a/b?endpoint_override=h:9000"),
+        ("/what?", ("a",), "/what?/a"),
+    ],
+)
+def test_join_goes_below_and_keeps_options_at_the_end(uri: str, parts: tuple[str, ...], joined: str) -> None:
+    assert storage.join(uri, *parts) == joined
+
+
+def test_file_uris_and_plain_paths_are_the_same_files(tmp_path: Path) -> None:
+    folder = tmp_path / "with space and #"
+    storage.write_bytes_atomic(str(folder / "a"), b"1")
+    assert storage.read_bytes((folder / "a").as_uri()) == b"1"
+    assert storage.as_local_path((folder / "a").as_uri()) == folder / "a"
+    assert storage.as_local_path("s3://bucket/a") is None
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.write_bytes("here/a", b"1")
+    assert storage.absolute("here/a") == str(tmp_path / "here" / "a")
+    assert storage.exists("here/a")
+    assert storage.absolute("s3://bucket/a") == "s3://bucket/a"
+
+
+def test_readers_see_the_old_or_the_new_file_never_a_part(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    contents = [bytes([number]) * 300_000 for number in range(40)]
+    storage.write_bytes_atomic(uri, contents[0])
+    seen: list[bytes] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(storage.read_bytes(uri))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for content in contents:
+            storage.write_bytes_atomic(uri, content)
+    finally:
+        done.set()
+        reader.join(timeout=30)
+    assert seen
+    assert set(seen) <= set(contents)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "inside").touch()
+    with pytest.raises(StorageError, match="taken"):
+        storage.write_bytes_atomic(str(tmp_path / "taken"), b"1")
+    assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_json_goes_round_and_damage_is_reported(tmp_path: Path) -> None:
+    uri = str(tmp_path / "a.json")
+    value = {"b": [1, 2.5, None], "a": "ü"}
+    storage.write_json_atomic(uri, value)
+    assert storage.read_json(uri) == value
+    (tmp_path / "a.json").write_text('{"b": ')
+    with pytest.raises(StorageError, match="is not JSON"):
+        storage.read_json(uri)
+
+
+def test_listings_are_sorted_and_a_missing_directory_is_empty(tmp_path: Path) -> None:
+    for name in ("b/2", "b/1", "a", "c/d/e"):
+        storage.write_bytes(str(tmp_path / name), name.encode())
+    names = [
+        (entry.name, entry.is_directory, entry.size_bytes) for entry in storage.list_directory(str(tmp_path))
+    ]
+    assert names == [("a", False, 1), ("b", True, 0), ("c", True, 0)]
+    tree = storage.list_tree(str(tmp_path))
+    assert [entry.name for entry in tree] == ["a", "b", "b/1", "b/2", "c", "c/d", "c/d/e"]
+    assert storage.read_bytes(tree[-1].uri) == b"c/d/e"
+    assert storage.list_directory(str(tmp_path / "missing")) == []
+
+
+def test_deleting_is_for_files_folders_and_nothing(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "folder" / "file"), b"1")
+    storage.write_bytes(str(tmp_path / "file"), b"1")
+    for name in ("folder", "file", "missing"):
+        storage.delete(str(tmp_path / name))
+    assert os.listdir(tmp_path) == []
+
+
+def test_ranged_reads(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "file"), bytes(range(100)))
+    with storage.open_random_access(str(tmp_path / "file")) as file:
+        assert file.read_at(3, 50) == bytes([50, 51, 52])
+
+
+def test_appending_keeps_what_is_there(tmp_path: Path) -> None:
+    uri = str(tmp_path / "new" / "records.jsonl")
+    for line in ("first\n", "second\n"):
+        with storage.append_text(uri) as stream:
+            stream.write(line)
+    assert storage.read_bytes(uri) == b"first\nsecond\n"
+
+
+def test_object_stores_refuse_to_append() -> None:
+    with pytest.raises(ConfigError, match=r"s3://bucket/a cannot be appended to.*use a local or hdfs"):
+        storage.append_text("s3://bucket/a")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for read in (storage.read_bytes, storage.open_random_access):
+        with pytest.raises(StorageError, match=r"missing does not exist; check the path"):
+            read(str(tmp_path / "missing"))
+
+
+def test_an_unknown_scheme_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"ftp:// is not supported; use a local path or one of .*s3://"):
+        storage.read_bytes("ftp://host/file")
+    with pytest.raises(ConfigError, match="is empty"):
+        storage.exists("")
+
+
+def test_hdfs_without_libhdfs_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HADOOP_HOME", "ARROW_LIBHDFS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StorageError, match=r"hdfs:// needs libhdfs, JAVA_HOME and CLASSPATH"):
+        storage.read_bytes("hdfs://localhost:1/file")
