@@ -39,7 +39,7 @@ fi
 step sunspark inspect "$dataset"
 train_split=$(split_named train) test_split=$(split_named test)
 step sunspark train "$dataset" "$run" --config recipes/demo.toml --split "$train_split" --master 'local[2]' --workers 2
-step sunspark evaluate "$run" --split "$test_split"
+[ -e "$run/evaluation-$test_split.json" ] || step sunspark evaluate "$run" --split "$test_split"
 step sunspark verify "$run"
 step sunspark report "$run" --out "$home/report.html"
 

@@ -32,9 +32,7 @@ def _unpacked(name: str) -> Path:
     stat = archive.stat()
     user = os.getuid() if hasattr(os, "getuid") else 0
     folder = (
-        Path(tempfile.gettempdir())
-        / f"sunspark-test-images-{user}"
-        / f"{stat.st_size}-{int(stat.st_mtime)}-{name}"
+        Path(tempfile.gettempdir()) / f"sunspark-test-images-{user}" / f"{stat.st_size}-{int(stat.st_mtime)}-{name}"
     )
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

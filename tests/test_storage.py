@@ -86,9 +86,7 @@ def test_json_goes_round_and_damage_is_reported(tmp_path: Path) -> None:
 def test_listings_are_sorted_and_a_missing_directory_is_empty(tmp_path: Path) -> None:
     for name in ("b/2", "b/1", "a", "c/d/e"):
         storage.write_bytes(str(tmp_path / name), name.encode())
-    names = [
-        (entry.name, entry.is_directory, entry.size_bytes) for entry in storage.list_directory(str(tmp_path))
-    ]
+    names = [(entry.name, entry.is_directory, entry.size_bytes) for entry in storage.list_directory(str(tmp_path))]
     assert names == [("a", False, 1), ("b", True, 0), ("c", True, 0)]
     tree = storage.list_tree(str(tmp_path))
     assert [entry.name for entry in tree] == ["a", "b", "b/1", "b/2", "c", "c/d", "c/d/e"]

@@ -53,9 +53,7 @@ def join(uri: str, *parts: str) -> str:
 def as_local_path(uri: str) -> Path | None:
     """The path of a URI on this machine's own file system, absolute; None for every other URI."""
     if not uri:
-        raise ConfigError(
-            "a path or URI is empty; give a directory, for instance ./dataset or s3://bucket/dataset"
-        )
+        raise ConfigError("a path or URI is empty; give a directory, for instance ./dataset or s3://bucket/dataset")
     scheme = _scheme_of(uri)
     if scheme is None:
         return Path(os.path.abspath(uri))
@@ -91,9 +89,7 @@ def read_json(uri: str) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise StorageError(
-            f"{uri} is not JSON ({error}); it was damaged or written by something else"
-        ) from error
+        raise StorageError(f"{uri} is not JSON ({error}); it was damaged or written by something else") from error
 
 
 def write_bytes_atomic(uri: str, data: bytes) -> None:
@@ -125,9 +121,7 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 def write_json_atomic(uri: str, value: Any) -> None:
     """Write `value` as JSON (indented, keys in the order given), atomically."""
-    write_bytes_atomic(
-        uri, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    )
+    write_bytes_atomic(uri, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def list_directory(uri: str) -> list[FileEntry]:
@@ -174,9 +168,7 @@ def append_text(uri: str) -> TextIO:
             path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("a", encoding="utf-8")
         if _scheme_of(uri) not in ("hdfs", "viewfs"):
-            raise ConfigError(
-                f"{uri} cannot be appended to: object stores have no append; use a local or hdfs:// path"
-            )
+            raise ConfigError(f"{uri} cannot be appended to: object stores have no append; use a local or hdfs:// path")
         filesystem, remote = _resolve(uri)
         filesystem.create_dir(os.path.dirname(remote), recursive=True)
         return io.TextIOWrapper(filesystem.open_append_stream(remote), encoding="utf-8")
@@ -190,9 +182,7 @@ def storage_errors(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise StorageError(f"{uri} does not exist; check the path") from error
     except PermissionError as error:
-        raise StorageError(
-            f"{uri} may not be accessed ({_reason(error)}); check its owner and mode"
-        ) from error
+        raise StorageError(f"{uri} may not be accessed ({_reason(error)}); check its owner and mode") from error
     except UnicodeError as error:
         raise StorageError(f"{uri} holds a file name that is not UTF-8 ({error}); rename it") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:

@@ -160,12 +160,12 @@ def test_threads_share_one_copy(dataset: Dataset, tmp_path: Path) -> None:
     assert len(blobs(cache)) == dataset.num_blocks
 
 
-STOPS_BEFORE_RENAMING = """
+STOPS_WHILE_WRITING = """
     import sys, time
-    from pathlib import Path
+    from sunspark.data import cache
     from sunspark.data.cache import NodeCache
     from sunspark.data.dataset import Dataset
-    Path.rename = lambda self, target: time.sleep(60)
+    cache.blob_parts = lambda content, key: iter(lambda: time.sleep(60), b"")
     uri, directory, row = sys.argv[1:]
     NodeCache(Dataset.open(uri), directory, 2**30).sample(int(row))
 """
@@ -176,7 +176,7 @@ def test_a_killed_writer_leaves_nothing_that_harms(
     row: int, dataset: Dataset, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
 ) -> None:
     cache = NodeCache(dataset, str(tmp_path), PLENTY)
-    writer = other_process(STOPS_BEFORE_RENAMING, dataset.uri, tmp_path, row)
+    writer = other_process(STOPS_WHILE_WRITING, dataset.uri, tmp_path, row)
     wait_until(lambda: blobs(cache, "part"))
     with pytest.raises(DeadlineError):
         NodeCache(dataset, str(tmp_path), PLENTY, lock_deadline_seconds=0.2).sample(row)
@@ -194,10 +194,50 @@ def test_a_part_that_is_being_written_is_left_alone(
     dataset: Dataset, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
 ) -> None:
     cache = NodeCache(dataset, str(tmp_path), PLENTY)
-    other_process(STOPS_BEFORE_RENAMING, dataset.uri, tmp_path, 0)
+    other_process(STOPS_WHILE_WRITING, dataset.uri, tmp_path, 0)
     wait_until(lambda: blobs(cache, "part"))
     cache.sample(24)
     assert len(blobs(cache, "part")) == 1
+
+
+READS_FOR_EVER = """
+    import random, sys
+    from sunspark.data.cache import NodeCache
+    from sunspark.data.dataset import Dataset
+    uri, directory, capacity, seed = sys.argv[1:]
+    dataset, draw = Dataset.open(uri), random.Random(seed)
+    cache = NodeCache(dataset, directory, int(capacity))
+    blocks = [dataset.read_block(block) for block in range(dataset.num_blocks)]
+    truth = [pair for block in blocks for pair in zip(block.sample_ids.tolist(), block.images)]
+    print("reading", flush=True)
+    while True:
+        row = draw.randrange(25)
+        sample = cache.sample(row)
+        assert (sample.sample_id, sample.jpeg) == truth[row], row
+        assert cache.used_bytes() <= int(capacity)
+"""
+
+
+def test_processes_killed_at_random_harm_nobody_and_the_capacity_holds(
+    dataset: Dataset, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed", seed)
+    draw = random.Random(seed)
+    capacity = int(3.2 * block_bytes(dataset, tmp_path / "size"))
+    survivor, *victims = [
+        other_process(READS_FOR_EVER, dataset.uri, tmp_path / "cache", capacity, draw.random())
+        for _ in range(4)
+    ]
+    for victim in victims:
+        assert victim.stdout and victim.stdout.readline() == "reading\n"
+        time.sleep(draw.uniform(0.0, 0.5))
+        victim.kill()
+        victim.wait(timeout=20)
+    cache = NodeCache(dataset, str(tmp_path / "cache"), capacity)
+    assert everything(cache) == stored(dataset)
+    assert survivor.poll() is None, "the one that was not killed reads on"
+    assert cache.used_bytes() <= capacity
 
 
 def flip_byte(path: Path, offset: int) -> None:

@@ -130,12 +130,7 @@ def test_sixteen_bits_a_channel_in_colour() -> None:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)
-    body = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    body = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     assert (decode(body).pixels == (values >> 8).astype(np.uint8)).all()
 
 
@@ -230,9 +225,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch: pytes
     assert caught.value.stage == "size"
     monkeypatch.setattr(codec, "MAX_PIXELS", WIDTH * HEIGHT - 1)
     for name in ("JPEG", "PNG"):
-        with pytest.raises(
-            DecodeError, match=f"size: {WIDTH}x{HEIGHT} is more than {WIDTH * HEIGHT - 1} pixels"
-        ):
+        with pytest.raises(DecodeError, match=f"size: {WIDTH}x{HEIGHT} is more than {WIDTH * HEIGHT - 1} pixels"):
             decode(saved(quadrants(), name))
 
 
@@ -263,9 +256,7 @@ def test_shrinking_is_antialiased() -> None:
     assert difference(resize_short_side(pixels, 100), np.full(3, 127)) <= 3
 
 
-@pytest.mark.parametrize(
-    ("size", "short_side"), [((1600, 1200), 128), ((1203, 1601), 100), ((4097, 900), 50)]
-)
+@pytest.mark.parametrize(("size", "short_side"), [((1600, 1200), 128), ((1203, 1601), 100), ((4097, 900), 50)])
 def test_decoding_at_a_fraction_changes_next_to_nothing(size: tuple[int, int], short_side: int) -> None:
     grid = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
     body = encode_jpeg(np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)))

@@ -137,16 +137,12 @@ def test_the_summary_counts(dataset: Dataset) -> None:
     summary = summarize(dataset)
     made = samples()
     assert (summary.images, summary.classes, summary.listed, summary.quarantined) == (50, 3, 50, 0)
-    assert summary.splits == {
-        split: sum(split in splits for _, _, splits, _ in made) for split in ("train", "test")
-    }
+    assert summary.splits == {split: sum(split in splits for _, _, splits, _ in made) for split in ("train", "test")}
     assert [count.name for count in summary.class_counts] == list(CLASSES)
     for label, count in enumerate(summary.class_counts):
         of_class = [splits for _, other, splits, _ in made if other == label]
         assert count.images == len(of_class)
-        assert count.splits == {
-            split: sum(split in splits for splits in of_class) for split in ("train", "test")
-        }
+        assert count.splits == {split: sum(split in splits for splits in of_class) for split in ("train", "test")}
     assert summary.formats == {"JPEG": 50}
     assert summary.sizes == {"24x16": 17, "24x17": 17, "24x18": 16}
     assert summary.stored_bytes == sum(len(image) for *_, image in made)
@@ -224,9 +220,7 @@ def test_a_folder_without_a_manifest_is_no_dataset(dataset: Dataset, tmp_path: P
 def test_another_format_version_is_refused(dataset: Dataset) -> None:
     path = Path(dataset.uri) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
-    with pytest.raises(
-        DatasetError, match=r"has format version 2, this sunspark reads version 1; ingest .* again"
-    ):
+    with pytest.raises(DatasetError, match=r"has format version 2, this sunspark reads version 1; ingest .* again"):
         Dataset.open(dataset.uri)
 
 

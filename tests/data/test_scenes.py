@@ -70,17 +70,13 @@ def test_drawing_again_changes_nothing_and_other_files_are_respected(tmp_path: P
     for _ in range(2):
         draw_scenes(str(tmp_path), num_classes=2, images_per_class=2)
     assert len(list(tmp_path.rglob("*.*"))) == 4
-    with pytest.raises(
-        SourceError, match=r"holds other files \(.*scene_00001\.jpg.*choose an empty directory"
-    ):
+    with pytest.raises(SourceError, match=r"holds other files \(.*scene_00001\.jpg.*choose an empty directory"):
         draw_scenes(str(tmp_path), num_classes=2, images_per_class=1)
 
 
 @pytest.mark.parametrize("num_classes", [1, 7, 0])
 def test_more_classes_than_can_be_drawn_are_refused(tmp_path: Path, num_classes: int) -> None:
-    with pytest.raises(
-        ConfigError, match=f"num_classes must be 2 to 6, got {num_classes}; the scenes are coast"
-    ):
+    with pytest.raises(ConfigError, match=f"num_classes must be 2 to 6, got {num_classes}; the scenes are coast"):
         draw_scenes(str(tmp_path), num_classes=num_classes)
     with pytest.raises(ConfigError, match="images_per_class must be at least 1, got 0"):
         draw_scenes(str(tmp_path), images_per_class=0)

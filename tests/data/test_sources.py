@@ -102,9 +102,7 @@ def test_the_split_is_stratified_and_depends_on_the_seed_alone(folders: Path, tm
         (7, 0.2, 1),
     ],
 )
-def test_each_class_of_two_images_has_one_on_each_side(
-    num_images: int, test_fraction: float, num_test: int
-) -> None:
+def test_each_class_of_two_images_has_one_on_each_side(num_images: int, test_fraction: float, num_test: int) -> None:
     splits = stratified_splits({f"a/{number}": 0 for number in range(num_images)}, test_fraction, 0)
     assert Counter(splits.values())[2] == num_test
     assert len(splits) == num_images
@@ -167,9 +165,7 @@ def test_lists_are_read_whatever_their_encoding_and_line_ends() -> None:
 
 def test_a_list_that_names_missing_files_says_which_and_how_many(folders: Path, tmp_path: Path) -> None:
     split_list = tmp_path / "list.txt"
-    split_list.write_text(
-        "".join(f"/coast/missing_{number}.jpg\n" for number in range(7)) + "/coast/00.jpg\n"
-    )
+    split_list.write_text("".join(f"/coast/missing_{number}.jpg\n" for number in range(7)) + "/coast/00.jpg\n")
     with pytest.raises(SourceError) as caught:
         list_source(str(folders), split_lists=(f"train={split_list}",))
     message = str(caught.value)
@@ -195,9 +191,7 @@ def test_mistakes_in_split_lists_are_told(folders: Path, sun: Path, tmp_path: Pa
     ):
         with pytest.raises(error, match=match):
             list_source(str(folders), split_lists=entries)
-    with pytest.raises(
-        ConfigError, match=r"test_fraction 0\.2 has no effect: the splits come from lists \(a\)"
-    ):
+    with pytest.raises(ConfigError, match=r"test_fraction 0\.2 has no effect: the splits come from lists \(a\)"):
         list_source(str(folders), split_lists=(f"a={good}",), test_fraction=0.2)
     (sun / "Training_01.txt").write_text("/a/abbey/sun_0.jpg\n")
     with pytest.raises(ConfigError, match="two lists for the split 'Training_01'"):
@@ -222,9 +216,7 @@ def test_sources_without_images_are_refused(tmp_path: Path) -> None:
 def test_classes_without_images_are_refused(folders: Path, sun: Path) -> None:
     (folders / "desert").mkdir()
     touch(folders, "field/notes.txt")
-    with pytest.raises(
-        SourceError, match=r"2 of the 5 classes of .* have no images \(desert, field\); add images"
-    ):
+    with pytest.raises(SourceError, match=r"2 of the 5 classes of .* have no images \(desert, field\); add images"):
         list_source(str(folders))
     with (sun / "ClassName.txt").open("a") as file:
         file.write("/z/zoo\n")
@@ -305,7 +297,5 @@ def test_official_lists_beside_a_part_of_the_images_say_what_is_missing(tmp_path
     official = sun397_partitions() / "Training_01.txt"
     (source / "Training_01.txt").unlink()
     (source / "Training_01.txt").write_bytes(official.read_bytes())
-    with pytest.raises(
-        SourceError, match=r"of the 19850 files in the split list .*a/abbey/sun_.* and 19\d\d\d more"
-    ):
+    with pytest.raises(SourceError, match=r"of the 19850 files in the split list .*a/abbey/sun_.* and 19\d\d\d more"):
         list_source(str(source))

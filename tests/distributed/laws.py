@@ -43,7 +43,7 @@ def make_dataset(folder: Path) -> str:
 def law_config(optimizer: Optimizer, *, workers: int, dtype: Literal["float32", "float64"] = "float64") -> TrainConfig:
     """scene_vgg with its dropout on, 32 px, four replicas, 304 steps (the last of each epoch smaller)."""
     optim = {
-        "sgd": OptimConfig(optimizer="sgd", learning_rate=0.03, schedule="one_cycle", warmup_fraction=0.3),
+        "sgd": OptimConfig(optimizer="sgd", learning_rate=0.004, schedule="one_cycle", warmup_fraction=0.3),
         "adam": OptimConfig(optimizer="adam", learning_rate=1e-3, schedule="cosine"),
     }[optimizer]
     return TrainConfig(

@@ -63,9 +63,7 @@ def named_by_the_manifest(dataset: Path) -> set[str]:
     return {entry["name"] for entry in Dataset.open(str(dataset)).manifest["blocks"]}
 
 
-def test_an_ingest_takes_every_image_once(
-    scenes: Path, tmp_path: Path, two_core_session: SparkSession
-) -> None:
+def test_an_ingest_takes_every_image_once(scenes: Path, tmp_path: Path, two_core_session: SparkSession) -> None:
     result = ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     assert (result.listed, result.accepted, result.quarantined, result.classes) == (60, 60, 0, 3)
     assert result.splits == {"train": 48, "test": 12}
@@ -88,9 +86,7 @@ def test_an_ingest_takes_every_image_once(
     assert data_files(tmp_path / "dataset") == named_by_the_manifest(tmp_path / "dataset")
 
 
-def test_the_number_of_partitions_changes_nothing(
-    scenes: Path, tmp_path: Path, two_core_session: SparkSession
-) -> None:
+def test_the_number_of_partitions_changes_nothing(scenes: Path, tmp_path: Path, two_core_session: SparkSession) -> None:
     ids = set()
     for partitions in (1, 3, 8, 1000):
         config = IngestConfig(short_side=48, block_size=7, partitions=partitions)
@@ -98,21 +94,15 @@ def test_the_number_of_partitions_changes_nothing(
     assert len(ids) == 1
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"short_side": 40}, {"jpeg_quality": 80}, {"test_fraction": 0.5}]
-)
+@pytest.mark.parametrize("change", [{"seed": 1}, {"short_side": 40}, {"jpeg_quality": 80}, {"test_fraction": 0.5}])
 def test_another_configuration_is_another_dataset(
     scenes: Path, tmp_path: Path, two_core_session: SparkSession, change: dict[str, int]
 ) -> None:
     first = ingest(str(scenes), str(tmp_path / "a"), IngestConfig(short_side=48), two_core_session)
-    other = ingest(
-        str(scenes), str(tmp_path / "b"), IngestConfig(**{"short_side": 48, **change}), two_core_session
-    )
+    other = ingest(str(scenes), str(tmp_path / "b"), IngestConfig(**{"short_side": 48, **change}), two_core_session)
     assert first.dataset_id != other.dataset_id
     with pytest.raises(DatasetError, match=rf"differs from the one asked for: .*{next(iter(change))} is "):
-        ingest(
-            str(scenes), str(tmp_path / "a"), IngestConfig(**{"short_side": 48, **change}), two_core_session
-        )
+        ingest(str(scenes), str(tmp_path / "a"), IngestConfig(**{"short_side": 48, **change}), two_core_session)
 
 
 def test_bad_images_go_to_quarantine_with_their_reason(
@@ -166,9 +156,7 @@ def test_a_file_that_is_gone_is_quarantined_and_trouble_with_storage_is_not(tmp_
         ingest_block(plan("folder.jpg"))
 
 
-def test_a_second_ingest_reuses_what_is_there(
-    scenes: Path, tmp_path: Path, two_core_session: SparkSession
-) -> None:
+def test_a_second_ingest_reuses_what_is_there(scenes: Path, tmp_path: Path, two_core_session: SparkSession) -> None:
     first = ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "dataset").rglob("*")}
     again = ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
@@ -187,9 +175,7 @@ def test_other_images_are_not_mixed_with_those_that_are_there(
             (source / name / path.name).symlink_to(path)
     ingest(str(source), str(tmp_path / "dataset"), SMALL, two_core_session)
     (source / "coast" / "scene_00003.jpg").unlink()
-    with pytest.raises(
-        DatasetError, match=r"was made from other images.*choose another directory, or delete"
-    ):
+    with pytest.raises(DatasetError, match=r"was made from other images.*choose another directory, or delete"):
         ingest(str(source), str(tmp_path / "dataset"), SMALL, two_core_session)
 
 
@@ -222,9 +208,7 @@ def test_mistakes_are_told_before_any_work_is_done(
             ingest(str(scenes), str(inner), SMALL, two_core_session)
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "x.jpg").touch()
-    with pytest.raises(
-        SourceError, match=r"none of the 1 images .* the first is a/x\.jpg: the file is empty"
-    ):
+    with pytest.raises(SourceError, match=r"none of the 1 images .* the first is a/x\.jpg: the file is empty"):
         ingest(str(tmp_path / "bad"), str(tmp_path / "dataset"), SMALL, two_core_session)
 
 
@@ -279,9 +263,7 @@ def executors() -> list[int]:
     return [process for process, command, _ in descendants() if "CoarseGrainedExecutorBackend" in command]
 
 
-def kill_one_while_it_works(
-    dataset: Path, victims: Callable[[], list[int]], running: Future[IngestResult]
-) -> None:
+def kill_one_while_it_works(dataset: Path, victims: Callable[[], list[int]], running: Future[IngestResult]) -> None:
     """SIGKILL a process once blocks have been written, before the last one is."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while len(data_files(dataset)) < 2 or not victims():
@@ -300,9 +282,7 @@ def num_failed_tasks(session: SparkSession) -> int:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    many: Path, tmp_path_factory: pytest.TempPathFactory, two_core_session: SparkSession
-) -> IngestResult:
+def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory, two_core_session: SparkSession) -> IngestResult:
     dataset = tmp_path_factory.mktemp("undisturbed") / "dataset"
     return ingest(str(many), str(dataset), IngestConfig(block_size=10), two_core_session)
 
@@ -385,9 +365,7 @@ def test_a_killed_executor_changes_nothing(many: Path, tmp_path: Path, undisturb
     try:
         dataset = tmp_path / "dataset"
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(
-                ingest, str(many), str(dataset), IngestConfig(block_size=10, partitions=6), session
-            )
+            running = pool.submit(ingest, str(many), str(dataset), IngestConfig(block_size=10, partitions=6), session)
             kill_one_while_it_works(dataset, executors, running)
             result = running.result(timeout=DEADLINE_SECONDS)
         assert num_failed_tasks(session) > 0

@@ -42,20 +42,19 @@ class Outcome:
 def summary(result: object, *, leave_out: Iterable[str] = ()) -> str:
     """The fields of a result, one a line: name, value, unit."""
     shown = [field.name for field in fields(cast(Any, result)) if field.name not in leave_out]
-    return aligned([_in_words(name, getattr(result, name)) for name in shown])
+    pairs = [_in_words(name, getattr(result, name)) for name in shown]
+    width = max((len(name) for name, _ in pairs), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A titled table, after an empty line; numbers stand to the right."""
     cells = [tuple(columns), *(tuple(_number(cell) for cell in row) for row in rows)]
-    return f"\n{title}\n{aligned(cells)}"
+    return f"\n{title}\n{_aligned(cells)}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of words in columns; a column that holds nothing but numbers below its head stands to the right.
-
-    Plain text of any width, so that it can be searched, cut and pasted.
-    """
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words in columns; a column that holds nothing but numbers below its head stands to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     to_the_right = [all(_is_number(word) for word in column[1:]) for column in zip(*rows, strict=True)]
     lines = (

@@ -20,7 +20,7 @@ Workers are started as for the training of the run, unless --launcher or --maste
 """
 
 _ELSEWHERE = ("--launcher", "--master")
-"""With one of these, nothing of how the run was launched is taken over: the parts would contradict each other."""
+"""With one of these, nothing of how the run was launched is taken over: it could contradict them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

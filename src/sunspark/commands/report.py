@@ -22,9 +22,7 @@ class Arguments(CommonArguments):
 
 def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv` and write the report."""
-    description = (
-        "Write a run's report: configuration, curves, where the time went, events, accuracy per class."
-    )
+    description = "Write a run's report: configuration, curves, where the time went, events, accuracy per class."
     arguments = parse(Arguments, argv, prog="sunspark report", description=description)
     result = sunspark.report(arguments.run, arguments.out)
     return Outcome(result=result, text=summary(result))

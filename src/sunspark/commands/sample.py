@@ -26,11 +26,7 @@ class Arguments(CommonArguments):
 
 def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv` and draw."""
-    description = (
-        "Draw sample scenes: landscapes of sky, sea, hills, dunes, trees and buildings, as JPEG files."
-    )
+    description = "Draw sample scenes: landscapes of sky, sea, hills, dunes, trees and buildings, as JPEG files."
     arguments = parse(Arguments, argv, prog="sunspark sample", description=description)
-    result = sunspark.sample(
-        arguments.directory, arguments.num_classes, arguments.images_per_class, arguments.seed
-    )
+    result = sunspark.sample(arguments.directory, arguments.num_classes, arguments.images_per_class, arguments.seed)
     return Outcome(result=result, text=summary(result))

@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 import sunspark
 from sunspark.command_line import parse
 from sunspark.commands.common import CommonArguments, Outcome, summary, table
+from sunspark.training.verify import VerifyResult
 
 _DESCRIPTION = """Was every sample of every epoch applied exactly once?
 
@@ -33,7 +34,15 @@ def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv` and verify."""
     arguments = parse(Arguments, argv, prog="sunspark verify", description=_DESCRIPTION)
     result = sunspark.verify(arguments.run, arguments.dataset, arguments.pixels)
-    columns = ("epoch", "samples", "missing", "repeated", "excused")
-    rows = [tuple(getattr(epoch, column) for column in columns) for epoch in result.epochs]
-    text = "\n".join([summary(result, leave_out=("epochs",)), table("epochs", columns, rows)])
+    text = "\n".join([summary(result, leave_out=("epochs",)), _epochs(result)])
     return Outcome(result=result, text=text, exit_code=0 if result.exactly_once else 1)
+
+
+def _epochs(result: VerifyResult) -> str:
+    """The epochs in which something was not as it should be."""
+    columns = ("epoch", "samples", "missing", "repeated", "excused")
+    odd = [epoch for epoch in result.epochs if epoch.missing or epoch.repeated or epoch.excused]
+    if not odd:
+        return f"in {len(result.epochs)} epochs no sample missing, none repeated, none excused"
+    rows = [tuple(getattr(epoch, column) for column in columns) for epoch in odd]
+    return table(f"epochs with more or fewer ({len(odd)} of {len(result.epochs)})", columns, rows)

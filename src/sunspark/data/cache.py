@@ -101,7 +101,8 @@ class NodeCache:
 
     def used_bytes(self) -> int:
         """Bytes of the dataset's blobs on local disk, those that are being written included."""
-        return sum(entry.size_bytes for entry in self._entries())
+        with self._room():
+            return sum(entry.size_bytes for entry in self._entries())
 
     def close(self) -> None:
         """Let go of all files; who waits for a lock gets StorageError. The blobs stay for the next run."""
@@ -158,24 +159,24 @@ class NodeCache:
         content = self._dataset.read_block(block)
         part = self._path_of(block).with_suffix(".part")
         try:
-            if self._write(part, content, block):
-                part.rename(self._path_of(block))
+            self._write(part, content, block)
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             self._stop_writing(str(error))
         return self._cached(block) or self._keep_in_thread(block, _Unkept(content))
 
-    def _write(self, part: Path, content: Block, block: int) -> bool:
+    def _write(self, part: Path, content: Block, block: int) -> None:
         size_bytes = blob_size_bytes(content)
-        with self._locked("room", f"room in {self.directory}"):
+        with self._room():
             part.unlink(missing_ok=True)
             if not self._make_room(size_bytes):
-                return False
+                return
             descriptor = _allocate(part, size_bytes)
         with open(descriptor, "wb") as file:
             file.writelines(blob_parts(content, self._key_of(block)))
-        return True
+        with self._room():  # a listing taken meanwhile might see the blob under both names, or under none
+            part.rename(self._path_of(block))
 
     def _make_room(self, size_bytes: int) -> bool:
         """Remove least recently used blobs until `size_bytes` fit; the caller holds the lock on room."""
@@ -270,6 +271,10 @@ class NodeCache:
 
     def _path_of(self, block: int) -> Path:
         return self.directory / f"block-{block:08d}.blob"
+
+    def _room(self) -> contextlib.AbstractContextManager[None]:
+        """The lock without which nothing is added to the directory."""
+        return self._locked("room", f"room in {self.directory}")
 
     @contextlib.contextmanager
     def _locked(self, name: str, what: str) -> Iterator[None]:

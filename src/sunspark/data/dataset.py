@@ -164,9 +164,7 @@ class Dataset:
             columns=["sample_id", "label", "image"],
         )
         if table.num_rows != entry["rows"]:
-            raise DatasetError(
-                _damaged(self.uri, f"{entry['name']} holds {table.num_rows} rows, not {entry['rows']}")
-            )
+            raise DatasetError(_damaged(self.uri, f"{entry['name']} holds {table.num_rows} rows, not {entry['rows']}"))
         return Block(
             first_row=self.block_rows(block).start,
             sample_ids=_column(table, "sample_id"),
@@ -212,8 +210,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
     rows_of = {split: dataset.rows(split) for split in dataset.split_names}
     per_class = np.bincount(dataset.labels, minlength=len(dataset.classes))
     per_split = {
-        split: np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-        for split, rows in rows_of.items()
+        split: np.bincount(dataset.labels[rows], minlength=len(dataset.classes)) for split, rows in rows_of.items()
     }
     sizes = Counter(zip(_column(dataset.index, "width"), _column(dataset.index, "height"), strict=True))
     return DatasetSummary(
@@ -278,8 +275,7 @@ def _check_files(uri: str, manifest: dict[str, Any]) -> None:
     expected |= {name: entry["size_bytes"] for name, entry in manifest["files"].items()}
     there = {entry.name: entry.size_bytes for entry in storage.list_directory(uri)}
     there |= {
-        f"{DATA_NAME}/{entry.name}": entry.size_bytes
-        for entry in storage.list_directory(storage.join(uri, DATA_NAME))
+        f"{DATA_NAME}/{entry.name}": entry.size_bytes for entry in storage.list_directory(storage.join(uri, DATA_NAME))
     }
     wrong = [
         f"{name} ({'missing' if name not in there else f'{there[name]} of {size} bytes'})"

@@ -207,9 +207,7 @@ def _rows_of(opacity: Array) -> slice:
     return slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 0)
 
 
-def draw_scenes(
-    directory: str, *, num_classes: int = 6, images_per_class: int = 100, seed: int = 0
-) -> SampleResult:
+def draw_scenes(directory: str, *, num_classes: int = 6, images_per_class: int = 100, seed: int = 0) -> SampleResult:
     """Draw sample scenes into a folder of class folders; the same arguments give the same bytes.
 
     Raises ConfigError for more classes than can be drawn, SourceError when the directory holds other
@@ -251,9 +249,7 @@ def _refuse_other_files(directory: str, names: tuple[str, ...], images_per_class
     entries = storage.list_tree(directory)
     others = [entry.name for entry in entries if not entry.is_directory and entry.name not in ours]
     if others:
-        raise SourceError(
-            f"{directory} holds other files ({', '.join(others[:5])}); choose an empty directory"
-        )
+        raise SourceError(f"{directory} holds other files ({', '.join(others[:5])}); choose an empty directory")
 
 
 # The parts of a landscape, from the back to the front.
@@ -262,17 +258,13 @@ def _refuse_other_files(directory: str, names: tuple[str, ...], images_per_class
 def _sky(canvas: _Canvas, horizon: float) -> None:
     """Gradient, sun or moon, clouds; `horizon` is a share of the height."""
     light = canvas.light
-    share = np.clip(canvas.rows / (horizon * canvas.height), 0, 1)[:, :, None] ** np.float32(
-        canvas.uniform(0.6, 1.4)
-    )
+    share = np.clip(canvas.rows / (horizon * canvas.height), 0, 1)[:, :, None] ** np.float32(canvas.uniform(0.6, 1.4))
     zenith, low = np.array(light.zenith, np.float32), np.array(light.horizon, np.float32)
     canvas.pixels[:] = zenith + share * (low - zenith)
     if light.sun is not None and canvas.rng.random() < 0.6:
         _sun(canvas, horizon)
     if canvas.rng.random() < 0.85:
-        cloud = np.clip(
-            canvas.noise(canvas.uniform(2, 5), stretch=2.5, octaves=4) - canvas.uniform(-0.3, 0.5), 0, 1
-        )
+        cloud = np.clip(canvas.noise(canvas.uniform(2, 5), stretch=2.5, octaves=4) - canvas.uniform(-0.3, 0.5), 0, 1)
         opacity = cloud * np.float32(light.clouds)
         white = 0.55 * low + 0.45 * np.array(light.tint, np.float32)
         canvas.pixels += opacity[:, :, None] * (white - canvas.pixels)
@@ -295,9 +287,7 @@ def _hills(canvas: _Canvas, level: float, distance: float, *grounds: str) -> Non
     canvas.haze(opacity, distance)
 
 
-def _tree(
-    canvas: _Canvas, column: float, foot: float, height: float, colour: Array, *, conifer: bool
-) -> None:
+def _tree(canvas: _Canvas, column: float, foot: float, height: float, colour: Array, *, conifer: bool) -> None:
     """One tree, `height` rows tall: a trunk, and a crown that is a cone or a cloud of leaves."""
     half = height * (0.22 if conifer else 0.38)
     top, left = int(max(0, foot - height)), int(max(0, column - half))
@@ -336,9 +326,7 @@ def _leaves(canvas: _Canvas, width: int, height: int) -> Array:
 def _water(canvas: _Canvas, top: float, colour: Array) -> Array:
     """Water from a row down to the bottom of the picture, waves shorter towards the horizon; its opacity."""
     depth = np.clip((canvas.rows - top) / (canvas.height - top), 0, 1)
-    opacity = np.broadcast_to(np.clip(canvas.rows - top + 0.5, 0, 1), (canvas.height, canvas.width)).astype(
-        np.float32
-    )
+    opacity = np.broadcast_to(np.clip(canvas.rows - top + 0.5, 0, 1), (canvas.height, canvas.width)).astype(np.float32)
     phase = canvas.noise(4, stretch=2, octaves=2) * 2.5
     waves = np.sin(26 * np.log(depth * 12 + 0.4) + phase) * canvas.noise(7, stretch=4, octaves=2)
     sky = np.array(canvas.light.horizon, np.float32)
@@ -408,9 +396,7 @@ def _desert(canvas: _Canvas) -> None:
     for number in range(num_dunes):
         near = number / (num_dunes - 1)
         level = horizon + (0.95 - horizon) * near**1.3 * 0.75
-        crest = _smooth(
-            canvas.ridge(level, 0.03 + 0.07 * near, canvas.uniform(1, 3), octaves=2), 0.10 * canvas.width
-        )
+        crest = _smooth(canvas.ridge(level, 0.03 + 0.07 * near, canvas.uniform(1, 3), octaves=2), 0.10 * canvas.width)
         opacity = canvas.below(crest)
         depth = np.clip((canvas.rows - crest[None, :]) / (0.35 * canvas.height), 0, 1)
         spine = (canvas.columns / canvas.width - canvas.uniform(0.2, 0.8)) * side - 0.6 * depth
@@ -515,18 +501,14 @@ def _city(canvas: _Canvas) -> None:
     canvas.paint(pavement, canvas.ground("rock", "slate", "snow", "clay"), 0.7 + 0.06 * canvas.noise(30))
 
 
-def _tower(
-    canvas: _Canvas, left: float, top: float, right: float, bottom: float, near: float, *, dark: bool
-) -> None:
+def _tower(canvas: _Canvas, left: float, top: float, right: float, bottom: float, near: float, *, dark: bool) -> None:
     """One building: a wall, a shaded edge, a grid of windows."""
     wall = canvas.ground("rock", "slate", "clay", "sand", "snow")
     canvas.fill(canvas.rectangle(left, top, right, bottom), wall * np.float32(0.85))
     canvas.fill(canvas.rectangle(left + 0.8 * (right - left), top, right, bottom), wall * np.float32(0.6))
     if canvas.rng.random() < 0.25:
         middle = (left + right) / 2
-        canvas.fill(
-            canvas.rectangle(middle, top - 0.06 * canvas.height, middle + 1.5, top), wall * np.float32(0.5)
-        )
+        canvas.fill(canvas.rectangle(middle, top - 0.06 * canvas.height, middle + 1.5, top), wall * np.float32(0.5))
     pitch = (0.020 + 0.016 * near) * canvas.width
     glass = wall * np.float32(0.35) if canvas.rng.random() < 0.6 else np.clip(wall * np.float32(1.35), 0, 1)
     glow = np.array((1.0, 0.85, 0.5), np.float32)
@@ -547,17 +529,13 @@ def _field(canvas: _Canvas) -> None:
         _hills(canvas, horizon - 0.02, 0.8, "dark", "grass", "slate", "sand")
     crop = canvas.ground("grass", "sand", "autumn", "clay", "snow", "dark")
     row = horizon * canvas.height
-    opacity = np.broadcast_to(np.clip(canvas.rows - row + 0.5, 0, 1), (canvas.height, canvas.width)).astype(
-        np.float32
-    )
+    opacity = np.broadcast_to(np.clip(canvas.rows - row + 0.5, 0, 1), (canvas.height, canvas.width)).astype(np.float32)
     depth = np.clip((canvas.rows - row) / (canvas.height - row), 0.01, 1)
     vanishing = canvas.uniform(0.1, 0.9) * canvas.width
     bearing = (canvas.columns - vanishing) / canvas.width / depth
     furrow = np.tanh(2.0 * np.sin(bearing * canvas.uniform(18, 34) + 0.4 * canvas.noise(8, octaves=2)))
     fade = np.clip(depth * 5, 0, 1)
-    canvas.paint(
-        opacity, crop, (0.76 + 0.30 * furrow * fade + 0.08 * canvas.noise(40, octaves=2)).astype(np.float32)
-    )
+    canvas.paint(opacity, crop, (0.76 + 0.30 * furrow * fade + 0.08 * canvas.noise(40, octaves=2)).astype(np.float32))
     canvas.haze(opacity * (1 - depth) ** 3, 0.7)
     hedge = canvas.ridge(horizon - 0.012, 0.014, 14, octaves=3)
     band = canvas.below(hedge) * np.clip(row + 0.012 * canvas.height - canvas.rows, 0, 1)

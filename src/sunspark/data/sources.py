@@ -143,9 +143,7 @@ def stratified_splits(label_of: Mapping[str, int], test_fraction: float, seed: i
     Each class gives the share nearest to `test_fraction`, but at least one image to each side if it has two.
     """
     if not 0 <= test_fraction < 1:
-        raise ConfigError(
-            f"test_fraction must be at least 0 and below 1, got {test_fraction}; use 0.2 for a fifth"
-        )
+        raise ConfigError(f"test_fraction must be at least 0 and below 1, got {test_fraction}; use 0.2 for a fifth")
     paths_of: dict[int, list[str]] = defaultdict(list)
     for path, label in label_of.items():
         paths_of[label].append(path)
@@ -176,9 +174,7 @@ def _image_files(source: str) -> dict[str, int]:
     if not entries and not storage.exists(source):
         raise SourceError(f"{source} does not exist; give the folder that holds the images")
     visible = [entry for entry in entries if not _is_hidden(entry.name)]
-    images = {
-        entry.name: entry.size_bytes for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES)
-    }
+    images = {entry.name: entry.size_bytes for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES)}
     if not images:
         raise SourceError(
             f"{source} holds no images ({len(entries)} other files); it needs one folder per class with "
@@ -186,9 +182,7 @@ def _image_files(source: str) -> dict[str, int]:
         )
     others = [entry.name for entry in visible if entry.name not in images and "/" in entry.name]
     if others:
-        _log.info(
-            "%d files are not named like images and are left alone, for instance %s", len(others), others[0]
-        )
+        _log.info("%d files are not named like images and are left alone, for instance %s", len(others), others[0])
     return images
 
 
@@ -258,9 +252,7 @@ def _partition_lists(source: str) -> dict[str, str]:
         match = _PARTITION_LIST.match(entry.name)
         if match and not entry.is_directory:
             found[match.group(1)] = entry.uri
-    return dict(
-        sorted(found.items(), key=lambda item: (item[0].split("_")[1], item[0].startswith("Testing")))
-    )
+    return dict(sorted(found.items(), key=lambda item: (item[0].split("_")[1], item[0].startswith("Testing"))))
 
 
 def _named_lists(split_lists: Sequence[str], taken: Mapping[str, str]) -> dict[str, str]:
@@ -268,9 +260,7 @@ def _named_lists(split_lists: Sequence[str], taken: Mapping[str, str]) -> dict[s
     for entry in split_lists:
         name, mark, uri = entry.partition("=")
         if not (name and mark and uri):
-            raise ConfigError(
-                f"a split list is given as NAME=FILE, got {entry!r}; for instance train=lists/train.txt"
-            )
+            raise ConfigError(f"a split list is given as NAME=FILE, got {entry!r}; for instance train=lists/train.txt")
         if name in named or name in taken:
             raise ConfigError(f"there are two lists for the split {name!r}; give {uri} another name")
         named[name] = uri

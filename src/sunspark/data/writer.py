@@ -111,9 +111,7 @@ def refuse_equal_ids(paths: Sequence[str]) -> None:
     for path in paths:
         sample_id = sample_id_of(path)
         if sample_id in seen:
-            raise SourceError(
-                f"{seen[sample_id]} and {path} get the same sample id; rename or remove one of them"
-            )
+            raise SourceError(f"{seen[sample_id]} and {path} get the same sample id; rename or remove one of them")
         seen[sample_id] = path
 
 
@@ -145,9 +143,7 @@ def write_dataset(
         num_listed=len(stored),
     )
     starts = range(0, len(stored), block_size)
-    blocks = [
-        write_block(uri, number, stored[start : start + block_size]) for number, start in enumerate(starts)
-    ]
+    blocks = [write_block(uri, number, stored[start : start + block_size]) for number, start in enumerate(starts)]
     return finish_dataset(uri, recipe, blocks, [])
 
 
@@ -158,16 +154,12 @@ def write_block(uri: str, block: int, samples: Sequence[StoredSample]) -> Writte
         return WrittenBlock(block=block, name="", size_bytes=0, num_samples=0, index=_to_stream(index))
     num_bytes = sum(len(sample.image) for sample in samples)
     if num_bytes > _MAX_BLOCK_BYTES:
-        raise ConfigError(
-            f"a block of {len(samples)} images has {num_bytes} bytes, more than 2 GiB; lower block_size"
-        )
+        raise ConfigError(f"a block of {len(samples)} images has {num_bytes} bytes, more than 2 GiB; lower block_size")
     images = pa.array([sample.image for sample in samples], type=pa.binary())
     body = _to_parquet(index.append_column(DATA_SCHEMA.field("image"), images))
     name = f"{DATA_NAME}/block-{block:06d}-{uuid.uuid4().hex[:16]}.parquet"
     storage.write_bytes_atomic(storage.join(uri, name), body)
-    return WrittenBlock(
-        block=block, name=name, size_bytes=len(body), num_samples=len(samples), index=_to_stream(index)
-    )
+    return WrittenBlock(block=block, name=name, size_bytes=len(body), num_samples=len(samples), index=_to_stream(index))
 
 
 def finish_dataset(
@@ -194,12 +186,9 @@ def finish_dataset(
         "split_names": list(recipe.split_names),
         "classes": list(recipe.classes),
         "files": {
-            name: {"size_bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-            for name, body in bodies.items()
+            name: {"size_bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in bodies.items()
         },
-        "blocks": [
-            {"name": block.name, "rows": block.num_samples, "size_bytes": block.size_bytes} for block in kept
-        ],
+        "blocks": [{"name": block.name, "rows": block.num_samples, "size_bytes": block.size_bytes} for block in kept],
     }
     storage.write_json_atomic(storage.join(uri, MANIFEST_NAME), manifest)
     return Dataset.open(uri)

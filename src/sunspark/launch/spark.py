@@ -79,7 +79,8 @@ class SparkLauncher:
 
         context = self.session.sparkContext
         task = context.parallelize([spec.worker], 1).mapPartitions(run)
-        if str(context.master).startswith("local") or spec.cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
+        is_local = str(context.master).startswith("local")
+        if is_local or spec.cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
             return task
         request = TaskResourceRequests().cpus(spec.cores)
         return task.withResources(ResourceProfileBuilder().require(request).build)

@@ -153,6 +153,8 @@ class _WorkerProcess:
             self._process.kill()
             self._process.wait()
         self._reader.join(2)
+        if not self._reader.is_alive() and self._process.stderr is not None:
+            self._process.stderr.close()
 
     def describe_end(self) -> str:
         """How it ended, in words, then its last lines."""

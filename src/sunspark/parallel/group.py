@@ -98,7 +98,7 @@ class Group:
         options.reduceOp = ReduceOp.SUM
         options.timeout = timedelta(seconds=timeout_seconds)
         try:
-            return self._backend.allreduce([tensor], options)
+            return self._backend.allreduce([tensor], options)  # type: ignore[attr-defined,no-any-return]
         except RuntimeError as error:
             self.cut()
             raise GroupBrokenError(f"an all-reduce could not start: {error}") from error
@@ -131,7 +131,7 @@ class Group:
         outcome: queue.SimpleQueue[ProcessGroupGloo | Exception] = queue.SimpleQueue()
 
         def connect() -> None:
-            options = ProcessGroupGloo._Options()
+            options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
             options._devices = [ProcessGroupGloo.create_device(hostname=self._host)]
             options._timeout = timedelta(seconds=timeout_seconds)
             try:

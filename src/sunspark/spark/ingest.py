@@ -72,9 +72,7 @@ class IngestConfig:
 
     def __post_init__(self) -> None:
         if not 8 <= self.short_side <= 4096:
-            raise ConfigError(
-                f"short_side must be 8 to 4096 pixels, got {self.short_side}; use 256 if in doubt"
-            )
+            raise ConfigError(f"short_side must be 8 to 4096 pixels, got {self.short_side}; use 256 if in doubt")
         if not 1 <= self.jpeg_quality <= 100:
             raise ConfigError(f"jpeg_quality must be 1 to 100, got {self.jpeg_quality}; use 92 if in doubt")
         if self.test_fraction is not None and not 0 <= self.test_fraction < 1:
@@ -82,13 +80,9 @@ class IngestConfig:
                 f"test_fraction must be at least 0 and below 1, got {self.test_fraction}; use 0.2 for a fifth"
             )
         if not 1 <= self.block_size <= 65_536:
-            raise ConfigError(
-                f"block_size must be 1 to 65536 images, got {self.block_size}; use 256 if in doubt"
-            )
+            raise ConfigError(f"block_size must be 1 to 65536 images, got {self.block_size}; use 256 if in doubt")
         if self.partitions is not None and self.partitions < 1:
-            raise ConfigError(
-                f"partitions must be at least 1, got {self.partitions}; leave it out if in doubt"
-            )
+            raise ConfigError(f"partitions must be at least 1, got {self.partitions}; leave it out if in doubt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,9 +134,7 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     started = time.monotonic()
     source, dataset = storage.absolute(source), storage.absolute(dataset)
     _refuse_nesting(source, dataset)
-    listing = list_source(
-        source, split_lists=config.split_lists, test_fraction=config.test_fraction, seed=config.seed
-    )
+    listing = list_source(source, split_lists=config.split_lists, test_fraction=config.test_fraction, seed=config.seed)
     refuse_equal_ids([image.path for image in listing.images])
     recipe = _recipe(listing, config)
     if storage.exists(storage.join(dataset, MANIFEST_NAME)):
@@ -267,9 +259,7 @@ def _reuse(uri: str, recipe: Recipe) -> Dataset:
     if manifest["split_names"] != list(recipe.split_names):
         differences.append(f"its splits are {', '.join(manifest['split_names'])}")
     if not differences and manifest["listing"] != recipe.listing:
-        differences.append(
-            f"it was made from other images, labels or split lists ({manifest['listed']} images)"
-        )
+        differences.append(f"it was made from other images, labels or split lists ({manifest['listed']} images)")
     if differences:
         raise DatasetError(
             f"{uri} holds a dataset that differs from the one asked for: {'; '.join(differences)}; "
@@ -283,8 +273,7 @@ def _refuse_nesting(source: str, dataset: str) -> None:
     inner, outer = f"{dataset.rstrip('/')}/", f"{source.rstrip('/')}/"
     if inner.startswith(outer) or outer.startswith(inner):
         raise ConfigError(
-            f"the dataset {dataset} and the source {source} lie in each other; "
-            "give the dataset a directory of its own"
+            f"the dataset {dataset} and the source {source} lie in each other; give the dataset a directory of its own"
         )
 
 
@@ -294,8 +283,7 @@ def _refuse_foreign_files(dataset: str) -> None:
     foreign = [entry.name for entry in storage.list_directory(dataset) if not _is_ours(entry.name, ours)]
     if foreign:
         raise DatasetError(
-            f"{dataset} is not empty and not a dataset (it holds {', '.join(foreign[:5])}); "
-            "choose another directory"
+            f"{dataset} is not empty and not a dataset (it holds {', '.join(foreign[:5])}); choose another directory"
         )
 
 

@@ -1,0 +1,96 @@
+"""Run a training, do something to it while it runs, and hold its end until the run has felt it.
+
+A law about a worker that comes back must not depend on how fast this machine starts a process: all workers stall near
+the end of the run until a watcher, outside of them, has seen what it waits for (or has waited too long: then the law
+fails on its own).
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sunspark.launch.run import TrainConfig, TrainResult, train
+from sunspark.parallel.faults import Fault
+
+HOLD_AT_STEP = 280
+_HOLD_SECONDS = 50.0
+
+
+def events(run: Path) -> list[dict[str, object]]:
+    """What the driver has recorded so far; a half-written last line is left out."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in (run / "records" / "driver.jsonl").read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+def joined(run: Path, worker: int, incarnation: int = 2) -> bool:
+    """Whether that process of the worker, or a later one, has joined."""
+    return any(
+        event["event"] == "joined" and event["worker"] == worker and int(str(event["incarnation"])) >= incarnation
+        for event in events(run)
+    )
+
+
+def step_reached(run: Path) -> int:
+    """The last step that some worker has recorded."""
+    return max((int(str(event["step"])) for event in events(run)), default=0)
+
+
+def train_and_watch(
+    dataset: str,
+    run: Path,
+    config: TrainConfig,
+    faults: Sequence[Fault] = (),
+    until: Callable[[], bool] | None = None,
+    on_start: Callable[[], None] | None = None,
+) -> TrainResult:
+    """Train; hold every worker before step `HOLD_AT_STEP` until `until` is true; meanwhile run `on_start` in a thread."""
+    release = run.with_suffix(".release")
+    holds = [
+        Fault(
+            worker=worker,
+            phase="data",
+            step=HOLD_AT_STEP,
+            incarnation=0,
+            action="stall",
+            delay_seconds=_HOLD_SECONDS,
+            until_exists=str(release),
+        )
+        for worker in range(config.launch.workers)
+    ]
+    with _watcher(release, until or (lambda: True)), _thread(on_start):
+        return train(dataset, str(run), config, [*faults, *holds])
+
+
+@contextlib.contextmanager
+def _watcher(release: Path, until: Callable[[], bool]) -> Iterator[None]:
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            if until():
+                release.touch()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    stop.set()
+    thread.join(5)
+
+
+@contextlib.contextmanager
+def _thread(target: Callable[[], None] | None) -> Iterator[None]:
+    if target is None:
+        yield
+        return
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    yield
+    thread.join(5)
