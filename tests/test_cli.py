@@ -88,10 +88,7 @@ def test_help_of_a_command_shows_its_options_and_their_defaults(command: str) ->
     assert f"usage: sunspark {command}" in done.stdout
     assert "--json" in done.stdout
     assert "--debug" in done.stdout
-    assert (
-        done.stdout.count("(default: ") + done.stdout.count("(required)") + done.stdout.count("(repeatable)")
-        >= 3
-    )
+    assert done.stdout.count("(default: ") + done.stdout.count("(required)") + done.stdout.count("(repeatable)") >= 3
 
 
 PROMISED_FLAGS = """
@@ -195,9 +192,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 
 
 def test_sample_draws_and_says_what(tmp_path: Path) -> None:
-    done = sunspark(
-        "sample", str(tmp_path / "scenes"), "--num-classes", "2", "--images-per-class", "3", "--json"
-    )
+    done = sunspark("sample", str(tmp_path / "scenes"), "--num-classes", "2", "--images-per-class", "3", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["images"] == 6

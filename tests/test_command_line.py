@@ -81,9 +81,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults() -> None:
 
 
 def test_a_mapping_is_given_as_pairs_and_replaces_the_whole() -> None:
-    given = parsed(
-        "--model-args", "n=16", "rate=0.1", "deep=true", "name=a=b", config=Config(model_args={"old": 1})
-    )
+    given = parsed("--model-args", "n=16", "rate=0.1", "deep=true", "name=a=b", config=Config(model_args={"old": 1}))
     assert given.model_args == {"n": 16, "rate": 0.1, "deep": True, "name": "a=b"}
     assert [type(value) for value in given.model_args.values()] == [int, float, bool, str]
 

@@ -55,9 +55,7 @@ for name in {modules}:
 
 def python(program: str) -> str:
     """What `program` prints, run in a Python of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -81,9 +81,7 @@ def test_weights_are_float32_in_channels_last() -> None:
     model = build()
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert all(
-        c.weight.is_contiguous(memory_format=torch.channels_last)
-        for c in model.modules()
-        if isinstance(c, nn.Conv2d)
+        c.weight.is_contiguous(memory_format=torch.channels_last) for c in model.modules() if isinstance(c, nn.Conv2d)
     )
 
 
@@ -120,8 +118,6 @@ MISTAKES: list[tuple[dict[str, ModelArgument], int, str]] = [
 
 
 @pytest.mark.parametrize(("args", "image_size", "message"), MISTAKES)
-def test_a_wrong_argument_is_refused_in_words(
-    args: dict[str, ModelArgument], image_size: int, message: str
-) -> None:
+def test_a_wrong_argument_is_refused_in_words(args: dict[str, ModelArgument], image_size: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(image_size=image_size, **args)

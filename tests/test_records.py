@@ -49,9 +49,7 @@ STEP = StepRecord(
     world_size=2,
     rank=0,
 )
-EVENT = EventRecord(
-    worker=1, incarnation=2, time_unix_seconds=1001.0, step=7, event="lost", detail="exit signal 9"
-)
+EVENT = EventRecord(worker=1, incarnation=2, time_unix_seconds=1001.0, step=7, event="lost", detail="exit signal 9")
 EVALUATION = EvaluationRecord(
     worker=DRIVER,
     incarnation=0,

@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", _INTERRUPTED, debug)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), _STDOUT
-        )  # who read the output has gone; say nothing at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # who read the output has gone; say nothing at exit
         return 1
     except SunsparkError as error:
         return _complain(str(error), error.exit_code, debug)

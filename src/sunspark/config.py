@@ -159,9 +159,7 @@ def _as_arm(arm: Any, value: object, key: str, all_keys: Sequence[str]) -> objec
     if isinstance(value, list | tuple) and origin in (list, tuple):
         hints = _item_hints(arm, len(value))
         if len(hints) == len(value):
-            return origin(
-                _convert(hint, item, key, all_keys) for hint, item in zip(hints, value, strict=True)
-            )
+            return origin(_convert(hint, item, key, all_keys) for hint, item in zip(hints, value, strict=True))
     return ABSENT
 
 

@@ -143,10 +143,7 @@ class MadeRun:
                         loss=loss,
                         learning_rate=1e-3 * math.sin(math.pi * (step + 1) / (self.num_steps + 1)),
                         samples=self.batch // self.num_workers,
-                        **{
-                            f"{phase}_seconds": float(value)
-                            for phase, value in zip(PHASES, seconds, strict=True)
-                        },
+                        **{f"{phase}_seconds": float(value) for phase, value in zip(PHASES, seconds, strict=True)},
                         peak_memory_bytes=812_000_000 + 3_000_000 * worker + 50_000 * step,
                         world_size=self.num_workers,
                         rank=worker,
@@ -161,11 +158,7 @@ class MadeRun:
 
     def _save(self, records: dict[tuple[int, int], list[Record]], now: float) -> None:
         for (worker, incarnation), written in records.items():
-            uri = (
-                driver_file(str(self.run))
-                if worker == DRIVER
-                else worker_file(str(self.run), worker, incarnation)
-            )
+            uri = driver_file(str(self.run)) if worker == DRIVER else worker_file(str(self.run), worker, incarnation)
             with RecordWriter(uri) as writer:
                 for record in written:
                     writer.write(record)
@@ -334,9 +327,7 @@ def test_a_run_of_few_steps_has_a_report(tmp_path: Path, num_steps: int) -> None
     run.write()
     page = page_of(run.run)
     assert f"Steps {num_steps}" in page.text
-    assert not any(
-        "nan" in value for _, name, value in page.attributes if name in ("d", "style", "x", "width")
-    )
+    assert not any("nan" in value for _, name, value in page.attributes if name in ("d", "style", "x", "width"))
 
 
 def test_a_verdict_of_no_is_shown_as_no(made: MadeRun) -> None:
@@ -363,9 +354,7 @@ def test_text_of_users_is_text_and_never_markup(tmp_path: Path) -> None:
     run.put("config.json", {evil: {evil: evil}, "model": evil, "list": [evil]})
     with RecordWriter(driver_file(str(run.run))) as writer:
         writer.write(
-            EventRecord(
-                worker=1, incarnation=0, time_unix_seconds=1.76e9, step=1, event="failed", detail=evil
-            )
+            EventRecord(worker=1, incarnation=0, time_unix_seconds=1.76e9, step=1, event="failed", detail=evil)
         )
     page = page_of(run.run)
     tags = {tag for tag, _, _ in page.attributes}

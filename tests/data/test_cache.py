@@ -105,9 +105,7 @@ def test_what_was_stored_comes_back_and_each_block_is_fetched_once(dataset: Data
 
 
 def test_identity_comes_from_what_was_stored_and_not_from_the_index(dataset: Dataset, tmp_path: Path) -> None:
-    lying = dataclasses.replace(
-        dataset, labels=dataset.labels + 1, sample_ids=dataset.sample_ids + np.uint64(1)
-    )
+    lying = dataclasses.replace(dataset, labels=dataset.labels + 1, sample_ids=dataset.sample_ids + np.uint64(1))
     assert everything(NodeCache(lying, str(tmp_path), PLENTY)) == stored(dataset)
 
 
@@ -226,8 +224,7 @@ def test_processes_killed_at_random_harm_nobody_and_the_capacity_holds(
     draw = random.Random(seed)
     capacity = int(3.2 * block_bytes(dataset, tmp_path / "size"))
     survivor, *victims = [
-        other_process(READS_FOR_EVER, dataset.uri, tmp_path / "cache", capacity, draw.random())
-        for _ in range(4)
+        other_process(READS_FOR_EVER, dataset.uri, tmp_path / "cache", capacity, draw.random()) for _ in range(4)
     ]
     for victim in victims:
         assert victim.stdout and victim.stdout.readline() == "reading\n"
@@ -317,9 +314,7 @@ def test_the_least_recently_used_block_goes_first(dataset: Dataset, tmp_path: Pa
     assert [path.name for path in blobs(cache)] == ["block-00000000.blob", "block-00000002.blob"]
 
 
-def test_a_blob_that_is_removed_while_it_is_read_can_be_read_to_the_end(
-    dataset: Dataset, tmp_path: Path
-) -> None:
+def test_a_blob_that_is_removed_while_it_is_read_can_be_read_to_the_end(dataset: Dataset, tmp_path: Path) -> None:
     reader, expected = NodeCache(dataset, str(tmp_path), PLENTY), stored(dataset)
     everything(reader)
     size = max(path.stat().st_size for path in blobs(reader))
@@ -331,9 +326,7 @@ def test_a_blob_that_is_removed_while_it_is_read_can_be_read_to_the_end(
     assert everything(reader) == expected
 
 
-def test_a_small_capacity_is_announced(
-    dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_small_capacity_is_announced(dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     NodeCache(dataset, str(tmp_path), 1000)
     assert "raise cache_bytes to at least" in caplog.text
 
@@ -367,9 +360,7 @@ def test_without_space_it_warns_once_and_reads_on(
     output = process.communicate(timeout=60)[0].splitlines()
     cache = NodeCache(dataset, str(tmp_path), PLENTY)
     assert output[-1].split()[:2] == ["sum", str(sum(sample.sample_id for sample in stored(dataset)))]
-    assert [line for line in output if "without keeping it" in line and "free some space" in line] == output[
-        :-1
-    ]
+    assert [line for line in output if "without keeping it" in line and "free some space" in line] == output[:-1]
     assert [path.name for path in blobs(cache)] == ["block-00000000.blob"]
     assert not blobs(cache, "part")
 

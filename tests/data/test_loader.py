@@ -75,9 +75,7 @@ def open_loader(dataset: Dataset, tmp_path: Path) -> Iterator[Open]:
         ) -> Loader:
             config = LoaderConfig(**config_of(tmp_path, **settings))  # type: ignore[arg-type]
             mine = other or dataset
-            return stack.enter_context(
-                contextlib.closing(Loader(mine, plan or plan_of(mine), config, threads))
-            )
+            return stack.enter_context(contextlib.closing(Loader(mine, plan or plan_of(mine), config, threads)))
 
         yield open_loader
 
@@ -95,17 +93,14 @@ def expected_batch(dataset: Dataset, plan: StepPlan, step: int, replica: int) ->
         jpeg = dataset.read_block(block).images[row - dataset.block_rows(block).start]
         rng = KeyedRandom(plan.seed, plan.epoch_of(step), int(dataset.sample_ids[row]))
         pixels[place] = training_pixels(jpeg, SIZE, rng)
-    return Batch(
-        sample_ids=dataset.sample_ids[rows], labels=dataset.labels[rows].astype(np.int64), pixels=pixels
-    )
+    return Batch(sample_ids=dataset.sample_ids[rows], labels=dataset.labels[rows].astype(np.int64), pixels=pixels)
 
 
 def same(batch: Batch, expected: Batch) -> bool:
     assert batch.pixels.dtype == np.uint8
     assert (batch.sample_ids.dtype, batch.labels.dtype) == (np.uint64, np.int64)
     return all(
-        np.array_equal(getattr(batch, name), getattr(expected, name))
-        for name in ("sample_ids", "labels", "pixels")
+        np.array_equal(getattr(batch, name), getattr(expected, name)) for name in ("sample_ids", "labels", "pixels")
     )
 
 
@@ -144,9 +139,7 @@ def test_the_batches_of_all_replicas_are_the_samples_of_the_step_once(
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize(
-    "ahead", [{}, {"prefetch_steps": 0}, {"prefetch_bytes": 20_000}, {"cache_bytes": 20_000}]
-)
+@pytest.mark.parametrize("ahead", [{}, {"prefetch_steps": 0}, {"prefetch_bytes": 20_000}, {"cache_bytes": 20_000}])
 def test_pixels_are_the_same_bits_whoever_asks_in_whatever_order(
     threads: int, ahead: dict[str, int], truth: Truth, open_loader: Open
 ) -> None:
@@ -160,9 +153,7 @@ def test_pixels_are_the_same_bits_whoever_asks_in_whatever_order(
         assert all(same(batches[i], truth[step, replica]) for i, replica in enumerate(replicas))
 
 
-def test_a_change_of_membership_midway_gives_the_new_replicas_their_samples(
-    truth: Truth, open_loader: Open
-) -> None:
+def test_a_change_of_membership_midway_gives_the_new_replicas_their_samples(truth: Truth, open_loader: Open) -> None:
     loader = open_loader()
     for step, replicas in [
         (0, (0, 2)),
@@ -407,9 +398,7 @@ def test_a_loader_without_threads_is_refused(open_loader: Open) -> None:
         open_loader(threads=0)
 
 
-def test_evaluation_sees_the_centre_of_every_row_in_the_order_asked_for(
-    dataset: Dataset, tmp_path: Path
-) -> None:
+def test_evaluation_sees_the_centre_of_every_row_in_the_order_asked_for(dataset: Dataset, tmp_path: Path) -> None:
     config = LoaderConfig(**config_of(tmp_path), augment=AugmentConfig(evaluation_crop=0.7))  # type: ignore[arg-type]
     images = [image for block in range(dataset.num_blocks) for image in dataset.read_block(block).images]
     rows = np.random.default_rng(0).permutation(NUM_IMAGES)[:23].astype(np.int64)

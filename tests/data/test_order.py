@@ -121,9 +121,7 @@ def test_the_steps_of_an_epoch_in_order_are_its_order() -> None:
     ("num_samples", "global_batch_size", "sizes"),
     [(103, 16, [16] * 6 + [7]), (32, 16, [16, 16]), (5, 16, [5]), (3, 1, [1, 1, 1])],
 )
-def test_the_tail_is_smaller_and_never_dropped(
-    num_samples: int, global_batch_size: int, sizes: list[int]
-) -> None:
+def test_the_tail_is_smaller_and_never_dropped(num_samples: int, global_batch_size: int, sizes: list[int]) -> None:
     plan = plan_of(num_samples=num_samples, global_batch_size=global_batch_size)
     assert plan.steps_per_epoch == len(sizes)
     assert [plan.num_samples_of(step) for step in range(plan.num_steps)] == sizes * 3

@@ -16,7 +16,7 @@ from sunspark.launch.run import TrainConfig, TrainResult, train
 from sunspark.parallel.faults import Fault
 
 HOLD_AT_STEP = 280
-_HOLD_SECONDS = 50.0
+_HOLD_SECONDS = 120.0
 
 
 def events(run: Path) -> list[dict[str, object]]:
@@ -38,8 +38,32 @@ def joined(run: Path, worker: int, incarnation: int = 2) -> bool:
 
 
 def step_reached(run: Path) -> int:
-    """The last step that some worker has recorded."""
+    """The last step of which the driver has recorded an event (checkpoints are events)."""
     return max((int(str(event["step"])) for event in events(run)), default=0)
+
+
+def wait_until(condition: Callable[[], bool], timeout_seconds: float, what: str) -> None:
+    """Wait for `condition`. Raises AssertionError naming `what` when it does not come true in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_seconds:.0f} s"
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`."""
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*") for child in (task / "children").read_text().split()
+    ]
+    return children + [pid for child in children for pid in descendants(child)]
 
 
 def train_and_watch(
@@ -50,12 +74,12 @@ def train_and_watch(
     until: Callable[[], bool] | None = None,
     on_start: Callable[[], None] | None = None,
 ) -> TrainResult:
-    """Train; hold every worker before step `HOLD_AT_STEP` until `until` is true; meanwhile run `on_start` in a thread."""
+    """Train; hold every worker at `HOLD_AT_STEP` until `until` is true; meanwhile run `on_start` in a thread."""
     release = run.with_suffix(".release")
     holds = [
         Fault(
             worker=worker,
-            phase="data",
+            phase="quorum",
             step=HOLD_AT_STEP,
             incarnation=0,
             action="stall",

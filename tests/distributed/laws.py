@@ -34,7 +34,10 @@ def make_dataset(folder: Path) -> str:
         gray = 128 + 90 * np.sin(phase) + rng.normal(0, 12, x.shape)
         return encode_jpeg(np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2))
 
-    samples = ((f"class{i % NUM_CLASSES}/{i}.jpg", i % NUM_CLASSES, ["train"], draw(i % NUM_CLASSES)) for i in range(NUM_IMAGES))
+    samples = (
+        (f"class{i % NUM_CLASSES}/{i}.jpg", i % NUM_CLASSES, ["train"], draw(i % NUM_CLASSES))
+        for i in range(NUM_IMAGES)
+    )
     uri = str(folder / "dataset")
     write_dataset(uri, samples, classes=[f"class{label}" for label in range(NUM_CLASSES)], block_size=64)
     return uri

@@ -36,7 +36,10 @@ def check_kill(
     step = dice.randrange(20, HOLD_AT_STEP - 20)
     print(f"worker {victim} of {workers} is killed at step {step}, phase {phase}, {optimizer}")
     if phase == "recovery":
-        faults = [Fault(worker=victim, phase="backward", step=step), Fault(worker=victim, phase="recovery", incarnation=2)]
+        faults = [
+            Fault(worker=victim, phase="backward", step=step),
+            Fault(worker=victim, phase="recovery", incarnation=2),
+        ]
         back = 3
     else:
         faults, back = [Fault(worker=victim, phase=phase, step=step)], 2

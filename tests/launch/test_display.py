@@ -162,9 +162,7 @@ def run_on_a_terminal(columns: int, environment: dict[str, str]) -> tuple[str, s
     master, slave = pty.openpty()
     ioctl(slave, TIOCSWINSZ, pack("HHHH", 24, columns, 0, 0))
     source = str(Path(__file__).parents[2] / "src")
-    variables = {
-        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")
-    }
+    variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         stdin=subprocess.DEVNULL,

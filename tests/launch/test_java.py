@@ -16,9 +16,7 @@ def install(home: Path, version: str, *, with_release_file: bool = True) -> Path
     executable.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\n")
     executable.chmod(0o755)
     if with_release_file:
-        (home / "release").write_text(
-            f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\nJAVA_VERSION_DATE="2024-01-01"\n'
-        )
+        (home / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\nJAVA_VERSION_DATE="2024-01-01"\n')
     return home
 
 

@@ -454,8 +454,8 @@ def _mountain(canvas: _Canvas) -> None:
     for number in range(num_ranges):
         near = number / num_ranges
         level = 0.42 + 0.28 * near + canvas.uniform(-0.03, 0.03)
-        line = canvas.ridge(level, 0.17 - 0.05 * near, canvas.uniform(2.5, 5), octaves=6)
-        _range(canvas, line, rock, side, snow=canvas.uniform(0.05, 0.16) if number < 2 else 0.0)
+        line = canvas.ridge(level, 0.21 - 0.06 * near, canvas.uniform(2, 3.5), octaves=6)
+        _range(canvas, line, rock, side, snow=canvas.uniform(0.10, 0.24) if number < 2 else 0.0)
         canvas.haze(canvas.below(line), 0.8 * (1 - near))
     if canvas.rng.random() < 0.8:
         _hills(canvas, canvas.uniform(0.82, 0.9), 0.1, "grass", "dark", "autumn", "snow", "sand")
@@ -464,10 +464,10 @@ def _mountain(canvas: _Canvas) -> None:
 def _range(canvas: _Canvas, line: Array, rock: Array, side: float, snow: float) -> None:
     """One range: a face takes the light of the slope above it, carried down askew."""
     under = np.clip(canvas.rows - line[None, :], 0, None)
-    slope = np.gradient(_smooth(line, 0.02 * canvas.width)) * side
-    shift = (under * 0.35 * side + 5 * canvas.noise(12)).astype(np.int64)
+    slope = np.gradient(_smooth(line, 0.05 * canvas.width)) * side
+    shift = (under * 0.7 * side + 4 * canvas.noise(9)).astype(np.int64)
     face = slope[np.clip(np.arange(canvas.width)[None, :] + shift, 0, canvas.width - 1)]
-    shade = 0.72 + 0.38 * np.tanh(face * 1.2) + 0.10 * canvas.noise(30)
+    shade = 0.72 + 0.38 * np.tanh(face * 1.6) + 0.10 * canvas.noise(30)
     opacity = canvas.below(line)
     canvas.paint(opacity, rock, shade.astype(np.float32))
     if snow:
@@ -533,7 +533,7 @@ def _field(canvas: _Canvas) -> None:
     depth = np.clip((canvas.rows - row) / (canvas.height - row), 0.01, 1)
     vanishing = canvas.uniform(0.1, 0.9) * canvas.width
     bearing = (canvas.columns - vanishing) / canvas.width / depth
-    furrow = np.tanh(2.0 * np.sin(bearing * canvas.uniform(18, 34) + 0.4 * canvas.noise(8, octaves=2)))
+    furrow = np.tanh(2.0 * np.sin(bearing * canvas.uniform(13, 24) + 0.4 * canvas.noise(8, octaves=2)))
     fade = np.clip(depth * 5, 0, 1)
     canvas.paint(opacity, crop, (0.76 + 0.30 * furrow * fade + 0.08 * canvas.noise(40, octaves=2)).astype(np.float32))
     canvas.haze(opacity * (1 - depth) ** 3, 0.7)

@@ -1,0 +1,139 @@
+"""Resume: everything is killed, or the driver alone, and a second start goes on as if nothing had been."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sunspark.config import to_dict
+from sunspark.launch.run import LaunchConfig, TrainConfig, train
+from sunspark.training.verify import verify
+from tests.distributed.harness import descendants, is_running, step_reached, wait_until
+from tests.distributed.laws import Optimizer, distance, law_config
+
+pytestmark = pytest.mark.timeout(300)
+
+_DRIVER = """
+import json, sys
+from sunspark.config import from_dict
+from sunspark.launch.run import TrainConfig, train
+train(sys.argv[1], sys.argv[2], from_dict(TrainConfig, json.loads(sys.argv[3])))
+"""
+
+
+def start_driver(dataset: str, run: Path, config: TrainConfig) -> "subprocess.Popen[bytes]":
+    """A training in a process of its own, which can be killed."""
+    command = [sys.executable, "-c", _DRIVER, dataset, str(run), json.dumps(to_dict(config))]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+
+def kill_at_random_step(dataset: str, run: Path, config: TrainConfig, dice: random.Random) -> None:
+    """Train, and kill driver and workers together somewhere between two checkpoints."""
+    driver = start_driver(dataset, run, config)
+    step = dice.choice((40, 80, 120, 160))
+    wait_until(lambda: step_reached(run) >= step, 150, f"step {step}")
+    time.sleep(dice.random())
+    os.kill(driver.pid, signal.SIGSTOP)
+    for pid in descendants(driver.pid):
+        os.kill(pid, signal.SIGKILL)
+    driver.kill()
+    driver.wait(10)
+    assert not list((run / "candidates").glob("*")), "somebody had the time to save a candidate"
+
+
+def same_bits(run: Path, other: str) -> bool:
+    one, two = (safetensors.torch.load_file(Path(r) / "model" / "model.safetensors") for r in (run, Path(other)))
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_float32(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]:
+    runs: dict[int, str] = {}
+
+    def run_of(workers: int) -> str:
+        if workers not in runs:
+            run = str(tmp_path_factory.mktemp("float32") / str(workers))
+            train(law_dataset, run, law_config("adam", workers=workers, dtype="float32"))
+            runs[workers] = run
+        return runs[workers]
+
+    return run_of
+
+
+def check_same_workers(
+    dataset: str, run: Path, workers: int, undisturbed: Callable[[int], str], dice: random.Random
+) -> None:
+    config = law_config("adam", workers=workers, dtype="float32")
+    kill_at_random_step(dataset, run, config, dice)
+    result = train(dataset, str(run), config)
+    assert 40 <= result.resumed_from_step < 304
+    assert same_bits(run, undisturbed(workers))
+    assert verify(str(run)).exactly_once
+
+
+def check_other_workers(dataset: str, run: Path, numbers: tuple[int, int], reference: str, dice: random.Random) -> None:
+    config = law_config("adam", workers=numbers[0])
+    kill_at_random_step(dataset, run, config, dice)
+    result = train(dataset, str(run), replace(config, launch=LaunchConfig(launcher="local", workers=numbers[1])))
+    assert result.resumed_from_step >= 40
+    assert distance(str(run), reference) <= 1e-9
+    assert verify(str(run)).exactly_once
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_resume_with_the_same_workers_is_bit_for_bit(
+    law_dataset: str, run_folder: Path, workers: int, undisturbed_float32: Callable[[int], str], dice: random.Random
+) -> None:
+    check_same_workers(law_dataset, run_folder, workers, undisturbed_float32, dice)
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("numbers", [(1, 3), (2, 1), (3, 2)])
+def test_resume_with_other_workers_reaches_the_same_weights(
+    law_dataset: str,
+    run_folder: Path,
+    numbers: tuple[int, int],
+    undisturbed: Callable[[Optimizer], str],
+    dice: random.Random,
+) -> None:
+    check_other_workers(law_dataset, run_folder, numbers, undisturbed("adam"), dice)
+
+
+def test_one_drawn_resume(
+    law_dataset: str, run_folder: Path, undisturbed: Callable[[Optimizer], str], dice: random.Random
+) -> None:
+    numbers = (dice.randrange(1, 4), dice.randrange(1, 4))
+    check_other_workers(law_dataset, run_folder, numbers, undisturbed("adam"), dice)
+
+
+def test_a_driver_that_dies_leaves_a_candidate_that_resume_takes_up(
+    law_dataset: str, run_folder: Path, undisturbed: Callable[[Optimizer], str], dice: random.Random
+) -> None:
+    config = law_config("adam", workers=2)
+    driver = start_driver(law_dataset, run_folder, config)
+    wait_until(lambda: step_reached(run_folder) >= 40, 150, "step 40")
+    time.sleep(0.2 + dice.random() / 2)
+    workers = descendants(driver.pid)
+    driver.kill()
+    died = time.monotonic()
+    driver.wait(10)
+    wait_until(lambda: bool(list((run_folder / "candidates").glob("*.safetensors"))), 20, "a candidate")
+    wait_until(lambda: not any(map(is_running, workers)), 30 - (time.monotonic() - died), "the end of all workers")
+    furthest = max(int(path.name[5:14]) for path in (run_folder / "candidates").glob("*.safetensors"))
+    published = max(int(path.name[5:14]) for path in (run_folder / "checkpoints").glob("*.safetensors"))
+    result = train(law_dataset, str(run_folder), config)
+    assert result.resumed_from_step == max(furthest, published)
+    assert not list((run_folder / "candidates").glob("*"))
+    assert distance(str(run_folder), undisturbed("adam")) <= 1e-9
+    assert verify(str(run_folder)).exactly_once

@@ -1,0 +1,235 @@
+"""Members of a process group as processes of their own, told what to do over pipes.
+
+They are forked from a server that has loaded torch once. `work` is done one order after the other; `control` is
+heard meanwhile, as a worker's pulse is.
+"""
+
+import contextlib
+import ipaddress
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sunspark.parallel.all_reduce import AllReduce
+from sunspark.parallel.group import Group
+from sunspark.parallel.ledger import Evidence
+from sunspark.parallel.membership import Agreement, Member, Position, replica_id_of
+from sunspark.parallel.rpc import RpcClient, RpcServer
+
+TOKEN = "a token"
+SHAPES = ((3_500_000,), (4, 3, 3, 3), (7,), (2, 5))
+"""Of the network whose gradients are reduced: several buckets, one of them channels_last."""
+
+
+class Told(Exception):
+    """An error at a member: its class and its words."""
+
+
+class Process:
+    """The test's end of a member."""
+
+    def __init__(self, worker: int, coordinator: str) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self.replica_id = replica_id_of(worker, 1)
+        self.work, work = context.Pipe()
+        self.control, control = context.Pipe()
+        self.process = context.Process(target=_main, args=(worker, coordinator, work, control), daemon=True)
+        self.process.start()
+        work.close()
+        control.close()
+
+    def tell(self, order: str, *arguments: Any) -> None:
+        self.work.send((order, arguments))
+
+    def hear(self, timeout_seconds: float = 20.0) -> Any:
+        return _heard(self.work, timeout_seconds)
+
+    def ask(self, order: str, *arguments: Any, timeout_seconds: float = 20.0) -> Any:
+        self.tell(order, *arguments)
+        return self.hear(timeout_seconds)
+
+    def control_now(self, order: str) -> Any:
+        self.control.send((order, ()))
+        return _heard(self.control, 10)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.send_signal(signal.SIGKILL)
+        self.process.join(10)
+        self.process.close()
+        self.work.close()
+        self.control.close()
+
+
+class Cast:
+    """A coordinator's rendezvous, and the members of one test."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+        self.server = RpcServer("127.0.0.1", 0, TOKEN, {"put": self._put, "get": self._get})
+        self.members: list[Process] = []
+        self._quorum_id = 0
+
+    def _put(self, key: str, value: str) -> dict[str, Any]:
+        self._values[key] = value
+        return {}
+
+    def _get(self, key: str) -> dict[str, Any]:
+        return {"value": self._values.get(key)}
+
+    def add(self, count: int) -> list[Process]:
+        self.members += [Process(len(self.members) + i, self.server.uri) for i in range(count)]
+        return self.members
+
+    def agreement(self, *members: Process, absent: int = 0) -> Agreement:
+        """A new quorum of these members, and of `absent` others that never come."""
+        self._quorum_id += 1
+        position = Position(step=0, lineage="", counted=0, failures=0)
+        names = [member.replica_id for member in members] + [replica_id_of(90 + i, 1) for i in range(absent)]
+        return Agreement(
+            quorum_id=self._quorum_id,
+            members=tuple(Member(replica_id=name, address="grpc://127.0.0.1:1", position=position) for name in names),
+        )
+
+    def form(self, *members: Process) -> Agreement:
+        agreement = self.agreement(*members)
+        for member in members:
+            member.tell("form", agreement, 20.0)
+        for member in members:
+            member.hear()
+        return agreement
+
+    def close(self) -> None:
+        for member in self.members:
+            member.end()
+        self.server.shutdown()
+
+
+def gradients_of(worker: int) -> list[torch.Tensor | None]:
+    """What a worker's backward pass leaves; every third worker has no samples, so no gradients at all."""
+    if worker % 3 == 2:
+        return [None] * len(SHAPES)
+    generator = torch.Generator().manual_seed(worker)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES]
+
+
+def evidence_of_worker(worker: int) -> Evidence:
+    return Evidence(samples=10 + worker, sample_sum=2**62 + worker, pixel_sum=-(2**62) - worker)
+
+
+def _heard(connection: Connection, timeout_seconds: float) -> Any:
+    if not connection.poll(timeout_seconds):
+        raise TimeoutError(f"the member said nothing for {timeout_seconds} s")
+    failed, value = connection.recv()
+    if failed:
+        raise Told(value)
+    return value
+
+
+def _main(worker: int, coordinator: str, work: Connection, control: Connection) -> None:
+    torch.set_num_threads(1)
+    member = _Member(worker, coordinator)
+    threading.Thread(target=_obey, args=(member, control), daemon=True).start()
+    _obey(member, work)
+
+
+def _obey(member: "_Member", connection: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            order, arguments = connection.recv()
+            try:
+                connection.send((False, getattr(member, order)(*arguments)))
+            except Exception as error:
+                connection.send((True, f"{type(error).__name__}: {error}"))
+
+
+class _Member:
+    """The member's own side: its orders."""
+
+    def __init__(self, worker: int, coordinator: str) -> None:
+        self._worker = worker
+        self._client = RpcClient(coordinator, TOKEN)
+        self._client.call("get", key="hello")
+        self._group = Group(self._client, replica_id_of(worker, 1), "127.0.0.1")
+        self._parameters = [_parameter(shape) for shape in SHAPES]
+        self._strategy = AllReduce(self._parameters)
+
+    def form(self, agreement: Agreement, timeout_seconds: float) -> None:
+        self._group.form(agreement, timeout_seconds)
+
+    def sum(self, value: float, size: int) -> list[float]:
+        """Sum `value` and its double over the members: what came of both."""
+        tensors = [torch.full((size,), value), torch.full((3,), 2 * value, dtype=torch.float64)]
+        self._group.all_reduce(tensors, 20)
+        assert all(len(tensor.unique()) == 1 for tensor in tensors)
+        return [float(tensor[0]) for tensor in tensors]
+
+    def sum_for_ever(self) -> None:
+        while True:
+            self._group.all_reduce([torch.ones(2_000_000)], 60)
+
+    def reduce(self) -> tuple[list[np.ndarray[Any, Any]], Evidence, float]:
+        for parameter, gradient in zip(self._parameters, gradients_of(self._worker), strict=True):
+            parameter.grad = None if gradient is None else _laid_out(gradient)
+        evidence, loss = self._strategy.reduce(evidence_of_worker(self._worker), float(self._worker), self._group, 20)
+        gradients = [parameter.grad for parameter in self._parameters]
+        assert all(
+            g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True)
+        )
+        return [g.numpy() for g in gradients if g is not None], evidence, loss
+
+    def cut(self) -> int:
+        self._group.cut()
+        return self._group.failures
+
+    def is_alone(self) -> bool:
+        return self._group.is_alone
+
+    def call_coordinator(self) -> Any:
+        return self._client.call("get", key="hello", timeout_seconds=5)
+
+    def resources(self) -> tuple[int, int]:
+        """Open descriptors and threads, once those of groups that are gone have had the time to go."""
+        time.sleep(0.5)
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    def listens_on(self) -> set[str]:
+        return set(_listening())
+
+
+def _parameter(shape: tuple[int, ...]) -> nn.Parameter:
+    return nn.Parameter(_laid_out(torch.zeros(shape, dtype=torch.float64)))
+
+
+def _laid_out(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _listening() -> Iterator[str]:
+    """The addresses on which this process listens, from the kernel's tables."""
+    mine = {os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _exists(name)}
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        with open(table) as file:
+            for fields in (line.split() for line in list(file)[1:]):
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in mine:
+                    raw = bytes.fromhex(fields[1].partition(":")[0])
+                    words = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
+                    yield str(ipaddress.ip_address(words)).removeprefix("::ffff:")
+
+
+def _exists(name: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{name}")

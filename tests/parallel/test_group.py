@@ -1,0 +1,171 @@
+"""Laws of the process group, with real processes: sums are right, and no wait outlives a peer that is gone."""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.parallel.members import SHAPES, Cast, Process, Told, evidence_of_worker, gradients_of
+
+pytestmark = pytest.mark.timeout(60)
+MUCH_SOONER_THAN_THE_TIMEOUT = 8.0
+
+
+@pytest.fixture
+def cast() -> Iterator[Cast]:
+    cast = Cast()
+    yield cast
+    cast.close()
+
+
+def start_summing(cast: Cast, count: int) -> list[Process]:
+    members = cast.add(count)
+    cast.form(*members)
+    for member in members:
+        member.tell("sum_for_ever")
+    time.sleep(0.5)
+    return members
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_sums_are_right_and_the_same_for_all(cast: Cast, world_size: int) -> None:
+    members = cast.add(world_size)
+    agreement = cast.form(*members)
+    for size in (1, 5, 100_000):
+        for worker, member in enumerate(members):
+            member.tell("sum", 2.0**worker, size)
+        total = 2.0**world_size - 1 if world_size > 1 else 1.0
+        assert [member.hear() for member in members] == [[total, 2 * total]] * world_size
+    for member in members:
+        member.tell("form", agreement, 20.0)  # nothing to do: it is formed
+    assert [member.hear() for member in members] == [None] * world_size
+    assert [member.ask("is_alone") for member in members] == [world_size == 1] * world_size
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_all_reduce_equals_summing_by_hand(cast: Cast, world_size: int) -> None:
+    members = cast.add(world_size)
+    cast.form(*members)
+    expected = [np.zeros(shape) for shape in SHAPES]
+    evidence = evidence_of_worker(0)
+    for worker in range(world_size):
+        for total, gradient in zip(expected, gradients_of(worker), strict=True):
+            total += 0 if gradient is None else gradient.numpy()
+        evidence = evidence if worker == 0 else evidence + evidence_of_worker(worker)
+    for _ in range(2):  # the buckets are used again
+        for member in members:
+            member.tell("reduce")
+        replies = [member.hear() for member in members]
+        for gradients, evidence_of_all, loss in replies:
+            for got, wanted, first in zip(gradients, expected, replies[0][0], strict=True):
+                np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+                np.testing.assert_array_equal(got, first, "every rank holds the same bits")
+            assert (evidence_of_all, loss) == (evidence, sum(range(world_size)))
+
+
+@pytest.mark.parametrize(
+    ("number", "num_told"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 2)], ids=["killed", "stopped"]
+)
+def test_a_member_lost_while_it_sums_ends_the_waits_of_the_others_once_they_are_told(
+    cast: Cast, number: signal.Signals, num_told: int
+) -> None:
+    """Of a killed member one word reaches all; of one that keeps its sockets open each has to be told."""
+    *survivors, lost = start_summing(cast, 3)
+    lost.send_signal(number)
+    began = time.monotonic()
+    for survivor in survivors[:num_told]:
+        survivor.control_now("cut")
+    for survivor in survivors:
+        with pytest.raises(Told, match="GroupBrokenError: an all-reduce"):
+            survivor.hear(MUCH_SOONER_THAN_THE_TIMEOUT)
+    assert time.monotonic() - began < MUCH_SOONER_THAN_THE_TIMEOUT
+    cast.form(*survivors)
+    for survivor in survivors:
+        survivor.tell("sum", 1.0, 10)
+    assert [survivor.hear() for survivor in survivors] == [[2.0, 4.0]] * 2
+
+
+def test_a_group_that_was_cut_is_broken_for_the_next_step_and_counts_one_failure(cast: Cast) -> None:
+    members = cast.add(2)
+    agreement = cast.form(*members)
+    assert [members[0].control_now("cut") for _ in range(3)] == [1, 1, 1]
+    assert members[0].ask("call_coordinator") == {"value": None}, "the line to the coordinator is not cut"
+    with pytest.raises(Told, match="GroupBrokenError"):
+        members[0].ask("form", agreement, 20.0)
+    with pytest.raises(Told, match="GroupBrokenError"):
+        members[1].ask("sum", 1.0, 1000, timeout_seconds=MUCH_SOONER_THAN_THE_TIMEOUT)
+    cast.form(*members)
+    for member in members:
+        member.tell("sum", 1.0, 10)
+    assert [member.hear() for member in members] == [[2.0, 4.0]] * 2
+    assert members[0].control_now("cut") == 2
+
+
+def test_cutting_ends_the_forming_of_a_group(cast: Cast) -> None:
+    members = cast.add(2)
+    agreement = cast.agreement(*members, absent=1)
+    for member in members:
+        member.tell("form", agreement, 40.0)
+    time.sleep(0.5)
+    for member in members:
+        member.control_now("cut")
+    for member in members:
+        with pytest.raises(Told, match="GroupBrokenError: .* did not form"):
+            member.hear(5)
+    cast.form(*members)
+
+
+def test_a_member_killed_while_the_group_forms_ends_it_once_the_others_are_told(cast: Cast) -> None:
+    first, second, lost = cast.add(3)
+    agreement = cast.agreement(first, second, lost)
+    lost.send_signal(signal.SIGSTOP)
+    for member in (first, second):
+        member.tell("form", agreement, 40.0)
+    lost.send_signal(signal.SIGKILL)
+    time.sleep(0.3)
+    for member in (first, second):
+        member.control_now("cut")
+    for member in (first, second):
+        with pytest.raises(Told, match="GroupBrokenError"):
+            member.hear(5)
+    cast.form(first, second)
+
+
+def test_a_member_that_never_comes_ends_the_forming_at_the_deadline(cast: Cast) -> None:
+    (member,) = cast.add(1)
+    began = time.monotonic()
+    with pytest.raises(Told, match="DeadlineError: .*0090.000001"):
+        member.ask("form", cast.agreement(member, absent=1), 1.0)
+    assert time.monotonic() - began < 6
+
+
+def test_a_group_that_did_not_form_is_never_taken_for_a_group_of_one(cast: Cast) -> None:
+    (member,) = cast.add(1)
+    agreement = cast.agreement(member, absent=1)
+    for _ in range(2):
+        with pytest.raises(Told):
+            member.ask("form", agreement, 0.5)
+    assert not member.ask("is_alone")
+
+
+def test_groups_that_are_gone_leave_nothing_behind(cast: Cast) -> None:
+    members = cast.add(2)
+    cast.form(*members)
+    before = [member.ask("resources") for member in members]
+    for round_number in range(12):
+        cast.form(*members)
+        if round_number % 3 == 0:
+            members[0].control_now("cut")
+    cast.form(*members)
+    after = [member.ask("resources") for member in members]
+    for (files_before, threads_before), (files, threads) in zip(before, after, strict=True):
+        assert files - files_before < 6
+        assert threads - threads_before < 6
+
+
+def test_a_member_listens_on_its_own_address_only(cast: Cast) -> None:
+    members = cast.add(2)
+    cast.form(*members)
+    assert [member.ask("listens_on") for member in members] == [{"127.0.0.1"}] * 2

@@ -1,0 +1,102 @@
+"""The kill law on Spark: executors and workers die, and the final weights are those of one undisturbed local worker."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyspark import SparkContext
+
+from sunspark.launch.run import LaunchConfig, TrainConfig
+from sunspark.parallel.faults import Fault
+from sunspark.training.verify import verify
+from tests.distributed.harness import events, joined, step_reached, train_and_watch
+from tests.distributed.laws import Optimizer, distance, law_config
+
+OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adam")
+CASES = ("one executor", "both executors", "six times", "worker process", "checkpoint writer")
+ALL = [(case, optimizer) for case in CASES for optimizer in OPTIMIZERS]
+Undisturbed = Callable[[Optimizer], str]
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(400)]
+
+
+def config_on_spark(optimizer: Optimizer) -> TrainConfig:
+    launch = LaunchConfig(launcher="spark", master="local-cluster[2,1,2048]", workers=2)
+    return replace(law_config(optimizer, workers=2), launch=launch)
+
+
+def executors() -> list[int]:
+    """The executor JVMs of this process's Spark application."""
+    context = SparkContext._active_spark_context
+    if context is None:
+        return []
+    pattern = f"CoarseGrainedExecutorBackend.*--app-id {context.applicationId} "
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, timeout=10, check=False).stdout
+    return sorted(int(pid) for pid in found.split() if Path(f"/proc/{pid}/comm").read_text().strip() == "java")
+
+
+def kill_executors(run: Path, step: int, count: int, killed: list[int]) -> None:
+    """When the run has passed `step`, SIGKILL that many executors within 100 ms."""
+    deadline = time.monotonic() + 200
+    while step_reached(run) < step and time.monotonic() < deadline:
+        time.sleep(0.05)
+    victims = executors()[-count:]
+    started = time.monotonic()
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+    assert time.monotonic() - started < 0.1
+
+
+def check(dataset: str, run: Path, case: str, optimizer: Optimizer, reference: str, dice: random.Random) -> None:
+    step, victim = dice.choice((40, 80, 120)), dice.randrange(2)
+    print(f"{case}: after step {step}, worker {victim}, {optimizer}")
+    faults: Sequence[Fault] = ()
+    killed: list[int] = []
+    on_start = None
+    comes_back: Callable[[], bool] = lambda: joined(run, victim)  # noqa: E731
+    if case == "one executor":
+        on_start = threading.Thread(target=kill_executors, args=(run, step, 1, killed), daemon=True).start
+        comes_back = lambda: joined(run, 0) or joined(run, 1)  # noqa: E731
+    elif case == "both executors":
+        on_start = threading.Thread(target=kill_executors, args=(run, step, 2, killed), daemon=True).start
+        comes_back = lambda: joined(run, 0) and joined(run, 1)  # noqa: E731
+    elif case == "six times":
+        first = Fault(worker=victim, phase="backward", step=step + dice.randrange(40))
+        again = [Fault(worker=victim, phase="quorum", incarnation=k, delay_seconds=dice.random()) for k in range(2, 7)]
+        faults = [first, *again]
+        comes_back = lambda: joined(run, victim, 7)  # noqa: E731
+    elif case == "worker process":
+        faults = [Fault(worker=victim, phase="data", step=step + dice.randrange(40), delay_seconds=dice.random() / 20)]
+    else:  # the worker that writes the checkpoint: the leader, worker 0
+        faults = [Fault(worker=0, phase="checkpoint", step=step, delay_seconds=dice.random() / 100)]
+        comes_back = lambda: joined(run, 0)  # noqa: E731
+    result = train_and_watch(dataset, run, config_on_spark(optimizer), faults, until=comes_back, on_start=on_start)
+    assert len(killed) == {"one executor": 1, "both executors": 2}.get(case, 0)
+    fell_back = any(event["event"] == "resumed" for event in events(run))
+    assert result.recoveries >= 1 or fell_back or case == "both executors", "the kill was not felt"
+    assert distance(str(run), reference) <= 1e-9
+    verdict = verify(str(run))
+    assert verdict.exactly_once, verdict.problems
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize(("case", "optimizer"), ALL)
+def test_a_kill_on_spark_changes_nothing(
+    law_dataset: str, undisturbed: Undisturbed, run_folder: Path, case: str, optimizer: Optimizer, dice: random.Random
+) -> None:
+    check(law_dataset, run_folder, case, optimizer, undisturbed(optimizer), dice)
+
+
+def test_one_drawn_kill_on_spark(
+    law_dataset: str, undisturbed: Undisturbed, run_folder: Path, dice: random.Random
+) -> None:
+    case, optimizer = dice.choice(ALL)
+    check(law_dataset, run_folder, case, optimizer, undisturbed(optimizer), dice)

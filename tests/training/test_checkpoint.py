@@ -1,0 +1,144 @@
+"""Laws of checkpoints: whole or not there, the last two kept, the best candidate taken up once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sunspark.parallel.recovery import Snapshot
+from sunspark.training import checkpoint
+
+
+def snapshot(step: int, body: bytes = b"") -> Snapshot:
+    return Snapshot(step=step, lineage=f"lineage {step}", body=body or f"body of {step}".encode())
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_run_without_states_has_none(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    assert checkpoint.checkpoints(run) == []
+    assert checkpoint.candidates(run) == []
+    assert checkpoint.adopt_candidate(run) is None
+
+
+@pytest.mark.parametrize("steps", [[1], [1, 2], [3, 7, 12, 100], [9, 10, 999_999_999]])
+def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path, steps: list[int]) -> None:
+    for step in steps:
+        uri = checkpoint.publish(str(tmp_path), snapshot(step))
+        assert Path(uri).read_bytes() == f"body of {step}".encode()
+    assert [state.step for state in checkpoint.checkpoints(str(tmp_path))] == steps[-2:]
+    assert names(tmp_path / "checkpoints") == [f"step-{step:09d}.safetensors" for step in steps[-2:]]
+
+
+def test_publishing_a_step_again_replaces_it(tmp_path: Path) -> None:
+    checkpoint.publish(str(tmp_path), snapshot(5, b"one"))
+    uri = checkpoint.publish(str(tmp_path), snapshot(5, b"two"))
+    assert Path(uri).read_bytes() == b"two"
+    assert len(checkpoint.checkpoints(str(tmp_path))) == 1
+
+
+# published steps, candidates (step, replica id) -> step and body of what is gone on from
+ADOPTIONS: list[tuple[str, list[int], list[tuple[int, str]], tuple[int, str] | None]] = [
+    ("nothing", [], [], None),
+    ("a checkpoint alone", [4], [], (4, "body of 4")),
+    ("a candidate alone", [], [(6, "0000.000001")], (6, "0000.000001 at 6")),
+    ("the candidate is ahead", [4], [(6, "0000.000001")], (6, "0000.000001 at 6")),
+    ("the checkpoint is ahead", [8], [(6, "0000.000001")], (8, "body of 8")),
+    ("both at one step: the checkpoint", [6], [(6, "0000.000001")], (6, "body of 6")),
+    ("the highest step wins", [2], [(6, "0000.000001"), (7, "0003.000001")], (7, "0003.000001 at 7")),
+    ("as numbers", [], [(9, "0000.000001"), (10, "0001.000001")], (10, "0001.000001 at 10")),
+    ("a tie: the lowest worker", [2], [(7, "0002.000001"), (7, "0001.000009")], (7, "0001.000009 at 7")),
+    ("ten after two", [2], [(7, "0010.000001"), (7, "0002.000002")], (7, "0002.000002 at 7")),
+]
+
+
+@pytest.mark.parametrize(
+    ("published", "candidates", "expected"), [row[1:] for row in ADOPTIONS], ids=[row[0] for row in ADOPTIONS]
+)
+@pytest.mark.parametrize("in_reverse", [False, True])
+def test_the_state_that_is_furthest_is_gone_on_from(
+    tmp_path: Path,
+    published: list[int],
+    candidates: list[tuple[int, str]],
+    expected: tuple[int, str] | None,
+    in_reverse: bool,
+) -> None:
+    run = str(tmp_path)
+    for step in published:
+        checkpoint.publish(run, snapshot(step))
+    for step, replica_id in sorted(candidates, reverse=in_reverse):
+        checkpoint.save_candidate(run, snapshot(step, f"{replica_id} at {step}".encode()), replica_id)
+    for _ in range(2):  # the second time changes nothing
+        adopted = checkpoint.adopt_candidate(run)
+        assert (adopted and (adopted.step, Path(adopted.uri).read_text())) == expected
+        assert names(tmp_path / "candidates") == []
+    assert adopted is None or (adopted.replica_id == "" and adopted == checkpoint.checkpoints(run)[-1])
+
+
+def test_adopting_keeps_no_more_than_two_checkpoints(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    for step in (1, 2):
+        checkpoint.publish(run, snapshot(step))
+    checkpoint.save_candidate(run, snapshot(3), "0000.000001")
+    checkpoint.adopt_candidate(run)
+    assert [state.step for state in checkpoint.checkpoints(run)] == [2, 3]
+
+
+STRANGERS = [
+    ".step-000000009.safetensors.0123456789abcdef.tmp",
+    "step-000000009.safetensors.tmp",
+    "step-9.safetensors",
+    "step-000000009.safetensors.worker-0",
+    "notes.txt",
+    ".DS_Store",
+]
+
+
+def test_other_files_are_never_taken_for_states_and_never_deleted(tmp_path: Path) -> None:
+    for folder in ("checkpoints", "candidates"):
+        (tmp_path / folder).mkdir()
+        for name in STRANGERS:
+            (tmp_path / folder / name).write_bytes(b"half of someth")
+    run = str(tmp_path)
+    assert checkpoint.adopt_candidate(run) is None
+    for step in (1, 2, 3):
+        checkpoint.publish(run, snapshot(step))
+    assert [state.step for state in checkpoint.checkpoints(run)] == [2, 3]
+    assert set(STRANGERS) <= set(names(tmp_path / "checkpoints"))
+
+
+WRITER = """
+import sys
+from sunspark.parallel.recovery import Snapshot
+from sunspark.training import checkpoint
+body = bytes(64 << 20)
+print("ready", flush=True)
+for step in range(1, 1000):
+    checkpoint.publish(sys.argv[1], Snapshot(step=step, lineage="", body=body))
+"""
+
+
+def test_a_writer_killed_while_it_writes_leaves_whole_checkpoints_only(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=os.environ
+    ) as writer:
+        assert writer.stdout is not None
+        try:
+            assert writer.stdout.readline() == b"ready\n"
+            for number in range(200):
+                if any(name.endswith(".tmp") for name in names(tmp_path / "checkpoints")) and number > 3:
+                    break
+                time.sleep(0.02)
+        finally:
+            writer.send_signal(signal.SIGKILL)
+    sizes = {Path(state.uri).stat().st_size for state in checkpoint.checkpoints(str(tmp_path))}
+    assert sizes <= {64 << 20}
+    checkpoint.publish(str(tmp_path), snapshot(2000))
+    assert len(checkpoint.checkpoints(str(tmp_path))) == min(2, 1 + len(sizes))

@@ -1,0 +1,230 @@
+"""Laws of the training state: as bytes it is the same state, bit for bit, and goes on as if nothing had been."""
+
+import json
+import threading
+from collections.abc import Callable
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from sunspark.errors import RunError
+from sunspark.models import ModelConfig, build_model
+from sunspark.optim import OptimConfig, build_optimizer
+from sunspark.parallel.ledger import Evidence
+from sunspark.training.state import TrainingState, ledger_of, metadata_of
+
+OPTIMIZERS = {
+    "adam": OptimConfig(optimizer="adam", weight_decay=0.01),
+    "sgd": OptimConfig(optimizer="sgd", learning_rate=0.1),
+    "plain sgd": OptimConfig(optimizer="sgd", learning_rate=0.1, momentum=0.0),
+}
+
+
+class WithBuffers(nn.Module):
+    """A network whose state is more than its parameters, and of which a part is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.frozen(self.head(self.norm(self.convolution(images)).mean(dim=(2, 3))))
+        return out
+
+
+def scene_vgg(n_filters: int = 2) -> nn.Module:
+    config = ModelConfig(model_args={"n_filters": n_filters, "wide_units": 8, "conv_dropout": 0.0, "wide_dropout": 0.0})
+    return build_model(config, num_classes=3, image_size=16, seed=1)
+
+
+def with_buffers() -> nn.Module:
+    torch.manual_seed(3)
+    return WithBuffers().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"scene_vgg": scene_vgg, "with_buffers": with_buffers}
+
+
+def state_of(model: nn.Module, optimizer: str = "adam", dtype: torch.dtype = torch.float32) -> TrainingState:
+    model = model.to(dtype)
+    return TrainingState(model, build_optimizer(model.parameters(), OPTIMIZERS[optimizer]))
+
+
+def train(state: TrainingState, steps: int) -> None:
+    for step in range(state.step, state.step + steps):
+        dtype = next(state.model.parameters()).dtype
+        images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(step)).to(dtype)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.model(images).square().sum().backward()
+        evidence = Evidence(samples=4, sample_sum=step - 2**60, pixel_sum=step)
+        state.apply(1e-3 * (step + 1), quorum_id=1 + step // 3, evidence=evidence)
+
+
+def assert_same(one: TrainingState, two: TrainingState) -> None:
+    assert (one.step, one.ledger.lines, one.ledger.lineage) == (two.step, two.ledger.lines, two.ledger.lineage)
+    for name, tensor in one.model.state_dict().items():
+        other = two.model.state_dict()[name]
+        assert torch.equal(tensor, other)
+        assert (tensor.dtype, tensor.stride()) == (other.dtype, other.stride())
+    for parameter, twin in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        mine, its = one.optimizer.state.get(parameter, {}), two.optimizer.state.get(twin, {})
+        for key, value in mine.items():
+            assert torch.equal(value, its[key]) if isinstance(value, torch.Tensor) else value == its.get(key)
+            if isinstance(value, torch.Tensor):
+                assert (value.dtype, value.stride()) == (its[key].dtype, its[key].stride())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_a_state_survives_its_bytes_and_goes_on_bit_for_bit(
+    model: str, optimizer: str, dtype: torch.dtype, steps: int
+) -> None:
+    original = state_of(MODELS[model](), optimizer, dtype)
+    train(original, steps)
+    restored = state_of(MODELS[model](), optimizer, dtype)
+    train(restored, 2)  # what it was before does not matter
+    restored.load(original.snapshot().body, "a snapshot")
+    assert_same(original, restored)
+    train(original, 4)
+    train(restored, 4)
+    assert_same(original, restored)
+
+
+def test_the_same_state_has_the_same_bytes_wherever_it_came_from() -> None:
+    """Peers that recover from several sources put parts of different processes together."""
+    original, restored = state_of(scene_vgg()), state_of(scene_vgg())
+    train(original, 3)
+    restored.load(original.snapshot().body, "a snapshot")
+    assert restored.snapshot() == original.snapshot()
+    train(original, 2)
+    train(restored, 2)
+    assert restored.snapshot() == original.snapshot()
+
+
+def test_a_snapshot_does_not_change_with_its_state() -> None:
+    state = state_of(scene_vgg())
+    train(state, 1)
+    snapshot = state.snapshot()
+    body = bytes(snapshot.body)
+    train(state, 1)
+    assert snapshot.body == body
+    assert metadata_of(body, "")["step"] == str(snapshot.step) == "1"
+
+
+def test_a_snapshot_waits_for_the_end_of_a_step() -> None:
+    state = state_of(scene_vgg())
+    snapshots: list[int] = []
+    thread = threading.Thread(target=lambda: snapshots.append(state.snapshot().step))
+    with state.lock:
+        thread.start()
+        thread.join(0.2)
+        assert not snapshots
+        train(state, 1)
+    thread.join(10)
+    assert snapshots == [1]
+
+
+def test_the_ledger_can_be_read_without_the_network() -> None:
+    state = state_of(scene_vgg())
+    train(state, 4)
+    ledger = ledger_of(state.snapshot().body, "a snapshot")
+    assert (ledger.lines, ledger.lineage) == (state.ledger.lines, state.ledger.lineage)
+
+
+@pytest.mark.parametrize("others", [lambda: scene_vgg(n_filters=3), with_buffers], ids=["width", "kind"])
+def test_the_state_of_another_network_is_refused_and_changes_nothing(others: Callable[[], nn.Module]) -> None:
+    other, state, untouched = state_of(others()), state_of(scene_vgg()), state_of(scene_vgg())
+    for one in (other, state, untouched):
+        train(one, 2)
+    with pytest.raises(RunError, match="the other holds another network"):
+        state.load(other.snapshot().body, "the other")
+    assert_same(untouched, state)
+
+
+def test_the_state_of_another_optimizer_is_refused() -> None:
+    other, state = state_of(scene_vgg(), "sgd"), state_of(scene_vgg(), "adam")
+    train(other, 2)
+    with pytest.raises(RunError, match="optimizer"):
+        state.load(other.snapshot().body, "the other")
+
+
+def _torn(body: bytes) -> bytes:
+    return body[: len(body) // 2]
+
+
+def _torn_header(body: bytes) -> bytes:
+    return body[:20]
+
+
+def _empty(_: bytes) -> bytes:
+    return b""
+
+
+def _text(_: bytes) -> bytes:
+    return b"this is no checkpoint, whatever its name says"
+
+
+def _json_that_is_no_header(_: bytes) -> bytes:
+    return (2).to_bytes(8, "little") + b"[]"
+
+
+def _plain_safetensors(_: bytes) -> bytes:
+    return safetensors.torch.save({"weight": torch.ones(2)})
+
+
+def _another_format(_: bytes) -> bytes:
+    return safetensors.torch.save({"weight": torch.ones(2)}, {"format": "sunspark-state-9"})
+
+
+def _without_ledger(body: bytes) -> bytes:
+    tensors = safetensors.torch.load(body)
+    del tensors["ledger"]
+    return safetensors.torch.save(tensors, metadata_of(body, ""))
+
+
+def _another_step(body: bytes) -> bytes:
+    return safetensors.torch.save(safetensors.torch.load(body), metadata_of(body, "") | {"step": "7"})
+
+
+def _tampered_line(body: bytes) -> bytes:
+    tensors = safetensors.torch.load(body)
+    tensors["ledger"][0, 3] += 1
+    return safetensors.torch.save(tensors, metadata_of(body, ""))
+
+
+def _no_lineage(body: bytes) -> bytes:
+    return safetensors.torch.save(safetensors.torch.load(body), {"format": metadata_of(body, "")["format"]})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _torn, _torn_header, _empty, _text, _json_that_is_no_header, _plain_safetensors, _another_format,
+        _without_ledger, _another_step, _tampered_line, _no_lineage,
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_whole_state_are_refused_by_name_and_change_nothing(
+    damage: Callable[[bytes], bytes],
+) -> None:
+    state, untouched = state_of(scene_vgg()), state_of(scene_vgg())
+    train(state, 2)
+    train(untouched, 2)
+    with pytest.raises(RunError, match="the file in question"):
+        state.load(damage(state.snapshot().body), "the file in question")
+    assert_same(untouched, state)
+
+
+def test_the_header_tells_step_and_lineage_without_the_tensors() -> None:
+    state = state_of(scene_vgg())
+    train(state, 3)
+    body = state.snapshot().body
+    size = int.from_bytes(body[:8], "little")
+    assert json.loads(body[8 : 8 + size])["__metadata__"] == metadata_of(body[: 8 + size], "")
+    assert metadata_of(body, "")["lineage"] == state.ledger.lineage
