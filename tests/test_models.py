@@ -1,5 +1,8 @@
 """Laws of the networks: the shape of 2020's scene_vgg, weights from the seed alone, dropout where it belongs."""
 
+from collections.abc import Iterator
+from typing import TypeVar
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +11,15 @@ from sunspark.errors import ConfigError
 from sunspark.models import PIXEL_MEAN, PIXEL_STD, ModelArgument, ModelConfig, build_model, normalize
 
 TINY: dict[str, ModelArgument] = {"n_filters": 2, "wide_units": 8}
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def build(seed: int = 0, image_size: int = 32, num_classes: int = 5, **args: ModelArgument) -> nn.Module:
@@ -15,7 +27,7 @@ def build(seed: int = 0, image_size: int = 32, num_classes: int = 5, **args: Mod
     return build_model(config, num_classes=num_classes, image_size=image_size, seed=seed)
 
 
-def layers(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+def layers(model: nn.Module, kind: type[Kind]) -> list[Kind]:
     return [module for module in model.modules() if isinstance(module, kind)]
 
 
@@ -120,4 +132,4 @@ MISTAKES: list[tuple[dict[str, ModelArgument], int, str]] = [
 @pytest.mark.parametrize(("args", "image_size", "message"), MISTAKES)
 def test_a_wrong_argument_is_refused_in_words(args: dict[str, ModelArgument], image_size: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(image_size=image_size, **args)
+        build(image_size=image_size, **args)  # type: ignore[arg-type]

@@ -187,9 +187,7 @@ class _Member:
             parameter.grad = None if gradient is None else _laid_out(gradient)
         evidence, loss = self._strategy.reduce(evidence_of_worker(self._worker), float(self._worker), self._group, 20)
         gradients = [parameter.grad for parameter in self._parameters]
-        assert all(
-            g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True)
-        )
+        assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
         return [g.numpy() for g in gradients if g is not None], evidence, loss
 
     def cut(self) -> int:

@@ -65,9 +65,7 @@ def test_all_reduce_equals_summing_by_hand(cast: Cast, world_size: int) -> None:
             assert (evidence_of_all, loss) == (evidence, sum(range(world_size)))
 
 
-@pytest.mark.parametrize(
-    ("number", "num_told"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 2)], ids=["killed", "stopped"]
-)
+@pytest.mark.parametrize(("number", "num_told"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 2)], ids=["killed", "stopped"])
 def test_a_member_lost_while_it_sums_ends_the_waits_of_the_others_once_they_are_told(
     cast: Cast, number: signal.Signals, num_told: int
 ) -> None:
@@ -112,7 +110,7 @@ def test_cutting_ends_the_forming_of_a_group(cast: Cast) -> None:
     for member in members:
         member.control_now("cut")
     for member in members:
-        with pytest.raises(Told, match="GroupBrokenError: .* did not form"):
+        with pytest.raises(Told, match=r"GroupBrokenError: .* did not form"):
             member.hear(5)
     cast.form(*members)
 
@@ -136,7 +134,7 @@ def test_a_member_killed_while_the_group_forms_ends_it_once_the_others_are_told(
 def test_a_member_that_never_comes_ends_the_forming_at_the_deadline(cast: Cast) -> None:
     (member,) = cast.add(1)
     began = time.monotonic()
-    with pytest.raises(Told, match="DeadlineError: .*0090.000001"):
+    with pytest.raises(Told, match=r"DeadlineError: .*0090\.000001"):
         member.ask("form", cast.agreement(member, absent=1), 1.0)
     assert time.monotonic() - began < 6
 

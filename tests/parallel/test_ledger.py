@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import numpy.typing as npt
@@ -125,9 +125,9 @@ def test_the_order_of_samples_does_not_matter() -> None:
 @pytest.mark.parametrize("edges", [(), (6,), (0,), (1, 2, 3), (4, 4, 8), (NUM,), tuple(range(NUM))])
 def test_the_sum_over_any_partition_is_that_of_the_step(edges: tuple[int, ...]) -> None:
     bounds = [0, *edges, NUM]
-    parts = [seen().take(*range(begin, end)) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [seen().take(*range(begin, end)) for begin, end in pairwise(bounds)]
     assert sum((part.evidence() for part in parts), NOTHING) == seen().evidence()
-    summed = np.sum([part.evidence().to_array() for part in parts], axis=0, dtype=np.int64)
+    summed = np.stack([part.evidence().to_array() for part in parts]).sum(axis=0)
     assert Evidence.from_array(summed) == seen().evidence(), "as an integer all-reduce sums it"
 
 

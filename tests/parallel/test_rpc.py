@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def client(server: RpcServer) -> Iterator[RpcClient]:
 
 
 def test_a_call_gets_its_arguments_and_its_reply_back(client: RpcClient) -> None:
-    message = {"number": 1, "text": "zwölf", "list": [1.5, None], "table": {"yes": True}, "large": -(2**63)}
+    message: Any = {"number": 1, "text": "zwölf", "list": [1.5, None], "table": {"yes": True}, "large": -(2**63)}
     assert client.call("echo", **message) == message
 
 
@@ -110,9 +111,9 @@ def test_a_call_that_fails_says_why(client: RpcClient, name: str, arguments: Rep
 @pytest.mark.timeout(20)
 def test_no_call_waits_longer_than_its_deadline(client: RpcClient) -> None:
     began = time.monotonic()
-    with pytest.raises(DeadlineError, match="'never' to grpc://127.0.0.1:.* had no answer within 1 s"):
+    with pytest.raises(DeadlineError, match=r"'never' to grpc://127.0.0.1:.* had no answer within 1 s"):
         client.call("never", timeout_seconds=1)
-    with pytest.raises(DeadlineError, match="stream 'stall' from .* had no answer within 1 s"):
+    with pytest.raises(DeadlineError, match=r"stream 'stall' from .* had no answer within 1 s"):
         list(client.read_chunks("stall", timeout_seconds=1))
     assert time.monotonic() - began < 8
 

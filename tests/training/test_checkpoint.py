@@ -82,13 +82,14 @@ def test_the_state_that_is_furthest_is_gone_on_from(
     assert adopted is None or (adopted.replica_id == "" and adopted == checkpoint.checkpoints(run)[-1])
 
 
-def test_adopting_keeps_no_more_than_two_checkpoints(tmp_path: Path) -> None:
+def test_an_adopted_candidate_is_a_checkpoint_like_any_other(tmp_path: Path) -> None:
     run = str(tmp_path)
     for step in (1, 2):
         checkpoint.publish(run, snapshot(step))
     checkpoint.save_candidate(run, snapshot(3), "0000.000001")
     checkpoint.adopt_candidate(run)
-    assert [state.step for state in checkpoint.checkpoints(run)] == [2, 3]
+    checkpoint.publish(run, snapshot(4))
+    assert [state.step for state in checkpoint.checkpoints(run)] == [3, 4]
 
 
 STRANGERS = [

@@ -44,7 +44,7 @@ def scene_vgg(n_filters: int = 2) -> nn.Module:
 
 def with_buffers() -> nn.Module:
     torch.manual_seed(3)
-    return WithBuffers().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return WithBuffers().to(memory_format=torch.channels_last)
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"scene_vgg": scene_vgg, "with_buffers": with_buffers}
@@ -82,7 +82,7 @@ def assert_same(one: TrainingState, two: TrainingState) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("steps", [0, 1, 5])
+@pytest.mark.parametrize("steps", [0, 5])
 def test_a_state_survives_its_bytes_and_goes_on_bit_for_bit(
     model: str, optimizer: str, dtype: torch.dtype, steps: int
 ) -> None:

@@ -77,9 +77,9 @@ _DUSK = _Light(
     clouds=0.7,
 )
 _NIGHT = _Light(
-    zenith=(0.05, 0.08, 0.20),
-    horizon=(0.22, 0.30, 0.48),
-    tint=(0.36, 0.44, 0.62),
+    zenith=(0.06, 0.10, 0.24),
+    horizon=(0.26, 0.35, 0.54),
+    tint=(0.46, 0.54, 0.72),
     sun=(0.85, 0.88, 0.95),
     haze=0.35,
     clouds=0.4,
@@ -93,9 +93,9 @@ _OVERCAST = _Light(
     clouds=0.9,
 )
 _STORM = _Light(
-    zenith=(0.33, 0.38, 0.44),
-    horizon=(0.62, 0.65, 0.64),
-    tint=(0.60, 0.64, 0.64),
+    zenith=(0.38, 0.43, 0.50),
+    horizon=(0.66, 0.69, 0.69),
+    tint=(0.70, 0.74, 0.75),
     sun=None,
     haze=0.5,
     clouds=1.0,
@@ -192,11 +192,11 @@ class _Canvas:
     def finished(self) -> npt.NDArray[np.uint8]:
         """The picture as a camera takes it: exposure, white balance, contrast and grain differ."""
         rng = self.rng
-        balance = rng.uniform(0.9, 1.1, 3).astype(np.float32) * np.float32(rng.uniform(0.85, 1.2))
-        picture = np.clip(self.pixels * balance, 0, 1) ** np.float32(rng.uniform(0.75, 1.15))
+        balance = rng.uniform(0.9, 1.1, 3).astype(np.float32) * np.float32(rng.uniform(0.82, 1.2))
+        picture = np.clip(self.pixels * balance, 0, 1) ** np.float32(rng.uniform(0.75, 1.2))
         gray = picture.mean(axis=2, keepdims=True)
         picture = gray + (picture - gray) * np.float32(rng.uniform(0.5, 1.2))
-        picture += rng.standard_normal(gray.shape, np.float32) * np.float32(rng.uniform(0.004, 0.02))
+        picture += rng.standard_normal(gray.shape, np.float32) * np.float32(rng.uniform(0.003, 0.015))
         finished: npt.NDArray[np.uint8] = np.clip(picture * 255, 0, 255).astype(np.uint8)
         return finished
 
@@ -331,7 +331,7 @@ def _water(canvas: _Canvas, top: float, colour: Array) -> Array:
     waves = np.sin(26 * np.log(depth * 12 + 0.4) + phase) * canvas.noise(7, stretch=4, octaves=2)
     sky = np.array(canvas.light.horizon, np.float32)
     mixed = 0.65 * colour + 0.35 * sky
-    canvas.paint(opacity, mixed, 0.95 - 0.25 * depth + 0.22 * waves)
+    canvas.paint(opacity, mixed, 0.95 - 0.25 * depth + 0.34 * waves)
     return opacity
 
 
@@ -390,7 +390,7 @@ def _desert(canvas: _Canvas) -> None:
     """Dunes: smooth ridges, one side lit and one in shadow, ripples in the sand."""
     horizon = canvas.uniform(0.25, 0.45)
     _sky(canvas, horizon)
-    sand = canvas.ground("sand", "sand", "clay", "snow", "autumn", "rock")
+    sand = canvas.ground("sand", "sand", "clay", "autumn", "snow", "rock")
     side = canvas.rng.choice((-1.0, 1.0))
     num_dunes = int(canvas.rng.integers(3, 6))
     for number in range(num_dunes):
@@ -403,7 +403,7 @@ def _desert(canvas: _Canvas) -> None:
         spine = spine + 0.08 * np.sin(depth * canvas.uniform(4, 8))
         lit = 1 / (1 + np.exp(-np.clip(spine * canvas.uniform(14, 40), -30, 30)))
         ripples = 0.04 * near * np.sin((canvas.rows + 6 * canvas.noise(3, octaves=1)) * 1.3) * (depth > 0.05)
-        canvas.paint(opacity, sand, (0.52 + 0.56 * lit + 0.12 * depth + ripples).astype(np.float32))
+        canvas.paint(opacity, sand, (0.45 + 0.65 * lit + 0.12 * depth + ripples).astype(np.float32))
         canvas.haze(opacity, 0.7 * (1 - near))
 
 

@@ -23,8 +23,10 @@ CLAIM_SECONDS: Final = 6.0
 """Silence after which a supervisor has lost its place."""
 _LEAST_PROGRESS_SECONDS: Final = 60.0
 _ABANDONED_SECONDS: Final = 120.0
-_MOST_FRUITLESS_ENDS: Final = 10
-"""Ends of processes without a step in between, after which a run is given up."""
+_MOST_LOSSES: Final = 10
+"""Ends of worker processes without a step in between, after which a run is given up."""
+_MOST_FAILURES: Final = 3
+"""The same for ends by an exception, which tends to come again."""
 
 
 @dataclass(slots=True)
@@ -82,7 +84,8 @@ class Roster:
         self._last_alive = now
         self._abandoned: dict[str, float] = {}
         self._redone: set[tuple[int, str]] = set()
-        self._fruitless_ends = 0
+        self._losses = 0
+        self._failures = 0
         self.may_go = False
         self.ending: Ending | None = None
         self.farewell = ""
@@ -144,10 +147,11 @@ class Roster:
         if self.farewell or code == 0:
             return
         self._note(worker, "lost", cause.partition("\n")[0])
-        self._fruitless_ends += 1
+        self._losses += 1
+        self._failures += code == 1
         if code == 2:
             self.stop(Ending(is_finished=False, cause=cause, is_users_mistake=True))
-        elif self._fruitless_ends >= _MOST_FRUITLESS_ENDS:
+        elif self._losses >= _MOST_LOSSES or self._failures >= _MOST_FAILURES:
             self.stop(Ending(is_finished=False, cause=cause))
 
     def release(self, worker: int, supervisor: str) -> None:
@@ -207,7 +211,8 @@ class Roster:
 
     def note_progress(self) -> None:
         """Something was done since the last process ended."""
-        self._fruitless_ends = 0
+        self._losses = 0
+        self._failures = 0
 
     def lost(self, now: float) -> list[str]:
         """The replica ids that nobody should wait for: gone, silent, or replaced."""
@@ -245,7 +250,7 @@ class Roster:
             self._last_alive = now
         elif self.ending is None and now - self._last_alive > self._start_timeout_seconds:
             names = ", ".join(str(worker) for worker in self._places)
-            cause = f"none of the workers ({names}) was there for {self._start_timeout_seconds:.0f} s"
+            cause = f"none of the workers ({names}) was there for {self._start_timeout_seconds:g} s"
             self.stop(Ending(is_finished=False, cause=f"{cause}; look for free slots, or raise --start-timeout"))
         for key in [key for key, since in self._abandoned.items() if now - since > _ABANDONED_SECONDS]:
             del self._abandoned[key]

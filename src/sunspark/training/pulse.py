@@ -17,7 +17,7 @@ from sunspark.parallel.rpc import RpcClient
 
 logger = logging.getLogger(__name__)
 
-Farewell = Literal["ended", "unwanted", "stop", "orphaned"]
+Farewell = Literal["ended", "unwanted", "stop", "orphaned", "failed"]
 
 _HEARTBEAT_SECONDS: Final = 0.1
 _BEAT_SECONDS: Final = 0.2

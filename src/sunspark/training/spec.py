@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sunspark.parallel.faults import Fault
 
 EXIT_DONE = 0
+EXIT_FAILED = 1
 EXIT_UNWANTED = 3
 """Another process has this worker's place, or the run has ended."""
 EXIT_LEFT = 4

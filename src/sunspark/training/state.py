@@ -29,6 +29,8 @@ class TrainingState:
         self.optimizer = optimizer
         self.ledger = Ledger()
         self.lock = threading.RLock()
+        self.is_whole = True
+        """False once applying a step, or loading a state, has failed half-way."""
 
     @property
     def step(self) -> int:
@@ -38,10 +40,12 @@ class TrainingState:
     def apply(self, learning_rate: float, quorum_id: int, evidence: Evidence) -> None:
         """Take the optimizer's step with the gradients that are there, and write it into the ledger."""
         with self.lock:
+            self.is_whole = False
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             self.optimizer.step()
             self.ledger.append(LedgerLine(step=self.step, quorum_id=quorum_id, evidence=evidence))
+            self.is_whole = True
 
     def snapshot(self) -> Snapshot:
         """The whole state as the bytes of a safetensors file."""
@@ -61,11 +65,13 @@ class TrainingState:
         if (ledger.lineage, str(len(ledger))) != (metadata["lineage"], metadata["step"]):
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
         with self.lock:
+            self.is_whole = False
             self._load_model(
                 {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}, source
             )
             self._load_optimizer({k: t for k, t in tensors.items() if k.startswith("optimizer.")})
             self.ledger = ledger
+            self.is_whole = True
 
     def _load_model(self, tensors: dict[str, Tensor], source: str) -> None:
         try:

@@ -35,7 +35,7 @@ from sunspark.training.config import WorkConfig, plan_of
 from sunspark.training.evaluate import evaluate_leases
 from sunspark.training.export import export_model
 from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
-from sunspark.training.spec import EXIT_DONE, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
+from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
 from sunspark.training.state import TrainingState
 from sunspark.training.trainer import Line, Trainer
 
@@ -118,7 +118,7 @@ class TrainingWorker:
             close=self._close,
             wait_for_end=self._wait_for_end,
         )
-        Trainer(
+        trainer = Trainer(
             state=state,
             plan=plan,
             loader=loader,
@@ -128,7 +128,12 @@ class TrainingWorker:
             progress=self._progress,
             write=self._records.write,
             faults=self._faults,
-        ).run()
+        )
+        try:
+            trainer.run()
+        except Exception:
+            logger.exception("the training of this worker failed")
+            self._leave("failed")
         self._records.close()
 
     def _build_state(self, dataset: Dataset, resume: str | None) -> TrainingState:
@@ -199,15 +204,15 @@ class TrainingWorker:
         if not self._leaving.acquire(blocking=False):
             time.sleep(_SAVE_SECONDS + 20)
         logger.info("leaving: %s", farewell)
-        code = {"ended": EXIT_DONE, "unwanted": EXIT_UNWANTED}.get(farewell, EXIT_LEFT)
-        _exit_after(_SAVE_SECONDS, EXIT_LEFT)
+        code = {"ended": EXIT_DONE, "unwanted": EXIT_UNWANTED, "failed": EXIT_FAILED}.get(farewell, EXIT_LEFT)
+        _exit_after(_SAVE_SECONDS, code)
         if self._heart is not None:
             self._heart.stop()
         if self._pulse is not None:
             self._pulse.stop()
         self._group.cut()
         try:
-            if code == EXIT_LEFT and self._state is not None:
+            if code in (EXIT_LEFT, EXIT_FAILED) and self._state is not None:
                 self._save_candidate(self._state)
             self._records.close()
         except SunsparkError as error:
@@ -217,7 +222,7 @@ class TrainingWorker:
 
     def _save_candidate(self, state: TrainingState) -> None:
         with state.lock:  # and keep it: nothing is applied any more
-            if state.step > self._published_step:
+            if state.is_whole and state.step > self._published_step:
                 uri = checkpoint.save_candidate(self._spec.run, state.snapshot(), self._replica_id)
                 logger.info("saved %s", uri)
             state.lock.acquire()

@@ -1,0 +1,114 @@
+"""Mistakes and limits that a run meets before, or instead of, its first step."""
+
+import fcntl
+import logging
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sunspark.data.loader import LoaderConfig
+from sunspark.errors import ConfigError, RunError, SetupError, WorkerError
+from sunspark.launch.run import LaunchConfig, TrainConfig, evaluate, train
+from sunspark.models import ModelConfig
+from sunspark.training.config import TrainingConfig
+from sunspark.training.verify import verify
+from tests.distributed.laws import NUM_IMAGES, law_config
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def short_config(**launch: object) -> TrainConfig:
+    """One epoch of a few steps on one local worker."""
+    return TrainConfig(
+        model=ModelConfig(model_args={"n_filters": 2, "wide_units": 16}),
+        data=LoaderConfig(image_size=16),
+        training=TrainingConfig(epochs=1, global_batch_size=64),
+        launch=LaunchConfig(**({"launcher": "local", "workers": 1} | launch)),  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = str(tmp_path_factory.mktemp("finished") / "run")
+    train(law_dataset, run, short_config())
+    return run
+
+
+def test_a_port_that_is_taken_is_named(law_dataset: str, run_folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match=f"{port}.*--port"):
+            train(law_dataset, str(run_folder), short_config(port=port))
+
+
+@pytest.mark.spark
+def test_more_workers_than_slots_trains_with_those_that_are_there(
+    law_dataset: str, run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = short_config(launcher="spark", master="local[1]", workers=3)
+    with caplog.at_level(logging.WARNING):
+        result = train(law_dataset, str(run_folder), config)
+    assert result.workers == 1
+    assert "3 workers" in caplog.text
+    assert "slots for 1" in caplog.text
+    assert verify(str(run_folder)).exactly_once
+
+
+@pytest.mark.spark
+def test_no_slot_at_all_is_refused(law_dataset: str, run_folder: Path) -> None:
+    config = short_config(launcher="spark", master="local[1]", workers=1, cores_per_worker=2)
+    with pytest.raises(SetupError, match="no slot for a worker of 2 cores"):
+        train(law_dataset, str(run_folder), config)
+
+
+def test_a_run_is_not_continued_with_another_configuration(law_dataset: str, finished: str) -> None:
+    other = replace(short_config(), training=TrainingConfig(epochs=2, global_batch_size=64))
+    with pytest.raises(RunError, match=r"training\.epochs was 1, now 2"):
+        train(law_dataset, finished, other)
+
+
+def test_a_finished_run_is_not_trained_again(
+    law_dataset: str, finished: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        result = train(law_dataset, finished, short_config())
+    assert result.finished
+    assert "finished already" in caplog.text
+
+
+def test_launching_may_change_on_a_second_start(law_dataset: str, finished: str) -> None:
+    assert train(law_dataset, finished, short_config(workers=2, start_timeout=10.0)).finished
+
+
+def test_two_drivers_of_one_run_are_refused(law_dataset: str, run_folder: Path) -> None:
+    run_folder.mkdir()
+    with open(run_folder / ".driver.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another `sunspark train` works on"):
+            train(law_dataset, str(run_folder), short_config())
+
+
+def test_workers_that_do_not_come_in_time_end_the_run_and_are_named(law_dataset: str, run_folder: Path) -> None:
+    with pytest.raises(WorkerError, match=r"none of the workers \(0, 1\) was there for 0\.2 s.*--start-timeout"):
+        train(law_dataset, str(run_folder), short_config(workers=2, start_timeout=0.2))
+
+
+def test_an_unfinished_run_is_not_evaluated(run_folder: Path, law_dataset: str) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        evaluate(str(run_folder))
+
+
+def test_every_sample_is_evaluated_once(finished: str) -> None:
+    result = evaluate(finished, split="train", config=LaunchConfig(launcher="local", workers=2))
+    assert result.samples == NUM_IMAGES
+    assert sum(one.samples for one in result.per_class) == NUM_IMAGES
+    assert 0 <= result.top1 <= result.top5 <= 1
+
+
+def test_serial_is_for_one_worker() -> None:
+    with pytest.raises(ConfigError, match="one worker, got 2"):
+        replace(law_config("sgd", workers=2), training=TrainingConfig(strategy="serial"))

@@ -1,0 +1,62 @@
+"""Laws of the supervisor that need a coordinator and at most one real worker process."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sunspark.config import to_dict
+from sunspark.errors import WorkerError
+from sunspark.launch.coordinator import Coordinator, Ending, Roster
+from sunspark.launch.supervisor import supervise
+from sunspark.training.config import WorkConfig
+from sunspark.training.spec import WorkerSpec
+
+
+@pytest.fixture
+def coordinator() -> Iterator[Coordinator]:
+    roster = Roster(1, 60.0, time.monotonic())
+    coordinator = Coordinator(host="127.0.0.1", port=0, token="a token", roster=roster)
+    yield coordinator
+    coordinator.close()
+
+
+def spec_of(coordinator: Coordinator, folder: Path) -> WorkerSpec:
+    return WorkerSpec(
+        task="train", coordinator=coordinator.uri, lighthouse="http://127.0.0.1:1", token="a token", worker=0,
+        run=str(folder / "run"), dataset=str(folder / "no such dataset"), split="train", cores=1,
+        work=to_dict(WorkConfig()),
+    )  # fmt: skip
+
+
+def test_a_second_supervisor_of_a_living_worker_leaves_at_once(coordinator: Coordinator, tmp_path: Path) -> None:
+    coordinator.roster.claim(0, "the first", time.monotonic())
+    assert supervise(spec_of(coordinator, tmp_path)) == "duplicate"
+    assert coordinator.roster.renew(0, "the first", time.monotonic()) == "go on"
+
+
+def test_a_supervisor_that_comes_after_the_end_leaves_at_once(coordinator: Coordinator, tmp_path: Path) -> None:
+    coordinator.stop(Ending(is_finished=False, cause="enough"))
+    assert supervise(spec_of(coordinator, tmp_path)) == "ended"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("change", [{"token": "a guess"}, {"coordinator": "grpc://127.0.0.1:1"}])
+def test_a_supervisor_without_a_coordinator_says_so(
+    coordinator: Coordinator, tmp_path: Path, change: dict[str, str]
+) -> None:
+    with pytest.raises(WorkerError):
+        supervise(replace(spec_of(coordinator, tmp_path), **change))  # type: ignore[arg-type]
+
+
+def test_a_workers_mistake_of_the_user_reaches_the_driver(coordinator: Coordinator, tmp_path: Path) -> None:
+    assert supervise(spec_of(coordinator, tmp_path)) == "ended"
+    ending = coordinator.roster.ending
+    assert ending is not None
+    assert ending.is_users_mistake
+    assert "no such dataset" in ending.cause
+    assert "Traceback" not in ending.cause
+    events = [note.event for note in coordinator.take_notes()]
+    assert events == ["started", "lost"]
