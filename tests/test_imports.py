@@ -77,7 +77,7 @@ from sunspark.cli import main
 assert main([{words!r}]) == 0
 print(*sys.modules, sep="\\n")
 """).splitlines()
-    heavy = {"torch", "pyspark", "pyarrow", "numpy", "matplotlib", "tyro", "rich"}
+    heavy = {"torch", "pyspark", "pyarrow", "numpy", "tyro", "rich"}
     assert heavy.isdisjoint(name.partition(".")[0] for name in loaded)
 
 

@@ -143,9 +143,7 @@ class RecordWriter:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._stream = storage.append_text(uri)
-        self._lines = (
-            ["\n\n"] if _ends_torn(uri) else []
-        )  # an empty line says that the one before it was torn
+        self._lines = ["\n\n"] if _ends_torn(uri) else []  # an empty line says that the one before it was torn
         self._lines_lock = threading.Lock()  # held for a moment, so that a step never waits for storage
         self._stream_lock = threading.Lock()  # held while writing; always taken first
         self._failure: Exception | None = None

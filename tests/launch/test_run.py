@@ -71,9 +71,7 @@ def test_a_run_is_not_continued_with_another_configuration(law_dataset: str, fin
         train(law_dataset, finished, other)
 
 
-def test_a_finished_run_is_not_trained_again(
-    law_dataset: str, finished: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_finished_run_is_not_trained_again(law_dataset: str, finished: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         result = train(law_dataset, finished, short_config())
     assert result.finished

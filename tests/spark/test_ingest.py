@@ -308,7 +308,7 @@ def test_sun_open_is_accepted_in_full(tmp_path: Path, two_core_session: SparkSes
     """PNG, GIF, BMP, gray, progressive, turned, without an end marker: all 3,003."""
     source = sun_open()
     lists = tuple(f"{name}={source}/{name}.txt" for name in ("Train_bal", "Test_bal"))
-    result = ingest(str(source), str(tmp_path / "d"), IngestConfig(split_lists=lists), two_core_session)
+    result = ingest(str(source), str(tmp_path / "d"), IngestConfig(split_list=lists), two_core_session)
     assert (result.listed, result.accepted, result.quarantined) == (3003, 3003, 0)
     assert (result.splits["Train_bal"], result.splits["Test_bal"]) == (2246, 750)
     dataset = Dataset.open(str(tmp_path / "d"))

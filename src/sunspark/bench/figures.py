@@ -170,9 +170,7 @@ def accuracy_chart(history: History, evaluations: Sequence[EvaluationRecord]) ->
         x = np.clip(_step_scale(history).at(np.array([record.step for record in records])), 0, 1)
         for style, top, name in (("line", "top1", "top-1"), ("dotted", "top5", "top-5")):
             y = scale.at(np.array([getattr(record, top) for record in records]))
-            shapes.append(
-                Shape(path=plot.line_path(x, y), style=f"{style} {colour}", name=f"{split}, {name}")
-            )
+            shapes.append(Shape(path=plot.line_path(x, y), style=f"{style} {colour}", name=f"{split}, {name}"))
     best = max((record for records in curves.values() for record in records), key=lambda record: record.top1)
     return _over_steps(
         history,
@@ -199,9 +197,7 @@ def phase_chart(history: History) -> Chart:
     for index, phase in enumerate(PHASES):
         lower = upper_BP[:, index] - seconds_BP[:, index]
         low, high = (np.repeat(scale.at(value), 2) for value in (lower, upper_BP[:, index]))
-        shapes.append(
-            Shape(path=plot.area_path(x, low, high), style=f"area {phase}", name=PHASE_WORDS[phase])
-        )
+        shapes.append(Shape(path=plot.area_path(x, low, high), style=f"area {phase}", name=PHASE_WORDS[phase]))
     ticks = Scale(low=0.0, high=scale.high * unit)
     return _over_steps(
         history,
@@ -268,10 +264,7 @@ def memory_bars(peaks: Mapping[int, int]) -> tuple[Bar, ...]:
 
 def class_bars(per_class: Iterable[tuple[str, int, int]]) -> tuple[Bar, ...]:
     """Accuracy per class, best first; classes of which the split has no sample come last."""
-    rated = [
-        (name, correct / samples if samples else -1.0, correct, samples)
-        for name, samples, correct in per_class
-    ]
+    rated = [(name, correct / samples if samples else -1.0, correct, samples) for name, samples, correct in per_class]
     rated.sort(key=lambda row: (-row[1], row[0]))
     return tuple(
         Bar(
@@ -286,9 +279,7 @@ def class_bars(per_class: Iterable[tuple[str, int, int]]) -> tuple[Bar, ...]:
 
 def class_spread(bars: Sequence[Bar]) -> tuple[Bar, ...]:
     """How many classes lie in each tenth of accuracy, lowest first."""
-    numbers = np.bincount(
-        [min(9, int(bar.share * 10 + 1e-9)) for bar in bars if bar.text != "-"], minlength=10
-    )
+    numbers = np.bincount([min(9, int(bar.share * 10 + 1e-9)) for bar in bars if bar.text != "-"], minlength=10)
     most = int(numbers.max(initial=0)) or 1
     return tuple(
         Bar(
@@ -369,9 +360,7 @@ def _mean(values: Floats) -> float:
 def _loss_caption(loss_S: Floats, smooth_S: Floats) -> str:
     broken = int((~np.isfinite(loss_S)).sum())
     words = f"From {plot.number(float(smooth_S[0]))} to {plot.number(float(smooth_S[-1]))} (running mean)."
-    return words + (
-        f" {count(broken)} steps had a loss that is not finite: training diverged." if broken else ""
-    )
+    return words + (f" {count(broken)} steps had a loss that is not finite: training diverged." if broken else "")
 
 
 def _rate_chart(history: History, scale: Scale, x_ticks: tuple[Tick, ...]) -> Chart | None:

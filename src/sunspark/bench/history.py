@@ -96,9 +96,7 @@ def step_history(records: Iterable[Record], clock: TrainingClock) -> History:
         samples_S=np.array([sum(record.samples for record in group) for group in groups], np.int64),
         finished_seconds_S=np.maximum.accumulate(np.array(ends, np.float64)),
         num_workers_S=np.array([len(group) for group in groups], np.int64),
-        phase_seconds_SP=np.array([np.mean(rows, axis=0) for rows in phases]).reshape(
-            len(groups), len(PHASES)
-        ),
+        phase_seconds_SP=np.array([np.mean(rows, axis=0) for rows in phases]).reshape(len(groups), len(PHASES)),
     )
 
 

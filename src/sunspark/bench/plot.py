@@ -124,13 +124,9 @@ def integer_ticks(scale: Scale, count: int = 5) -> tuple[Tick, ...]:
 def time_ticks(scale: Scale, count: int = 5) -> tuple[tuple[Tick, ...], str]:
     """Ticks of an axis of seconds, and the unit in which they are labelled."""
     length = scale.high - scale.low
-    step = next(
-        (step for step in _TIME_STEPS if length / step <= count), 86400 * math.ceil(length / count / 86400)
-    )
+    step = next((step for step in _TIME_STEPS if length / step <= count), 86400 * math.ceil(length / count / 86400))
     seconds, unit = next(((size, name) for size, name in _TIME_UNITS if step >= size or size == 1.0))
-    values = [
-        number * step for number in range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1)
-    ]
+    values = [number * step for number in range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1)]
     return tuple(Tick(at=float(scale.at(value)), label=f"{value / seconds:g}") for value in values), unit
 
 
@@ -178,8 +174,7 @@ def running_mean(values: Floats, width: int) -> Floats:
 def hovers(edges: Sequence[float], texts: Sequence[str]) -> tuple[Strip, ...]:
     """Strips from edge to edge, each with its text."""
     return tuple(
-        Strip(start=start, end=end, text=text)
-        for start, end, text in zip(edges, edges[1:], texts, strict=False)
+        Strip(start=start, end=end, text=text) for start, end, text in zip(edges, edges[1:], texts, strict=False)
     )
 
 

@@ -188,9 +188,7 @@ def _tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> 
         Tile(label="Samples", value=count(result["samples"]), note="counted, over all epochs"),
         Tile(label="Workers", value=count(result["workers"])),
         Tile(label="Steps done again", value=count(result["steps_redone"])),
-        Tile(
-            label="Recoveries", value=count(result["recoveries"]), note="workers brought up to date by a peer"
-        ),
+        Tile(label="Recoveries", value=count(result["recoveries"]), note="workers brought up to date by a peer"),
     ]
 
 
@@ -296,10 +294,7 @@ def _epoch_rows(verdict: dict[str, Any] | None) -> list[list[str]]:
 
 
 def _class_section(evaluation: dict[str, Any]) -> ClassSection:
-    rows = [
-        (str(row["name"]), int(row["samples"]), int(row["correct"]))
-        for row in evaluation.get("per_class", [])
-    ]
+    rows = [(str(row["name"]), int(row["samples"]), int(row["correct"])) for row in evaluation.get("per_class", [])]
     bars = figures.class_bars(rows)
     rated = [bar for bar in bars if bar.text != "-"]
     many = len(rated) > _FEW_CLASSES
@@ -348,9 +343,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _find(flat: Mapping[str, Any], *names: str) -> Any:
     """The first value whose key is one of `names`, in whatever section."""
-    return next(
-        (value for name in names for key, value in flat.items() if f".{key}".endswith(f".{name}")), None
-    )
+    return next((value for name in names for key, value in flat.items() if f".{key}".endswith(f".{name}")), None)
 
 
 def _text(value: Any) -> str:
@@ -383,9 +376,7 @@ def _read_if_present(present: Mapping[str, str], name: str) -> dict[str, Any] | 
 def _read_object(uri: str) -> dict[str, Any]:
     body = storage.read_json(uri)
     if not isinstance(body, dict):
-        raise RunError(
-            f"{uri} holds a {type(body).__name__}, not an object; it was written by something else"
-        )
+        raise RunError(f"{uri} holds a {type(body).__name__}, not an object; it was written by something else")
     return body
 
 

@@ -55,9 +55,7 @@ class AugmentConfig:
                 "use 1 1 for square crops"
             )
         if not 0 <= self.flip_probability <= 1:
-            raise ConfigError(
-                f"flip_probability must be between 0 and 1, got {self.flip_probability}; 0 never mirrors"
-            )
+            raise ConfigError(f"flip_probability must be between 0 and 1, got {self.flip_probability}; 0 never mirrors")
         if not 0 < self.evaluation_crop <= 1:
             raise ConfigError(
                 f"evaluation_crop must be above 0 and at most 1, got {self.evaluation_crop}; 1 is all of it"

@@ -24,9 +24,7 @@ from sunspark.data.dataset import Block
 
 _MAGIC = b"SUNBLOB1"  # ends with the version of the layout
 _HEADER = struct.Struct("<8s16sQQQII")
-_ENTRY = np.dtype(
-    [("offset", "<u8"), ("size_bytes", "<u4"), ("crc", "<u4"), ("sample_id", "<u8"), ("label", "<i4")]
-)
+_ENTRY = np.dtype([("offset", "<u8"), ("size_bytes", "<u4"), ("crc", "<u4"), ("sample_id", "<u8"), ("label", "<i4")])
 _TOUCH_SECONDS = 1.0  # how exact "least recently used" is
 
 

@@ -181,9 +181,7 @@ class NodeCache:
     def _make_room(self, size_bytes: int) -> bool:
         """Remove least recently used blobs until `size_bytes` fit; the caller holds the lock on room."""
         if size_bytes > self._capacity_bytes:
-            self._stop_writing(
-                f"a block of {size_bytes} bytes is larger than cache_bytes ({self._capacity_bytes})"
-            )
+            self._stop_writing(f"a block of {size_bytes} bytes is larger than cache_bytes ({self._capacity_bytes})")
             return False
         entries = [entry for entry in self._entries() if not self._removed_leftover(entry)]
         used_bytes = sum(entry.size_bytes for entry in entries)
@@ -218,9 +216,7 @@ class NodeCache:
                         status = item.stat()
                         block = int(name.removeprefix("block-"))
                         used_at = status.st_mtime_ns
-                        entries.append(
-                            _Entry(Path(item.path), block, kind == "part", status.st_size, used_at)
-                        )
+                        entries.append(_Entry(Path(item.path), block, kind == "part", status.st_size, used_at))
         return entries
 
     def _discard(self, block: int) -> None:

@@ -261,8 +261,7 @@ class _Crew:
         self._lingering: list[_Request] = []  # dropped, but a thread is still at them
         self._closing = False
         self._threads = [
-            Thread(target=self._work, name=f"sunspark-loader-{number}", daemon=True)
-            for number in range(num_threads)
+            Thread(target=self._work, name=f"sunspark-loader-{number}", daemon=True) for number in range(num_threads)
         ]
         for thread in self._threads:
             thread.start()

@@ -79,9 +79,7 @@ class StepPlan:
         if self.num_epochs < 1:
             raise ConfigError(f"num_epochs must be at least 1, got {self.num_epochs}")
         if self.num_replicas < 1:
-            raise ConfigError(
-                f"num_replicas must be at least 1, got {self.num_replicas}; use the number of workers"
-            )
+            raise ConfigError(f"num_replicas must be at least 1, got {self.num_replicas}; use the number of workers")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -22,6 +22,8 @@ REPLACE_SECONDS: Final = 10.0
 CLAIM_SECONDS: Final = 6.0
 """Silence after which a supervisor has lost its place."""
 _LEAST_PROGRESS_SECONDS: Final = 60.0
+_FIRST_PROGRESS_SECONDS: Final = 600.0
+"""Before the first step has shown how long a step takes."""
 _ABANDONED_SECONDS: Final = 120.0
 _MOST_LOSSES: Final = 10
 """Ends of worker processes without a step in between, after which a run is given up."""
@@ -133,7 +135,8 @@ class Roster:
         if now - process.last_heard > REPLACE_SECONDS:
             self._note(worker, "lost", f"silent for {now - process.last_heard:.0f} s; replaced")
             return "replace"
-        limit = max(_LEAST_PROGRESS_SECONDS, 10 * process.slowest_step_seconds)
+        slowest = process.slowest_step_seconds
+        limit = max(_LEAST_PROGRESS_SECONDS, 10 * slowest) if slowest else _FIRST_PROGRESS_SECONDS
         if process.is_ready and self.may_go and not process.waits_for_others and now - process.last_move > limit:
             self._note(worker, "lost", f"no progress for {limit:.0f} s; replaced")
             return "replace"
@@ -233,6 +236,7 @@ class Roster:
 
     def finish(self) -> None:
         """The end of the run is published."""
+        self._note(-1, "finished", "")
         self.ending, self.farewell = Ending(is_finished=True), "ended"
 
     def stop(self, ending: Ending) -> None:
@@ -330,7 +334,9 @@ class Coordinator:
         self._leases = leases or LeaseBook(ranges=[])
         self._find_resume = find_resume
         self._lock = threading.Lock()
+        self._resume_lock = threading.Lock()
         self._rendezvous: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
         self._server = RpcServer(
             host,
             port,
@@ -342,6 +348,8 @@ class Coordinator:
                 "process_ended": self._process_ended,
                 "release": self._release,
                 "join": self._join,
+                "announce": self._announce,
+                "addresses": lambda: {"addresses": dict(self._addresses)},
                 "beat": self._beat,
                 "abandon": self._abandon,
                 "note": self._take_note,
@@ -402,8 +410,14 @@ class Coordinator:
     def _join(self, replica_id: str, host: str, pid: int) -> Reply:
         with self._lock:
             farewell = self.roster.join(replica_id, f"{host}, process {pid}")
-            resume = None if farewell or self.roster.alive(time.monotonic()) else self._find_resume()
+            is_first = not farewell and not self.roster.alive(time.monotonic())
+        with self._resume_lock:  # not the other one: storage may be slow, and beats must go on
+            resume = self._find_resume() if is_first else None
         return {"farewell": farewell, "resume": resume}
+
+    def _announce(self, replica_id: str, address: str) -> Reply:
+        self._addresses[replica_id] = address
+        return {}
 
     def _beat(self, **message: Any) -> Reply:
         with self._lock:

@@ -167,6 +167,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate the finished model of `run` on every sample of a split, once each, over the workers.
 
+    They are launched as those of the training were, unless `config` says otherwise.
     Raises RunError when the run is not there, not finished, or has other classes than `dataset`.
     """
     run = storage.absolute(run)
@@ -181,7 +182,7 @@ def evaluate(
         ranges=[(b, min(b + _LEASE_SAMPLES, num_samples)) for b in range(0, num_samples, _LEASE_SAMPLES)]
     )
     started = time.monotonic()
-    with _Job(config or LaunchConfig(), run) as job:
+    with _Job(config or from_dict(LaunchConfig, stored["launch"]), run) as job:
         coordinator = job.open_coordinator(leases=leases)
         spec = job.spec("evaluate", dataset, split, from_dict(WorkConfig, stored["work"]))
         ending = job.work_off(coordinator, spec, None)
@@ -242,6 +243,7 @@ class _Watch:
         self._expected = expected
         self._first: tuple[float, int] | None = None
         self._last = 0.0
+        self._alive = 0
 
     @property
     def seconds(self) -> float:
@@ -258,12 +260,14 @@ class _Watch:
         self._first = self._first or (now, roster.step)
         self._last = now
         begun, first_step = self._first
+        if roster.ending is None:
+            self._alive = len(roster.alive(now))
         self._display.update(
             ProgressSnapshot(
                 step=roster.step,
                 loss=roster.report.get("loss"),
                 images_per_second=(roster.step - first_step) * self._global_batch_size / max(1e-9, now - begun),
-                workers_alive=len(roster.alive(now)),
+                workers_alive=self._alive,
                 workers_expected=self._expected,
                 learning_rate=roster.report.get("learning_rate"),
             )

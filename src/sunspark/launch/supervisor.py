@@ -11,14 +11,13 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from typing import IO, Final, Literal, final
+from typing import Final, Literal, final
 
 from sunspark.errors import SunsparkError
+from sunspark.launch.nursery import Nursery
 from sunspark.parallel.rpc import Reply, RpcClient
 from sunspark.training.spec import EXIT_DONE, EXIT_UNWANTED, WorkerSpec
 
@@ -32,15 +31,25 @@ _FAREWELL_SECONDS: Final = 28.0
 _KEPT_LINES: Final = 50
 
 
-def supervise(spec: WorkerSpec) -> Outcome:
-    """Keep the worker of `spec` running until the run has ended, or this is not its supervisor any more."""
-    return _Supervisor(spec).run()
+def supervise(spec: WorkerSpec, nursery: Nursery | None = None) -> Outcome:
+    """Keep the worker of `spec` running until the run has ended, or this is not its supervisor any more.
+
+    `nursery` starts the processes; a new one does when it is not given.
+    """
+    if nursery is not None:
+        return _Supervisor(spec, nursery).run()
+    nursery = Nursery(spec.cores)
+    try:
+        return _Supervisor(spec, nursery).run()
+    finally:
+        nursery.close()
 
 
 @final
 class _Supervisor:
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, nursery: Nursery) -> None:
         self._spec = spec
+        self._nursery = nursery
         self._id = uuid.uuid4().hex
         self._coordinator = RpcClient(spec.coordinator, spec.token)
 
@@ -56,15 +65,15 @@ class _Supervisor:
 
     def _keep_running(self) -> Outcome:
         while incarnation := self._ask("next_incarnation")["incarnation"]:
-            process = _WorkerProcess(self._spec.for_worker(self._spec.worker, incarnation))
+            process = _WorkerProcess(self._spec.for_worker(self._spec.worker, incarnation), self._nursery)
             try:
                 word = self._watch(process)
             finally:
-                process.let_go()
-            if word == "leave" or process.code == EXIT_UNWANTED:
+                code = process.let_go()
+            if word == "leave" or code == EXIT_UNWANTED:
                 return "lost place"
-            self._try_to_tell("process_ended", incarnation=incarnation, code=process.code, cause=process.describe_end())
-            if process.code == EXIT_DONE:
+            self._try_to_tell("process_ended", incarnation=incarnation, code=code, cause=process.describe_end())
+            if code == EXIT_DONE:
                 return "ended"
         return "ended"
 
@@ -101,71 +110,54 @@ class _Supervisor:
 class _WorkerProcess:
     """One incarnation of a worker."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        threads = str(spec.cores)
-        environment = os.environ | {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "RUST_LOG": "error",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }
-        # A session of its own: what ends Spark's Python processes must leave it the time to save its state.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "sunspark.training.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
+    def __init__(self, spec: WorkerSpec, nursery: Nursery) -> None:
+        self._nursery = nursery
         self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
-        assert self._process.stdin is not None
-        assert self._process.stderr is not None
-        self._reader = threading.Thread(target=self._keep_lines, args=(self._process.stderr,), daemon=True)
+        stdin_reader, stdin_writer = os.pipe()
+        stderr_reader, stderr_writer = os.pipe()
+        self._stdin = open(stdin_writer, "wb")  # noqa: SIM115
+        self._reader = threading.Thread(target=self._keep_lines, args=(stderr_reader,), daemon=True)
         self._reader.start()
-        with contextlib.suppress(BrokenPipeError):  # it died at once; `wait` will tell
-            self._process.stdin.write(spec.to_json().encode() + b"\n")
-            self._process.stdin.flush()
-
-    @property
-    def code(self) -> int:
+        try:
+            self._pid = nursery.start_worker(stdin_reader, stderr_writer)
+        finally:
+            os.close(stdin_reader)
+            os.close(stderr_writer)
+        self.code: int | None = None
         """The exit code; negative: the signal that ended it."""
-        return self._process.returncode if self._process.returncode is not None else 0
+        with contextlib.suppress(BrokenPipeError):  # it died at once; `wait` will tell
+            self._stdin.write(spec.to_json().encode() + b"\n")
+            self._stdin.flush()
 
     def wait(self, timeout_seconds: float) -> bool:
         """Whether it has ended within that time."""
-        try:
-            self._process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        if self.code is None:
+            self.code = self._nursery.wait(self._pid, timeout_seconds)
+        return self.code is not None
 
     def kill(self) -> None:
-        self._process.kill()
+        if not self.wait(0):
+            os.kill(self._pid, signal.SIGKILL)
 
-    def let_go(self) -> None:
-        """Ask it to leave, if it still runs; kill it when it stays longer than a worker may."""
-        if self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+    def let_go(self) -> int:
+        """Ask it to leave, if it still runs; kill it when it stays longer than a worker may. Gives its exit code."""
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
         if not self.wait(_FAREWELL_SECONDS):
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+            self.wait(_FAREWELL_SECONDS)
         self._reader.join(2)
-        if not self._reader.is_alive() and self._process.stderr is not None:
-            self._process.stderr.close()
+        return -signal.SIGKILL if self.code is None else self.code
 
     def describe_end(self) -> str:
         """How it ended, in words, then its last lines."""
-        if self.code < 0:
-            how = f"worker process ended by {signal.Signals(-self.code).name}"
-        else:
-            how = f"worker process ended with exit code {self.code}"
-        return "\n".join([how, *self._lines])
+        code = self.code or 0
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return "\n".join([f"worker process ended {how}", *self._lines])
 
-    def _keep_lines(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            text = line.decode(errors="replace").rstrip()
-            self._lines.append(text)
-            logger.debug("%s", text)
+    def _keep_lines(self, descriptor: int) -> None:
+        with open(descriptor, "rb") as stream:
+            for line in stream:
+                text = line.decode(errors="replace").rstrip()
+                self._lines.append(text)
+                logger.debug("%s", text)

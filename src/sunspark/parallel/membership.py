@@ -170,8 +170,7 @@ class Membership:
 
 def _agreement_of(quorum: Quorum) -> Agreement:
     members = (
-        Member(replica_id=p.replica_id, address=p.address, position=Position(**p.data))
-        for p in quorum.participants
+        Member(replica_id=p.replica_id, address=p.address, position=Position(**p.data)) for p in quorum.participants
     )
     return Agreement(
         quorum_id=int(quorum.quorum_id), members=tuple(sorted(members, key=lambda member: member.replica_id))

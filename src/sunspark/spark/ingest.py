@@ -61,7 +61,7 @@ class IngestConfig:
     """Share of each class that goes to the split `test`; 0.2 if not given. Only where there are no lists."""
     seed: int = 0
     """Decides the order of the samples and the split by `test_fraction`."""
-    split_lists: tuple[str, ...] = ()
+    split_list: tuple[str, ...] = ()
     """Splits by list, each as NAME=FILE; a file names one image a line, relative to the source."""
     block_size: int = 256
     """Images per block, the unit that is read at once: about 8 MB at a short side of 256 pixels."""
@@ -134,7 +134,7 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     started = time.monotonic()
     source, dataset = storage.absolute(source), storage.absolute(dataset)
     _refuse_nesting(source, dataset)
-    listing = list_source(source, split_lists=config.split_lists, test_fraction=config.test_fraction, seed=config.seed)
+    listing = list_source(source, split_lists=config.split_list, test_fraction=config.test_fraction, seed=config.seed)
     refuse_equal_ids([image.path for image in listing.images])
     recipe = _recipe(listing, config)
     if storage.exists(storage.join(dataset, MANIFEST_NAME)):

@@ -34,6 +34,10 @@ from sunspark.training.state import TrainingState
 logger = logging.getLogger(__name__)
 
 _LEAST_DEADLINE_SECONDS: Final = 60.0
+_FIRST_DEADLINE_SECONDS: Final = 600.0
+"""Before the first step has shown how long a step takes."""
+_QUORUM_DEADLINES: Final = 3
+"""A quorum waits for the slowest worker; one that hangs is replaced within one deadline."""
 _MOST_FAILURES: Final = 10
 
 
@@ -45,6 +49,8 @@ class Line:
     group: Group
     source: RecoverySource
     token: str
+    check_members: Callable[[Agreement], None]
+    """Raise when a member of the agreement is not a worker of this run."""
     abandon: Callable[[str], None]
     """Tell the others not to wait for this worker in the group of that key."""
     note: Callable[[EventName, int, str], None]
@@ -114,7 +120,7 @@ class Trainer:
     def _agree(self) -> Agreement | None:
         """Come to the next quorum and stand where its leader stands; None to try again."""
         with self._phase("quorum", waits_for_others=True):
-            agreement = self._line.membership.agree(self._position(), self._deadline_seconds())
+            agreement = self._line.membership.agree(self._position(), _QUORUM_DEADLINES * self._deadline_seconds())
         try:
             self._follow(agreement)
         except (RecoveryError, GroupBrokenError, DeadlineError) as error:
@@ -127,6 +133,7 @@ class Trainer:
         return agreement
 
     def _follow(self, agreement: Agreement) -> None:
+        self._line.check_members(agreement)
         me = agreement.members[self._rank(agreement)]
         if not agreement.is_current(me):
             with self._phase("recovery"):
@@ -213,7 +220,8 @@ class Trainer:
         return agreement.leader.replica_id == self._line.membership.replica_id
 
     def _deadline_seconds(self) -> float:
-        return max(_LEAST_DEADLINE_SECONDS, 10 * self._progress.slowest_step_seconds)
+        slowest = self._progress.slowest_step_seconds
+        return max(_LEAST_DEADLINE_SECONDS, 10 * slowest) if slowest else _FIRST_DEADLINE_SECONDS
 
     def _note_failure(self, agreement: Agreement, error: Exception) -> None:
         logger.info("%s: step %d again: %s", self._line.membership.replica_id, agreement.step, error)

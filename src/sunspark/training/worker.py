@@ -21,12 +21,12 @@ from sunspark import storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader
-from sunspark.errors import SunsparkError
+from sunspark.errors import DeadlineError, SunsparkError, WorkerError
 from sunspark.models import build_model
 from sunspark.optim import build_optimizer
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
-from sunspark.parallel.membership import Membership, replica_id_of
+from sunspark.parallel.membership import Agreement, Membership, replica_id_of
 from sunspark.parallel.recovery import RecoverySource
 from sunspark.parallel.rpc import RpcClient, RpcServer
 from sunspark.records import EventName, RecordWriter, worker_file
@@ -78,6 +78,7 @@ class TrainingWorker:
         self._progress = Progress()
         self._faults = FaultInjector(spec.faults, spec.worker, spec.incarnation)
         self._leaving = threading.Lock()
+        self._known_addresses: dict[str, str] = {}
         self._publishing: threading.Thread | None = None
         self._published_step = 0
         self._heart: Heart | None = None
@@ -89,7 +90,9 @@ class TrainingWorker:
     def run(self) -> None:
         threading.Thread(target=self._watch_parent, daemon=True, name="watch-parent").start()
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=self._leave, args=("stop",)).start())
-        welcome = self._coordinator.call("join", replica_id=self._replica_id, host=self._host, pid=os.getpid())
+        welcome = self._coordinator.call(
+            "join", timeout_seconds=_START_SECONDS, replica_id=self._replica_id, host=self._host, pid=os.getpid()
+        )
         if welcome["farewell"]:
             self._leave(welcome["farewell"])
         self._dataset = dataset = Dataset.open(self._spec.dataset)
@@ -97,6 +100,7 @@ class TrainingWorker:
         self._published_step = state.step
         source = RecoverySource(state.snapshot)
         server = RpcServer(self._host, 0, self._spec.token, source.handlers, source.chunk_readers)
+        self._coordinator.call("announce", replica_id=self._replica_id, address=server.uri)
         membership = Membership(self._spec.lighthouse, self._replica_id, server.uri)
         plan = plan_of(dataset, self._work)
         loader = Loader(dataset, plan, self._work.data, num_threads=self._spec.cores)
@@ -106,12 +110,13 @@ class TrainingWorker:
         self._heart.start()
         self._pulse.start()
         if not self._pulse.may_go.wait(_START_SECONDS):
-            raise SunsparkError(f"the driver did not say go within {_START_SECONDS:.0f} s")
+            raise DeadlineError(f"the driver did not say go within {_START_SECONDS:.0f} s")
         line = Line(
             membership=membership,
             group=self._group,
             source=source,
             token=self._spec.token,
+            check_members=self._check_members,
             abandon=lambda key: self._tell("abandon", group_key=key),
             note=self._note,
             publish=self._publish,
@@ -180,10 +185,21 @@ class TrainingWorker:
         if self._group.key in abandoned or lost & frozenset(self._group.members):
             self._group.cut()
 
+    def _check_members(self, agreement: Agreement) -> None:
+        """Refuse a quorum with a stranger: the lighthouse asks for no token, the coordinator does."""
+        members = {member.replica_id: member.address for member in agreement.members}
+        if not members.items() <= self._known_addresses.items():
+            self._known_addresses = self._coordinator.call("addresses")["addresses"]
+        if strangers := members.items() - self._known_addresses.items():
+            raise WorkerError(f"strangers take part in the quorum, and are refused: {dict(strangers)}")
+
     def _wait_for_end(self, leader: str) -> None:
         assert self._pulse is not None
+        deadline = time.monotonic() + _START_SECONDS
         while leader not in self._pulse.lost:
             time.sleep(0.02)  # the pulse ends the process when the run has ended
+            if time.monotonic() > deadline:
+                raise DeadlineError(f"{leader} did not publish the end of the run within {_START_SECONDS:.0f} s")
 
     def _note(self, event: EventName, step: int, detail: str) -> None:
         self._tell("note", replica_id=self._replica_id, event=event, step=step, detail=detail)
