@@ -83,9 +83,8 @@ def main() -> None:
                 rates[arm].append(measure())
                 print(f"  {arm}: {rates[arm][-1]:.1f} images/s", flush=True)
     for arm, found in rates.items():
-        print(
-            f"{arm}: n={len(found)} median {statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f}) images/s"
-        )
+        spread = f"{min(found):.1f} to {max(found):.1f}"
+        print(f"{arm}: n={len(found)} median {statistics.median(found):.1f} ({spread}) images/s")
     spark, local, plain = rates.values()
     print_ratio("Spark / local", spark, local)
     print_ratio("local / plain", local, plain)

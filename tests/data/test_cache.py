@@ -227,7 +227,8 @@ def test_processes_killed_at_random_harm_nobody_and_the_capacity_holds(
         other_process(READS_FOR_EVER, dataset.uri, tmp_path / "cache", capacity, draw.random()) for _ in range(4)
     ]
     for victim in victims:
-        assert victim.stdout and victim.stdout.readline() == "reading\n"
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == "reading\n"
         time.sleep(draw.uniform(0.0, 0.5))
         victim.kill()
         victim.wait(timeout=20)
@@ -381,7 +382,8 @@ def test_a_lock_that_is_not_released_is_waited_for_no_longer_than_its_deadline(
 ) -> None:
     cache = NodeCache(dataset, str(tmp_path), PLENTY, lock_deadline_seconds=0.3)
     holder = other_process(HOLDS_A_LOCK, cache.directory / "locks" / name)
-    assert holder.stdout and holder.stdout.readline() == "held\n"
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
     began_at = time.monotonic()
     with pytest.raises(DeadlineError, match=rf"waited 0\.3 s .*held by process {holder.pid} on "):
         cache.sample(2 * BLOCK_SIZE)

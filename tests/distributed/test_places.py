@@ -91,7 +91,7 @@ def test_a_stopped_worker_is_replaced_and_finds_itself_unwanted(
         wait_until(lambda: joined(run_folder, 1, 2), 60, "its replacement to join")
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: not is_running(frozen[1]), 30, "the continued worker to leave")
+        wait_until(lambda: not any(map(is_running, frozen[1:])), 30, "the continued worker to leave")
         seen["old"] = outcome_of(supervisor, 40)
 
     result = train_and_watch(

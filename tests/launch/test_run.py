@@ -95,7 +95,7 @@ def test_workers_that_do_not_come_in_time_end_the_run_and_are_named(law_dataset:
         train(law_dataset, str(run_folder), short_config(workers=2, start_timeout=0.2))
 
 
-def test_an_unfinished_run_is_not_evaluated(run_folder: Path, law_dataset: str) -> None:
+def test_a_folder_that_is_no_run_is_not_evaluated(run_folder: Path) -> None:
     with pytest.raises(RunError, match="is not a run"):
         evaluate(str(run_folder))
 
