@@ -220,8 +220,13 @@ def hang(play: Play, waits: bool = False, slowest: float = 0.0, seconds: float =
 
 
 def test_without_progress_a_worker_is_replaced(play: Play) -> None:
-    assert hang(play, seconds=NO_PROGRESS_SECONDS) == "go on"
-    assert hang(Play(), seconds=NO_PROGRESS_SECONDS + 1) == "replace"
+    assert hang(play, slowest=1, seconds=NO_PROGRESS_SECONDS) == "go on"
+    assert hang(Play(), slowest=1, seconds=NO_PROGRESS_SECONDS + 1) == "replace"
+
+
+def test_the_first_step_is_given_more_time(play: Play) -> None:
+    assert hang(play, seconds=10 * NO_PROGRESS_SECONDS) == "go on"
+    assert hang(Play(), seconds=10 * NO_PROGRESS_SECONDS + 1) == "replace"
 
 
 def test_a_worker_that_waits_for_others_is_not_replaced(play: Play) -> None:
@@ -482,7 +487,7 @@ def test_a_run_from_claim_to_finish_over_the_wire(open_coordinator: Open) -> Non
     assert coordinator.roster.ending == Ending(is_finished=True)
     assert beat(client, one)["farewell"] == "ended"
     events = [note.event for note in coordinator.take_notes()]
-    assert events == ["started", "started", "joined", "joined", "redone", "lost"]
+    assert events == ["started", "started", "joined", "joined", "redone", "lost", "finished"]
     assert coordinator.take_notes() == []
 
 
@@ -499,7 +504,7 @@ def test_what_is_put_is_there_for_all_who_have_the_token(open_coordinator: Open)
 
 def test_a_process_never_starts_from_nothing_where_there_is_a_checkpoint(open_coordinator: Open) -> None:
     """The one that lives when another joins may be dead before they meet."""
-    _, client = open_coordinator(find_resume=lambda: "the checkpoint")
+    _, client = open_coordinator(find_resume=lambda _: "the checkpoint")
     one, other = start_worker(client, 0), start_worker(client, 1)
     assert join(client, one)["resume"] == "the checkpoint"
     beat(client, one)

@@ -327,9 +327,9 @@ class Coordinator:
         token: str,
         roster: Roster,
         leases: LeaseBook | None = None,
-        find_resume: Callable[[], str | None] = lambda: None,
+        find_resume: Callable[[bool], str | None] = lambda _: None,
     ) -> None:
-        """`find_resume` names the state that a process starts from when no other is alive."""
+        """`find_resume` names the state that a process starts from; it is told whether no other process is alive."""
         self.roster = roster
         self._leases = leases or LeaseBook(ranges=[])
         self._find_resume = find_resume
@@ -410,9 +410,9 @@ class Coordinator:
     def _join(self, replica_id: str, host: str, pid: int) -> Reply:
         with self._lock:
             farewell = self.roster.join(replica_id, f"{host}, process {pid}")
-            is_first = not farewell and not self.roster.alive(time.monotonic())
+            is_alone = not self.roster.alive(time.monotonic())
         with self._resume_lock:  # not the other one: storage may be slow, and beats must go on
-            resume = self._find_resume() if is_first else None
+            resume = None if farewell else self._find_resume(is_alone)
         return {"farewell": farewell, "resume": resume}
 
     def _announce(self, replica_id: str, address: str) -> Reply:

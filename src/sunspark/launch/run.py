@@ -197,7 +197,7 @@ def _train(
 ) -> TrainResult:
     start = checkpoint.adopt_candidate(run)
     first_step = start.step if start else 0
-    coordinator = job.open_coordinator(find_resume=lambda: _uri_of(checkpoint.adopt_candidate(run)))
+    coordinator = job.open_coordinator(find_resume=lambda is_alone: _state_to_start_from(run, is_alone))
     spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)
     plan = plan_of(opened, work)
     if plan.num_samples == 0:
@@ -474,8 +474,12 @@ def _sentence_of(note: Note) -> str:
     return f"{who} {note.event} at step {note.step}" + (f": {note.detail}" if note.detail else "")
 
 
-def _uri_of(state: checkpoint.SavedState | None) -> str | None:
-    return state.uri if state else None
+def _state_to_start_from(run: str, is_alone: bool) -> str | None:
+    """The newest checkpoint; where no worker lives, the best candidate becomes it first."""
+    if is_alone:
+        checkpoint.adopt_candidate(run)
+    published = checkpoint.checkpoints(run)
+    return published[-1].uri if published else None
 
 
 @contextlib.contextmanager
