@@ -53,11 +53,11 @@ class SceneVGGArgs:
 
     def __post_init__(self) -> None:
         for name in ("n_filters", "wide_units"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
         for name in ("conv_dropout", "wide_dropout"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < 1:
+            if type(value) not in (int, float) or not 0 <= value < 1:
                 raise ConfigError(f"{name} must be at least 0 and below 1, got {value!r}")
 
 

@@ -311,7 +311,7 @@ def rewritten(snapshot: Snapshot, change: Callable[[torch.Tensor], None], lineag
     tensors = safetensors.torch.load(snapshot.body)
     change(tensors["ledger"])
     metadata = metadata_of(snapshot.body, "") | ({"lineage": lineage} if lineage else {})
-    return replace(snapshot, body=safetensors.torch.save(tensors, metadata))
+    return replace(snapshot, body=safetensors.torch.save(tensors, {"sunspark": json.dumps(metadata)}))
 
 
 def test_the_lines_of_two_histories_are_found(tmp_path: Path, honest: Honest) -> None:

@@ -64,7 +64,7 @@ class Group:
     @property
     def is_alone(self) -> bool:
         """Whether there is nobody to sum with."""
-        return self._backend is None
+        return len(self.members) == 1
 
     def form(self, agreement: Agreement, timeout_seconds: float) -> None:
         """Connect to the members of `agreement`; nothing to do when they are connected already.
@@ -81,7 +81,11 @@ class Group:
         self.key, self.members = agreement.group_key, agreement.replica_ids
         if agreement.world_size == 1:
             return
-        self._backend = self._connect(agreement, timeout_seconds)
+        try:
+            self._backend = self._connect(agreement, timeout_seconds)
+        finally:
+            if self._backend is None:
+                self.cut()
 
     def all_reduce(self, tensors: Sequence[Tensor], timeout_seconds: float) -> None:
         """Sum each tensor over all members, in place; the tensors travel one after the other.
@@ -92,8 +96,10 @@ class Group:
 
     def start_all_reduce(self, tensor: Tensor, timeout_seconds: float) -> Work | None:
         """Begin to sum `tensor` over all members, in place. None where there is nobody to sum with."""
-        if self._backend is None:
+        if self.is_alone:
             return None
+        if self._backend is None:
+            raise GroupBrokenError(f"the group of {', '.join(self.members)} has not formed")
         options = AllreduceOptions()
         options.reduceOp = ReduceOp.SUM
         options.timeout = timedelta(seconds=timeout_seconds)
@@ -147,6 +153,9 @@ class Group:
             self.cut()
         if isinstance(result, ProcessGroupGloo) and not self._is_cut.is_set():
             return result
+        if store.missing_rank is not None:
+            missing = self.members[store.missing_rank]
+            raise DeadlineError(f"{missing} did not come to its group within {timeout_seconds:g} s")
         raise GroupBrokenError(f"the group of {', '.join(self.members)} did not form: {result}")
 
     def _await(
@@ -174,6 +183,8 @@ class _Rendezvous(Store):
         self._prefix = prefix
         self._is_cut = is_cut
         self._timeout_seconds = timeout_seconds
+        self.missing_rank: int | None = None
+        """The member that did not come in time."""
 
     def set(self, key: str, value: bytes) -> None:  # type: ignore[override]
         self._coordinator.call("put", key=f"{self._prefix}/{key}", value=value.hex())
@@ -184,7 +195,8 @@ class _Rendezvous(Store):
             if self._is_cut.is_set():
                 raise GroupBrokenError("a member was lost while the group formed")
             if time.monotonic() > deadline:
-                raise DeadlineError(f"member {key} did not come within {self._timeout_seconds:.0f} s")
+                self.missing_rank = int(key.rpartition("/")[2])
+                raise DeadlineError(f"member {key} did not come within {self._timeout_seconds:g} s")
             time.sleep(_POLL_SECONDS)
         return value
 

@@ -18,6 +18,7 @@ from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine
 from sunspark.parallel.recovery import Snapshot
 
 _FORMAT = "sunspark-state-1"
+_KEY = "sunspark"
 
 
 @final
@@ -53,31 +54,47 @@ class TrainingState:
             tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
             tensors |= self._optimizer_tensors()
             tensors["ledger"] = torch.from_numpy(self.ledger.to_array())
-            metadata = {"format": _FORMAT, "step": str(self.step), "lineage": self.ledger.lineage}
-            body = safetensors.torch.save({k: t.contiguous() for k, t in tensors.items()}, metadata)
+            metadata = {
+                "format": _FORMAT,
+                "step": str(self.step),
+                "lineage": self.ledger.lineage,
+                "optimizer": type(self.optimizer).__name__,
+            }
+            # One entry, because safetensors writes several in any order, and peers must have the same bytes.
+            body = safetensors.torch.save({k: t.contiguous() for k, t in tensors.items()}, {_KEY: json.dumps(metadata)})
             return Snapshot(step=self.step, lineage=self.ledger.lineage, body=body)
 
     def load(self, body: bytes, source: str) -> None:
-        """Become the state in `body`. Raises RunError when it is not one, or of another network; names `source`."""
+        """Become the state in `body`.
+
+        Raises RunError, naming `source`, when it is no state, or one of another network or optimizer; this state is
+        then unchanged.
+        """
         metadata = metadata_of(body, source)
-        tensors = safetensors.torch.load(body)
+        tensors = _tensors_of(body, source)
         ledger = Ledger.from_array(tensors.pop("ledger").numpy())
         if (ledger.lineage, str(len(ledger))) != (metadata["lineage"], metadata["step"]):
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
+        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        self._check(weights, metadata["optimizer"], source)
         with self.lock:
             self.is_whole = False
-            self._load_model(
-                {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}, source
-            )
-            self._load_optimizer({k: t for k, t in tensors.items() if k.startswith("optimizer.")})
+            self.model.load_state_dict(weights)
+            self._load_optimizer(tensors)
             self.ledger = ledger
             self.is_whole = True
 
-    def _load_model(self, tensors: dict[str, Tensor], source: str) -> None:
-        try:
-            self.model.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise RunError(f"{source} holds another network: {error}") from error
+    def _check(self, weights: dict[str, Tensor], optimizer: str, source: str) -> None:
+        mine = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
+        its = {name: tensor.shape for name, tensor in weights.items()}
+        if mine != its:
+            name = min(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name))
+            raise RunError(
+                f"{source} holds another network: {name} is {_shape(its.get(name))} there, "
+                f"{_shape(mine.get(name))} here"
+            )
+        if optimizer != type(self.optimizer).__name__:
+            raise RunError(f"{source} was trained with the optimizer {optimizer}, not {type(self.optimizer).__name__}")
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {
@@ -101,21 +118,37 @@ class TrainingState:
 
 
 def metadata_of(body: bytes, source: str) -> dict[str, str]:
-    """The metadata of a state's bytes: format, step, lineage. Raises RunError when they are no state."""
+    """The metadata of a state's bytes: format, step, lineage, optimizer. Raises RunError when they are no state."""
     try:
         size = int.from_bytes(body[:8], "little")
-        metadata: dict[str, str] = json.loads(body[8 : 8 + size])["__metadata__"]
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{source} is not a checkpoint of sunspark") from error
+        metadata: dict[str, str] = json.loads(json.loads(body[8 : 8 + size])["__metadata__"][_KEY])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{source} is not a checkpoint of sunspark, or not whole") from error
     if metadata.get("format") != _FORMAT:
         raise RunError(f"{source} has the format {metadata.get('format')!r}, this version reads {_FORMAT!r}")
+    if missing := {"step", "lineage", "optimizer"} - metadata.keys():
+        raise RunError(f"{source} is not a checkpoint of sunspark: it does not say its {', '.join(sorted(missing))}")
     return metadata
 
 
 def ledger_of(body: bytes, source: str) -> Ledger:
     """The ledger in a state's bytes."""
     metadata_of(body, source)
-    return Ledger.from_array(safetensors.torch.load(body)["ledger"].numpy())
+    return Ledger.from_array(_tensors_of(body, source)["ledger"].numpy())
+
+
+def _tensors_of(body: bytes, source: str) -> dict[str, Tensor]:
+    try:
+        tensors = safetensors.torch.load(body)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise RunError(f"{source} is not whole: {error}") from error
+    if "ledger" not in tensors:
+        raise RunError(f"{source} is not a checkpoint of sunspark: it holds no ledger")
+    return tensors
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else str(tuple(shape))
 
 
 def _like_parameter(value: Tensor, parameter: nn.Parameter) -> Tensor:
