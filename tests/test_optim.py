@@ -69,9 +69,9 @@ def test_the_configuration_reaches_the_optimizer(optimizer: str) -> None:
 
 
 MISTAKES: list[tuple[dict[str, float], str]] = [
-    ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-    ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
-    ({"learning_rate": float("inf")}, "learning_rate must be"),
+    ({"learning_rate": 0.0}, "learning_rate must be above 0 and finite, got 0.0"),
+    ({"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, got nan"),
+    ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, got inf"),
     ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
     ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
     ({"weight_decay": float("nan")}, "weight_decay must be at least 0, got nan"),

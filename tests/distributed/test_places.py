@@ -1,9 +1,11 @@
 """A place has one worker: a second task leaves, a stopped worker is replaced and finds itself unwanted."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import ClassVar
 
 import pytest
 
-from sunspark.errors import WorkerError
+from sunspark.errors import SunsparkError, WorkerError
 from sunspark.launch import run as launch_run
 from sunspark.launch.run import train
 from sunspark.parallel.faults import Fault
+from sunspark.parallel.membership import Lighthouse, Membership, Position
+from sunspark.parallel.rpc import RpcServer
 from sunspark.training.spec import WorkerSpec
 from sunspark.training.verify import verify
 from tests.distributed.harness import descendants, events, is_running, joined, train_and_watch, wait_until
@@ -124,3 +128,38 @@ def test_a_worker_that_always_fails_ends_the_run_with_its_cause(law_dataset: str
     faults = [Fault(worker=0, phase="backward", incarnation=0, action="raise")]
     with pytest.raises(WorkerError, match="injected fault"):
         train(law_dataset, str(run_folder), law_config("adam", workers=1), faults)
+
+
+def test_a_stranger_in_the_quorum_is_refused_and_gets_no_token(
+    law_dataset: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lighthouse lets in anyone; the workers do not."""
+    lighthouses: list[Lighthouse] = []
+    asked: list[str] = []
+
+    def open_lighthouse(host: str, port: int) -> Lighthouse:
+        lighthouses.append(Lighthouse(host, port))
+        return lighthouses[0]
+
+    def describe(**_: object) -> dict[str, object]:
+        asked.append("state")
+        return {}
+
+    def intrude() -> None:
+        wait_until(lambda: joined(run_folder, 1, 1), 60, "the workers to join")
+        stranger = Membership(lighthouses[0].address, "0009.000001", server.uri)
+        far_ahead = Position(step=10**6, lineage="f" * 32, counted=10**6, failures=0)
+        with contextlib.suppress(SunsparkError):
+            for _ in range(100):
+                stranger.heartbeat()
+                stranger.agree(far_ahead, 5)
+
+    server = RpcServer("127.0.0.1", 0, "a guess", {"describe_state": describe})
+    monkeypatch.setattr(launch_run, "Lighthouse", open_lighthouse)
+    intruder = threading.Thread(target=intrude, daemon=True)
+    intruder.start()
+    with pytest.raises(WorkerError, match=r"strangers take part.*0009\.000001"):
+        train(law_dataset, str(run_folder), law_config("adam", workers=2))
+    assert not asked
+    intruder.join(20)
+    server.shutdown()

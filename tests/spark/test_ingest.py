@@ -356,6 +356,7 @@ def test_ingest_needs_no_torch(scenes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.laws
 def test_a_killed_executor_changes_nothing(many: Path, tmp_path: Path, undisturbed: IngestResult) -> None:
     """Last in this file: it needs a cluster of its own, and there is one Spark per process."""
     active = SparkSession.getActiveSession()
