@@ -25,8 +25,10 @@ _LEAST_PROGRESS_SECONDS: Final = 60.0
 _FIRST_PROGRESS_SECONDS: Final = 600.0
 """Before the first step has shown how long a step takes."""
 _ABANDONED_SECONDS: Final = 120.0
+_START_SECONDS: Final = 120.0
+"""How long a process may take to load torch before it must be heard."""
 _MOST_LOSSES: Final = 10
-"""Ends of worker processes without a step in between, after which a run is given up."""
+"""Ends of worker processes, times the number of workers, without a step in between, that give up a run."""
 _MOST_FAILURES: Final = 3
 """The same for ends by an exception, which tends to come again."""
 
@@ -38,7 +40,7 @@ class _Process:
     last_heard: float
     moves: int = -1
     last_move: float = 0.0
-    waits_for_others: bool = True
+    has_own_deadline: bool = True
     slowest_step_seconds: float = 0.0
     whereabouts: str = ""
     is_ready: bool = False
@@ -118,7 +120,7 @@ class Roster:
         if place.supervisor != supervisor or self.farewell:
             return 0
         place.incarnation += 1
-        place.process = _Process(last_heard=now + 60, last_move=now)
+        place.process = _Process(last_heard=now + _START_SECONDS, last_move=now)
         place.last_heard = now
         self._note(worker, "started" if place.incarnation == 1 else "restarted", "")
         return place.incarnation
@@ -137,7 +139,7 @@ class Roster:
             return "replace"
         slowest = process.slowest_step_seconds
         limit = max(_LEAST_PROGRESS_SECONDS, 10 * slowest) if slowest else _FIRST_PROGRESS_SECONDS
-        if process.is_ready and self.may_go and not process.waits_for_others and now - process.last_move > limit:
+        if process.is_ready and self.may_go and not process.has_own_deadline and now - process.last_move > limit:
             self._note(worker, "lost", f"no progress for {limit:.0f} s; replaced")
             return "replace"
         return "go on"
@@ -154,7 +156,7 @@ class Roster:
         self._failures += code == 1
         if code == 2:
             self.stop(Ending(is_finished=False, cause=cause, is_users_mistake=True))
-        elif self._losses >= _MOST_LOSSES or self._failures >= _MOST_FAILURES:
+        elif self._losses >= _MOST_LOSSES * len(self._places) or self._failures >= _MOST_FAILURES:
             self.stop(Ending(is_finished=False, cause=cause))
 
     def release(self, worker: int, supervisor: str) -> None:
@@ -182,7 +184,7 @@ class Roster:
             if not process.is_ready:
                 self._note(int(replica_id[:4]), "joined", process.whereabouts)
             process.is_ready, process.last_heard = True, now
-            process.waits_for_others = message["waits_for_others"]
+            process.has_own_deadline = message["has_own_deadline"]
             process.slowest_step_seconds = message["slowest_step_seconds"]
             if message["moves"] != process.moves:
                 process.moves, process.last_move = message["moves"], now

@@ -178,6 +178,8 @@ def evaluate(
     if list(opened.classes) != description["classes"]:
         raise RunError(f"{run} was trained for other classes than {dataset} holds")
     num_samples = len(opened.rows(split))
+    if num_samples == 0:
+        raise ConfigError(f"the split {split!r} of {dataset} is empty; choose another with --split")
     leases = LeaseBook(
         ranges=[(b, min(b + _LEASE_SAMPLES, num_samples)) for b in range(0, num_samples, _LEASE_SAMPLES)]
     )

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import nn
 
-from sunspark.parallel.group import Group
+from sunspark.parallel.group import Group, GroupBrokenError
 from sunspark.parallel.ledger import Evidence
 
 _BUCKET_BYTES = 12 << 20
@@ -44,7 +44,11 @@ class AllReduce:
         totals = torch.from_numpy(evidence.to_array())
         losses = torch.tensor([loss_sum], dtype=torch.float64)
         works += [group.start_all_reduce(tensor, timeout_seconds) for tensor in (totals, losses)]
-        group.wait(works)
+        try:
+            group.wait(works)
+        except GroupBrokenError:
+            self._buckets = []  # a wait that was left behind may still write to them
+            raise
         for bucket in self._buckets:
             bucket.scatter()
         return Evidence.from_array(totals.numpy()), float(losses)

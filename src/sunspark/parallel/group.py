@@ -1,13 +1,14 @@
 """The process group of one quorum: gloo collectives that end at once when a peer is gone.
 
 Gloo does not notice a lost peer by itself, and its `abort` does not wake a collective that waits. Shutting down the
-group's connected sockets does (never the listening one: that aborts the process); whoever cuts its own makes its
-peers fail in turn, so one word reaches everybody.
+group's connected sockets does nearly always (never the listening one: that aborts the process), and whoever cuts its
+own makes its neighbours fail in turn. Where a wait goes on all the same, it is left behind.
 
 Cost: forming takes a few milliseconds; an all-reduce sends 2 (n-1)/n of the bytes (ring).
 """
 
 import contextlib
+import math
 import os
 import queue
 import socket
@@ -26,10 +27,27 @@ from sunspark.parallel.membership import Agreement
 from sunspark.parallel.rpc import RpcClient
 
 _POLL_SECONDS = 0.003
+_LOOK = timedelta(milliseconds=50)
+_GIVE_UP_SECONDS = 0.3
 
 
 class GroupBrokenError(SunsparkError):
     """A collective, or the forming of the group, did not end well on this worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftBehind:
+    """A backend that still waits for a peer that is gone."""
+
+    backend: ProcessGroupGloo | None
+    works: list[Work]
+
+    @property
+    def have_ended(self) -> bool:
+        return all(work.is_completed() for work in self.works)
+
+
+_left_behind: list[_LeftBehind] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +108,7 @@ class Group:
     def all_reduce(self, tensors: Sequence[Tensor], timeout_seconds: float) -> None:
         """Sum each tensor over all members, in place; the tensors travel one after the other.
 
-        Raises GroupBrokenError; the tensors then hold no meaning.
+        Raises GroupBrokenError; the tensors may then be written to for a while, and must not be used again.
         """
         self.wait([self.start_all_reduce(tensor, timeout_seconds) for tensor in tensors])
 
@@ -110,17 +128,42 @@ class Group:
             raise GroupBrokenError(f"an all-reduce could not start: {error}") from error
 
     def wait(self, works: Sequence[Work | None]) -> None:
-        """Wait for all of `works`. Raises GroupBrokenError when one failed, after the last has ended."""
+        """Wait for all of `works`. Raises GroupBrokenError when one failed, and this group is then cut."""
         failure: RuntimeError | None = None
         for work in works:
             try:
-                if work is not None:
-                    work.wait()
+                if work is not None and not self._wait_for_one(work):
+                    self._leave_behind(works)
+                    raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} did not end when it was cut")
             except RuntimeError as error:
                 failure = failure or error
                 self.cut()
         if failure is not None:
             raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} failed: {failure}") from failure
+
+    def _wait_for_one(self, work: Work) -> bool:
+        """Whether `work` has ended; False when the group was cut and it goes on waiting all the same."""
+        give_up_at = math.inf
+        while True:
+            try:
+                work.wait(_LOOK)
+                return True
+            except RuntimeError:
+                if work.is_completed():
+                    raise  # it failed, and did not merely take longer than a look
+            if self._is_cut.is_set():
+                give_up_at = min(give_up_at, time.monotonic() + _GIVE_UP_SECONDS)
+            if time.monotonic() > give_up_at:
+                return False
+
+    def _leave_behind(self, works: Sequence[Work | None]) -> None:
+        """Gloo sometimes does not wake a wait whose connection is gone; its destructor would wait with it.
+
+        So backend and works stay until they have ended, at the latest at the collective's own deadline.
+        """
+        _left_behind[:] = [left for left in _left_behind if not left.have_ended]
+        _left_behind.append(_LeftBehind(self._backend, [work for work in works if work is not None]))
+        self._backend = None
 
     def cut(self) -> None:
         """End every wait of this group, here and at its peers. From any thread, any number of times."""

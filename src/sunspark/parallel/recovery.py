@@ -5,17 +5,20 @@ current members hold the same bytes, so each sends a part. The state moves on on
 that waits for the one who recovers; where it moved on all the same, the reader is told so and starts over.
 """
 
+import contextlib
 import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import final
+from typing import Any, TypeVar, final
 
 from sunspark.errors import SunsparkError, WorkerError
 from sunspark.parallel.membership import Agreement, Member
 from sunspark.parallel.rpc import ChunkReader, Handler, Reply, RpcClient
+
+T = TypeVar("T")
 
 _CHUNK_BYTES = 4 << 20
 
@@ -73,38 +76,52 @@ class RecoverySource:
             return self._snapshot.body
 
 
-def recover(agreement: Agreement, token: str, timeout_seconds: float) -> bytes:
+def recover(
+    agreement: Agreement,
+    token: str,
+    timeout_seconds: float,
+    lost: Callable[[], frozenset[str]] = frozenset,
+) -> bytes:
     """The state that the members of `agreement` agreed on, checked against its digest.
 
-    Raises RecoveryError when no peer could give it, or their parts do not make one whole.
+    `lost` tells whom not to wait for any more. Raises RecoveryError when a peer is lost or does not give its part, or
+    when the parts do not make one whole.
     """
     step, lineage = agreement.step, agreement.leader.position.lineage
-    clients = [RpcClient(member.address, token) for member in agreement.current]
+    peers = agreement.current
+    clients = [RpcClient(member.address, token) for member in peers]
+    pool = ThreadPoolExecutor(len(clients), thread_name_prefix="recovery")
+
+    def describe() -> Reply:
+        return clients[0].call("describe_state", timeout_seconds=timeout_seconds, step=step, lineage=lineage)
+
+    def read(client: RpcClient, part: range) -> bytes:
+        where: dict[str, Any] = {"step": step, "lineage": lineage, "begin": part.start, "end": part.stop}
+        return b"".join(client.read_chunks("state", timeout_seconds=timeout_seconds, **where))
+
     try:
-        described = clients[0].call("describe_state", timeout_seconds=timeout_seconds, step=step, lineage=lineage)
+        described = _result(pool.submit(describe), peers[:1], lost)
         parts = _parts(described["num_bytes"], len(clients))
-
-        def read(client: RpcClient, part: range) -> bytes:
-            chunks = client.read_chunks(
-                "state",
-                timeout_seconds=timeout_seconds,
-                step=step,
-                lineage=lineage,
-                begin=part.start,
-                end=part.stop,
-            )
-            return b"".join(chunks)
-
-        with ThreadPoolExecutor(len(clients), thread_name_prefix="recovery") as pool:
-            body = b"".join(pool.map(read, clients, parts))
+        reading = [pool.submit(read, client, part) for client, part in zip(clients, parts, strict=True)]
+        body = b"".join(_result(part, peers, lost) for part in reading)
     except SunsparkError as error:
-        raise RecoveryError(f"no state from {_names(agreement.current)}: {error}") from error
+        raise RecoveryError(f"no state from {_names(peers)}: {error}") from error
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)
         for client in clients:
             client.close()
     if _digest(body) != described["digest"]:
-        raise RecoveryError(f"the parts from {_names(agreement.current)} do not make one state")
+        raise RecoveryError(f"the parts from {_names(peers)} do not make one state")
     return body
+
+
+def _result(future: "Future[T]", peers: Sequence[Member], lost: Callable[[], frozenset[str]]) -> T:
+    """The result, unless a peer is lost before it is there."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            return future.result(timeout=0.05)
+        if gone := lost() & {peer.replica_id for peer in peers}:
+            raise RecoveryError(f"{', '.join(sorted(gone))} is lost")
 
 
 def _parts(num_bytes: int, num_parts: int) -> list[range]:

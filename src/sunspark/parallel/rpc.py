@@ -120,7 +120,7 @@ class _flight_errors:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, flight.FlightTimedOutError):
-            raise DeadlineError(f"{self._what} had no answer within {self._timeout_seconds:.0f} s") from error
+            raise DeadlineError(f"{self._what} had no answer within {self._timeout_seconds:g} s") from error
         if isinstance(error, SunsparkError):
             return
         if isinstance(error, pa.ArrowException | OSError):

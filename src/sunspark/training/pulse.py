@@ -32,14 +32,15 @@ class Progress:
     """What it does now."""
     moves: int = 0
     """Grows with every change of phase; a worker whose moves stand still does not make progress."""
-    waits_for_others: bool = False
+    has_own_deadline: bool = False
+    """Whether it ends by a deadline of its own (it waits: for others, for storage); else it must make moves."""
     step: int = 0
     report: dict[str, Any] = field(default_factory=dict)
     """Figures of the last step for the driver's display."""
     slowest_step_seconds: float = 0.0
 
-    def enter(self, phase: str, *, waits_for_others: bool = False) -> None:
-        self.phase, self.waits_for_others = phase, waits_for_others
+    def enter(self, phase: str, *, has_own_deadline: bool = False) -> None:
+        self.phase, self.has_own_deadline = phase, has_own_deadline
         self.moves += 1
 
 
@@ -116,7 +117,7 @@ class Pulse:
             "replica_id": self._replica_id,
             "phase": progress.phase,
             "moves": progress.moves,
-            "waits_for_others": progress.waits_for_others,
+            "has_own_deadline": progress.has_own_deadline,
             "step": progress.step,
             "slowest_step_seconds": progress.slowest_step_seconds,
             "report": progress.report,

@@ -75,7 +75,7 @@ class TrainingState:
         ledger = Ledger.from_array(tensors.pop("ledger").numpy())
         if (ledger.lineage, str(len(ledger))) != (metadata["lineage"], metadata["step"]):
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
-        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        weights = weights_of(body)
         self._check(weights, metadata["optimizer"], source)
         with self.lock:
             self.is_whole = False
@@ -135,6 +135,12 @@ def ledger_of(body: bytes, source: str) -> Ledger:
     """The ledger in a state's bytes."""
     metadata_of(body, source)
     return Ledger.from_array(_tensors_of(body, source)["ledger"].numpy())
+
+
+def weights_of(body: bytes) -> dict[str, Tensor]:
+    """The weights in a state's bytes, by their names in the network."""
+    tensors = safetensors.torch.load(body)
+    return {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
 
 
 def _tensors_of(body: bytes, source: str) -> dict[str, Tensor]:

@@ -51,6 +51,8 @@ class Line:
     token: str
     check_members: Callable[[Agreement], None]
     """Raise when a member of the agreement is not a worker of this run."""
+    lost: Callable[[], frozenset[str]]
+    """The replica ids that nobody should wait for."""
     abandon: Callable[[str], None]
     """Tell the others not to wait for this worker in the group of that key."""
     note: Callable[[EventName, int, str], None]
@@ -119,7 +121,7 @@ class Trainer:
 
     def _agree(self) -> Agreement | None:
         """Come to the next quorum and stand where its leader stands; None to try again."""
-        with self._phase("quorum", waits_for_others=True):
+        with self._phase("quorum", has_own_deadline=True):
             agreement = self._line.membership.agree(self._position(), _QUORUM_DEADLINES * self._deadline_seconds())
         try:
             self._follow(agreement)
@@ -136,14 +138,14 @@ class Trainer:
         self._line.check_members(agreement)
         me = agreement.members[self._rank(agreement)]
         if not agreement.is_current(me):
-            with self._phase("recovery"):
+            with self._phase("recovery", has_own_deadline=True):
                 self._recover(agreement)
-        with self._phase("connect", waits_for_others=True):
+        with self._phase("connect", has_own_deadline=True):
             self._line.group.form(agreement, self._deadline_seconds())
 
     def _recover(self, agreement: Agreement) -> None:
         behind = self._state.step
-        body = recover(agreement, self._line.token, self._deadline_seconds())
+        body = recover(agreement, self._line.token, self._deadline_seconds(), self._line.lost)
         self._state.load(body, f"the state of {agreement.leader.replica_id}")
         self._line.source.forget()
         self._pending = None
@@ -153,11 +155,11 @@ class Trainer:
         """Do the step that the members agreed on; False when it must be done again."""
         step = agreement.step
         replicas = replicas_of(self._rank(agreement), agreement.world_size, self._plan.num_replicas)
-        with self._phase("data"):
+        with self._phase("data", has_own_deadline=True):
             batches = self._loader.take(step, replicas)
         evidence, loss_sum = self._compute(step, replicas, batches)
         try:
-            with self._phase("reduce", waits_for_others=True):
+            with self._phase("reduce", has_own_deadline=True):
                 evidence_of_all, loss_sum = self._strategy.reduce(
                     evidence, loss_sum, self._line.group, self._deadline_seconds()
                 )
@@ -198,10 +200,10 @@ class Trainer:
         """The closing quorum: the leader publishes the end, the others wait for it. False when the leader is lost."""
         leader = agreement.leader.replica_id
         if self._is_leader(agreement):
-            with self._phase("close"):
+            with self._phase("close", has_own_deadline=True):
                 self._line.close(self._state)
             return True
-        with self._phase("end", waits_for_others=True):
+        with self._phase("end", has_own_deadline=True):
             self._line.wait_for_end(leader)
         return False
 
@@ -267,8 +269,8 @@ class Trainer:
             self._pending = None
 
     @contextmanager
-    def _phase(self, phase: str, *, waits_for_others: bool = False) -> Iterator[None]:
-        self._progress.enter(phase, waits_for_others=waits_for_others)
+    def _phase(self, phase: str, *, has_own_deadline: bool = False) -> Iterator[None]:
+        self._progress.enter(phase, has_own_deadline=has_own_deadline)
         self._faults.reach(phase, self._state.step)  # type: ignore[arg-type]
         started = time.monotonic()
         yield

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import safetensors.torch
+import torch
 
 from sunspark import storage
 from sunspark.config import from_dict
@@ -21,7 +23,7 @@ from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine, evidence_of, sum_of_samples
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
-from sunspark.training.state import ledger_of, metadata_of
+from sunspark.training.state import ledger_of, metadata_of, weights_of
 
 _PIXEL_STEPS = 20
 
@@ -68,7 +70,7 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     body = storage.read_bytes(states[-1].uri)
     lines = ledger_of(body, states[-1].uri).lines
     plan = plan_of(opened, work)
-    problems = list(_broken_chain(body, states[-1].uri, lines))
+    problems = [*_broken_chain(body, states[-1].uri, lines), *_other_model(run, body)]
     # A run that says it is finished owes all its steps; another one those that it has done.
     is_finished = storage.exists(storage.join(run, "result.json"))
     due = range(plan.num_steps if is_finished else min(len(lines), plan.num_steps))
@@ -119,6 +121,16 @@ def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterato
         if line.step != index:
             yield f"line {index} of the ledger is of step {line.step}"
             return
+
+
+def _other_model(run: str, body: bytes) -> Iterator[str]:
+    """The model that was exported must be the one that the ledger tells of."""
+    path = storage.join(run, "model", "model.safetensors")
+    if not storage.exists(path):
+        return
+    exported, judged = safetensors.torch.load(storage.read_bytes(path)), weights_of(body)
+    if exported.keys() != judged.keys() or any(not torch.equal(exported[name], judged[name]) for name in judged):
+        yield "RUN/model holds other weights than the checkpoint that the ledger belongs to"
 
 
 def _wrong_samples(lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]]) -> Iterator[str]:

@@ -117,6 +117,7 @@ class TrainingWorker:
             source=source,
             token=self._spec.token,
             check_members=self._check_members,
+            lost=lambda: self._pulse.lost if self._pulse else frozenset(),
             abandon=lambda key: self._tell("abandon", group_key=key),
             note=self._note,
             publish=self._publish,
