@@ -14,6 +14,14 @@ from sunspark.errors import DeadlineError, WorkerError
 
 _MAX_PACKET_BYTES: Final = 4096
 _START_SECONDS: Final = 120.0
+_KEEP_MEMORY: Final = ":".join(
+    (
+        # Every step needs the same large buffers again: keep them, in large pages, instead of asking the system anew.
+        "glibc.malloc.hugetlb=1",
+        "glibc.malloc.mmap_threshold=1073741824",
+        "glibc.malloc.trim_threshold=8589934592",
+    )
+)
 
 
 @final
@@ -75,14 +83,18 @@ class Nursery:
         """Start the process; with the lock held."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         threads = str(self._cores)
-        environment = os.environ | {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "RUST_LOG": "error",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }
+        environment = (
+            {"GLIBC_TUNABLES": _KEEP_MEMORY}
+            | os.environ
+            | {
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+                "OPENBLAS_NUM_THREADS": threads,
+                "RUST_LOG": "error",
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            }
+        )
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sunspark.training.nursery", str(theirs.fileno())],

@@ -26,7 +26,7 @@ class AllReduce:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = [p for p in reversed(parameters) if p.requires_grad]
-        self._buckets: list[_Bucket] = []
+        self._buckets: list[_Bucket | _LargeGradient] = []
 
     def reduce(
         self, evidence: Evidence, loss_sum: float, group: Group, timeout_seconds: float
@@ -53,9 +53,12 @@ class AllReduce:
             bucket.scatter()
         return Evidence.from_array(totals.numpy()), float(losses)
 
-    def _make_buckets(self) -> list["_Bucket"]:
+    def _make_buckets(self) -> "Sequence[_Bucket | _LargeGradient]":
         members: list[nn.Parameter] = []
         for parameter in self._parameters:
+            if parameter.nbytes >= _BUCKET_BYTES:
+                self._buckets.append(_LargeGradient(parameter))
+                continue
             members.append(parameter)
             if sum(p.nbytes for p in members) >= _BUCKET_BYTES:
                 self._buckets.append(_Bucket(members))
@@ -63,6 +66,24 @@ class AllReduce:
         if members:
             self._buckets.append(_Bucket(members))
         return self._buckets
+
+
+@final
+class _LargeGradient:
+    """A gradient that is worth a collective of its own: it travels as it lies, without a copy."""
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self._parameter = parameter
+        self.flat = torch.empty(0)
+
+    def gather(self) -> None:
+        if self._parameter.grad is None:
+            self._parameter.grad = torch.zeros_like(self._parameter)
+        # Gradients are dense and have the strides of their parameter (channels_last) on every rank.
+        self.flat = self._parameter.grad.as_strided((self._parameter.numel(),), (1,))
+
+    def scatter(self) -> None:
+        """The gradient was summed in place."""
 
 
 @final
