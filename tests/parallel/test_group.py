@@ -65,17 +65,17 @@ def test_all_reduce_equals_summing_by_hand(cast: Cast, world_size: int) -> None:
             assert (evidence_of_all, loss) == (evidence, sum(range(world_size)))
 
 
-@pytest.mark.parametrize(("number", "num_told"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 2)], ids=["killed", "stopped"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 @pytest.mark.parametrize("attempt", range(5))  # what is on its way at that moment differs from time to time
 def test_a_member_lost_while_it_sums_ends_the_waits_of_the_others_once_they_are_told(
-    cast: Cast, number: signal.Signals, num_told: int, attempt: int
+    cast: Cast, number: signal.Signals, attempt: int
 ) -> None:
-    """Of a killed member one word reaches all; of one that keeps its sockets open each has to be told."""
+    """Each has to be told: gloo does not always notice that a connection is gone."""
     *survivors, lost = start_summing(cast, 3)
     time.sleep(0.03 * attempt)
     lost.send_signal(number)
     began = time.monotonic()
-    for survivor in survivors[:num_told]:
+    for survivor in survivors:
         survivor.control_now("cut")
     for survivor in survivors:
         with pytest.raises(Told, match="GroupBrokenError: an all-reduce"):

@@ -166,7 +166,10 @@ class Group:
         self._backend = None
 
     def cut(self) -> None:
-        """End every wait of this group, here and at its peers. From any thread, any number of times."""
+        """End every wait of this group here, from any thread, any number of times.
+
+        Peers mostly notice; they must be told all the same, since gloo does not always wake their waits.
+        """
         with self._lock:
             self.failures += not self._is_cut.is_set()
             self._is_cut.set()

@@ -164,6 +164,7 @@ class Trainer:
                     evidence, loss_sum, self._line.group, self._deadline_seconds()
                 )
         except GroupBrokenError as error:
+            self._line.abandon(agreement.group_key)  # a peer may not have noticed
             self._note_failure(agreement, error)
             return False
         self._faults.reach("reduced", step)
