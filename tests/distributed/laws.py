@@ -1,6 +1,5 @@
 """What the laws share: a small dataset, a network with its dropout on, and how far two final models are apart."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +73,3 @@ def losses(run: str) -> list[float]:
     """The loss of every step (nats)."""
     steps = {record.step: record.loss for record in read_records(run) if isinstance(record, StepRecord)}
     return [steps[step] for step in sorted(steps)]
-
-
-def with_workers(config: TrainConfig, workers: int) -> TrainConfig:
-    return replace(config, launch=replace(config.launch, workers=workers))

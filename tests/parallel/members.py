@@ -174,13 +174,13 @@ class _Member:
     def sum(self, value: float, size: int) -> list[float]:
         """Sum `value` and its double over the members: what came of both."""
         tensors = [torch.full((size,), value), torch.full((3,), 2 * value, dtype=torch.float64)]
-        self._group.all_reduce(tensors, 20)
+        self._group.wait([self._group.start_all_reduce(tensor, 20) for tensor in tensors])
         assert all(len(tensor.unique()) == 1 for tensor in tensors)
         return [float(tensor[0]) for tensor in tensors]
 
     def sum_for_ever(self) -> None:
         while True:
-            self._group.all_reduce([torch.ones(2_000_000)], 60)
+            self._group.wait([self._group.start_all_reduce(torch.ones(2_000_000), 60)])
 
     def reduce(self) -> tuple[list[np.ndarray[Any, Any]], Evidence, float]:
         for parameter, gradient in zip(self._parameters, gradients_of(self._worker), strict=True):

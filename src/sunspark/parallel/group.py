@@ -105,15 +105,11 @@ class Group:
             if self._backend is None:
                 self.cut()
 
-    def all_reduce(self, tensors: Sequence[Tensor], timeout_seconds: float) -> None:
-        """Sum each tensor over all members, in place; the tensors travel one after the other.
-
-        Raises GroupBrokenError; the tensors may then be written to for a while, and must not be used again.
-        """
-        self.wait([self.start_all_reduce(tensor, timeout_seconds) for tensor in tensors])
-
     def start_all_reduce(self, tensor: Tensor, timeout_seconds: float) -> Work | None:
-        """Begin to sum `tensor` over all members, in place. None where there is nobody to sum with."""
+        """Begin to sum `tensor` over all members, in place. None where there is nobody to sum with.
+
+        When the group breaks, the tensor may still be written to for a while, and must not be used again.
+        """
         if self.is_alone:
             return None
         if self._backend is None:

@@ -163,11 +163,15 @@ class TrainingWorker:
         if self._publishing is not None and self._publishing.is_alive():
             return
         snapshot = state.snapshot()
-        self._published_step = snapshot.step
 
         def publish() -> None:
             self._faults.reach("checkpoint", snapshot.step)
-            uri = checkpoint.publish(self._spec.run, snapshot)
+            try:
+                uri = checkpoint.publish(self._spec.run, snapshot)
+            except SunsparkError as error:  # the next step tries again
+                logger.error("no checkpoint at step %d: %s", snapshot.step, error)
+                return
+            self._published_step = snapshot.step  # only now: who leaves before saves a candidate
             self._note("checkpoint", snapshot.step, uri)
 
         self._publishing = threading.Thread(target=publish, daemon=True, name="publish")
