@@ -1,19 +1,31 @@
 """Synchronous data parallelism: gradients are summed over all workers at every step.
 
 Source: Goyal et al., arXiv 1706.02677, section 2.3 (the sum of per-worker gradients of one global batch).
-Cost: one all-reduce of the gradients per step, in buckets; evidence travels behind them.
+Cost: one all-reduce of the gradients per step. Between hosts they travel in buckets (gloo's ring), and the evidence
+behind them. On one host they do not travel: every worker sums a part of them in memory that all share, and the
+evidence is the barrier before it.
 """
 
 from collections.abc import Sequence
-from typing import final
+from typing import Protocol, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sunspark.parallel.group import Group, GroupBrokenError
 from sunspark.parallel.ledger import Evidence
+from sunspark.parallel.shared_memory import SharedMemory
 
 _BUCKET_BYTES = 12 << 20
+_CHUNK_NUMBERS = 1 << 16
+"""Summed at a time: few enough to stay in the processor's cache while one worker after the other is added."""
+
+
+class _Path(Protocol):
+    """How gradients get to the others, as long as the group lasts."""
+
+    def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
+        """Sum the gradients and the `tallies` over the group, in place."""
 
 
 @final
@@ -26,7 +38,8 @@ class AllReduce:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = [p for p in reversed(parameters) if p.requires_grad]
-        self._buckets: list[_Bucket | _LargeGradient] = []
+        self._path: _Path | None = None
+        self._group_key = ""
 
     def reduce(
         self, evidence: Evidence, loss_sum: float, group: Group, timeout_seconds: float
@@ -37,25 +50,31 @@ class AllReduce:
         """
         if group.is_alone:
             return evidence, loss_sum
-        works = []
-        for bucket in self._buckets or self._make_buckets():
-            bucket.gather()
-            works.append(group.start_all_reduce(bucket.flat, timeout_seconds))
         totals = torch.from_numpy(evidence.to_array())
         losses = torch.tensor([loss_sum], dtype=torch.float64)
-        works += [group.start_all_reduce(tensor, timeout_seconds) for tensor in (totals, losses)]
         try:
-            group.wait(works)
+            if self._path is None or self._group_key != group.key:
+                self._path, self._group_key = self._new_path(group, timeout_seconds), group.key
+            self._path.reduce((totals, losses), group, timeout_seconds)
         except GroupBrokenError:
-            self._buckets = []  # a wait that was left behind may still write to them
+            self._path = None  # a wait that was left behind, or a member, may still write to its memory
             raise
-        for bucket in self._buckets:
-            bucket.scatter()
         return Evidence.from_array(totals.numpy()), float(losses)
 
-    def _make_buckets(self) -> "Sequence[_Bucket | _LargeGradient]":
+    def _new_path(self, group: Group, timeout_seconds: float) -> _Path:
+        num_bytes = sum(parameter.nbytes for parameter in self._parameters)
+        memory = group.share_memory((len(group.members) + 1) * num_bytes, timeout_seconds)
+        return _Network(self._parameters) if memory is None else _SharedSum(self._parameters, memory, group)
+
+
+@final
+class _Network:
+    """Gradients travel in buckets, each an all-reduce."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._buckets: list[_Bucket | _LargeGradient] = []
         members: list[nn.Parameter] = []
-        for parameter in self._parameters:
+        for parameter in parameters:
             if parameter.nbytes >= _BUCKET_BYTES:
                 self._buckets.append(_LargeGradient(parameter))
                 continue
@@ -65,7 +84,40 @@ class AllReduce:
                 members = []
         if members:
             self._buckets.append(_Bucket(members))
-        return self._buckets
+
+    def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
+        works = []
+        for bucket in self._buckets:
+            bucket.gather()
+            works.append(group.start_all_reduce(bucket.flat, timeout_seconds))
+        works += [group.start_all_reduce(tensor, timeout_seconds) for tensor in tallies]
+        group.wait(works)
+        for bucket in self._buckets:
+            bucket.scatter()
+
+
+@final
+class _SharedSum:
+    """Every rank lays its gradients into shared memory, and sums its part of all of them, in the order of ranks."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], memory: SharedMemory, group: Group) -> None:
+        dtype, size = parameters[0].dtype, sum(parameter.numel() for parameter in parameters)
+        world_size = len(group.members)
+        regions = [memory.tensor(dtype, index * size * dtype.itemsize, size) for index in range(world_size + 1)]
+        part = slice(size * group.rank // world_size, size * (group.rank + 1) // world_size)
+        self._mine = _Bucket(parameters, regions[group.rank])
+        self._total = _Bucket(parameters, regions[world_size])
+        self._parts = [region[part] for region in regions]
+
+    def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
+        self._mine.gather()
+        group.wait([group.start_all_reduce(tensor, timeout_seconds) for tensor in tallies])  # all have laid down theirs
+        for first, second, *others, total in zip(*(part.split(_CHUNK_NUMBERS) for part in self._parts), strict=True):
+            torch.add(first, second, out=total)
+            for other in others:
+                total += other
+        group.wait([group.start_all_reduce(torch.zeros(1), timeout_seconds)])  # all have summed their part
+        self._total.scatter()
 
 
 @final
@@ -90,10 +142,12 @@ class _LargeGradient:
 class _Bucket:
     """The gradients of some parameters, side by side in one flat tensor."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], flat: Tensor | None = None) -> None:
         self._parameters = parameters
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype)
-        pieces = self.flat.split([p.numel() for p in parameters])
+        if flat is None:
+            flat = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype)
+        self.flat = flat
+        pieces = flat.split([p.numel() for p in parameters])
         # The pieces have the strides of the parameters (channels_last), as the gradients have.
         self._views = [
             piece.as_strided(parameter.shape, parameter.stride())

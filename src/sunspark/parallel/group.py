@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import final
 
+import torch
 from torch import Tensor
 from torch._C._distributed_c10d import AllreduceOptions, ProcessGroupGloo, ReduceOp, Store, Work
 
 from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.parallel.membership import Agreement
 from sunspark.parallel.rpc import RpcClient
+from sunspark.parallel.shared_memory import SharedMemory, create_shared_memory, open_shared_memory
 
 _POLL_SECONDS = 0.003
 _LOOK = timedelta(milliseconds=50)
@@ -78,6 +80,11 @@ class Group:
         """Groups of this worker that broke; part of its position, so that all members form the next one together."""
         self.key = ""
         self.members: tuple[str, ...] = ()
+        self._hosts: set[str] = set()
+
+    @property
+    def rank(self) -> int:
+        return self.members.index(self._replica_id)
 
     @property
     def is_alone(self) -> bool:
@@ -97,6 +104,7 @@ class Group:
         self._sockets = set()
         self._is_cut = threading.Event()
         self.key, self.members = agreement.group_key, agreement.replica_ids
+        self._hosts = {member.host for member in agreement.members}
         if agreement.world_size == 1:
             return
         try:
@@ -136,6 +144,29 @@ class Group:
                 self.cut()
         if failure is not None:
             raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} failed: {failure}") from failure
+
+    def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
+        """New memory that all members see; None where they are on several hosts, or one of them may not open it.
+
+        A collective: all members ask for the same. Raises GroupBrokenError.
+        """
+        if len(self._hosts) > 1:
+            return None
+        store = _Rendezvous(self._coordinator, self.key, self._is_cut, timeout_seconds)
+        try:
+            if self.rank == 0:
+                memory = create_shared_memory(num_bytes)
+                store.set("memory/0", (memory.ticket if memory else "").encode())
+            else:
+                memory = open_shared_memory(store.get("memory/0").decode(), num_bytes)
+        except SunsparkError as error:
+            self.cut()
+            raise GroupBrokenError(f"no word of the memory that {', '.join(self.members)} share: {error}") from error
+        num_seen = torch.tensor([memory is not None], dtype=torch.int64)
+        self.wait([self.start_all_reduce(num_seen, timeout_seconds)])
+        if memory is not None:
+            memory.forget_descriptor()
+        return memory if int(num_seen) == len(self.members) else None
 
     def _wait_for_one(self, work: Work) -> bool:
         """Whether `work` has ended; False when the group was cut and it goes on waiting all the same."""
