@@ -16,10 +16,13 @@ from sunspark.models import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.records import StepRecord, read_records
 from sunspark.training.config import TrainingConfig
+from sunspark.training.verify import verify
 
 NUM_CLASSES = 6
 NUM_IMAGES = 250
 Optimizer = Literal["sgd", "adam"]
+GradientPath = Literal["auto", "network"]
+PATHS: tuple[GradientPath, ...] = ("auto", "network")
 
 
 def make_dataset(folder: Path) -> str:
@@ -42,7 +45,13 @@ def make_dataset(folder: Path) -> str:
     return uri
 
 
-def law_config(optimizer: Optimizer, *, workers: int, dtype: Literal["float32", "float64"] = "float64") -> TrainConfig:
+def law_config(
+    optimizer: Optimizer,
+    *,
+    workers: int,
+    dtype: Literal["float32", "float64"] = "float64",
+    gradient_path: GradientPath = "auto",
+) -> TrainConfig:
     """scene_vgg with its dropout on, 32 px, four replicas, 304 steps (the last of each epoch smaller)."""
     optim = {
         "sgd": OptimConfig(optimizer="sgd", learning_rate=0.004, schedule="one_cycle", warmup_fraction=0.3),
@@ -53,7 +62,7 @@ def law_config(optimizer: Optimizer, *, workers: int, dtype: Literal["float32", 
         optim=optim,
         data=LoaderConfig(image_size=32, augment=AugmentConfig(flip_probability=0.0, crop_scale=(0.7, 1.0))),
         training=TrainingConfig(epochs=19, global_batch_size=16, replicas=4, dtype=dtype, checkpoint_every=40),
-        launch=LaunchConfig(launcher="local", workers=workers),
+        launch=LaunchConfig(launcher="local", workers=workers, gradient_path=gradient_path),
     )
 
 
@@ -67,6 +76,13 @@ def distance(run: str, other: str) -> float:
     """How far the weights of two runs are apart, relative to their length (L2)."""
     one, two = weights_of(run), weights_of(other)
     return float((one - two).norm() / two.norm())
+
+
+def assert_nothing_was_lost(run: str, reference: str) -> None:
+    """The law: the weights of the run that nothing happened to, and every sample of every epoch exactly once."""
+    assert distance(run, reference) <= 1e-9
+    verdict = verify(run)
+    assert verdict.exactly_once, verdict.problems
 
 
 def losses(run: str) -> list[float]:

@@ -27,7 +27,7 @@ def spec_of(coordinator: Coordinator, folder: Path) -> WorkerSpec:
     return WorkerSpec(
         task="train", coordinator=coordinator.uri, lighthouse="http://127.0.0.1:1", token="a token", worker=0,
         run=str(folder / "run"), dataset=str(folder / "no such dataset"), split="train", cores=1,
-        work=to_dict(WorkConfig()),
+        gradient_path="auto", work=to_dict(WorkConfig()),
     )  # fmt: skip
 
 

@@ -15,9 +15,8 @@ from pyspark import SparkContext
 
 from sunspark.launch.run import LaunchConfig, TrainConfig
 from sunspark.parallel.faults import Fault
-from sunspark.training.verify import verify
 from tests.distributed.harness import events, joined, step_reached, train_and_watch
-from tests.distributed.laws import Optimizer, distance, law_config
+from tests.distributed.laws import PATHS, GradientPath, Optimizer, assert_nothing_was_lost, law_config
 
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adam")
 CASES = ("one executor", "both executors", "six times", "worker process", "checkpoint writer")
@@ -27,8 +26,8 @@ Undisturbed = Callable[[Optimizer], str]
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(400)]
 
 
-def config_on_spark(optimizer: Optimizer) -> TrainConfig:
-    launch = LaunchConfig(launcher="spark", master="local-cluster[2,1,2048]", workers=2)
+def config_on_spark(optimizer: Optimizer, path: GradientPath) -> TrainConfig:
+    launch = LaunchConfig(launcher="spark", master="local-cluster[2,1,2048]", workers=2, gradient_path=path)
     return replace(law_config(optimizer, workers=2), launch=launch)
 
 
@@ -56,8 +55,8 @@ def kill_executors(run: Path, step: int, count: int, killed: list[int]) -> None:
 
 
 def check(dataset: str, run: Path, case: str, optimizer: Optimizer, reference: str, dice: random.Random) -> None:
-    step, victim = dice.choice((40, 80, 120)), dice.randrange(2)
-    print(f"{case}: after step {step}, worker {victim}, {optimizer}")
+    step, victim, path = dice.choice((40, 80, 120)), dice.randrange(2), dice.choice(PATHS)
+    print(f"{case}: after step {step}, worker {victim}, {optimizer}, gradient path {path}")
     faults: Sequence[Fault] = ()
     killed: list[int] = []
     on_start = None
@@ -78,13 +77,13 @@ def check(dataset: str, run: Path, case: str, optimizer: Optimizer, reference: s
     else:  # the worker that writes the checkpoint: the leader, worker 0
         faults = [Fault(worker=0, phase="checkpoint", step=step, delay_seconds=dice.random() / 100)]
         comes_back = lambda: joined(run, 0)  # noqa: E731
-    result = train_and_watch(dataset, run, config_on_spark(optimizer), faults, until=comes_back, on_start=on_start)
+    result = train_and_watch(
+        dataset, run, config_on_spark(optimizer, path), faults, until=comes_back, on_start=on_start
+    )
     assert len(killed) == {"one executor": 1, "both executors": 2}.get(case, 0)
     fell_back = any(event["event"] == "resumed" for event in events(run))
     assert result.recoveries >= 1 or fell_back or case == "both executors", "the kill was not felt"
-    assert distance(str(run), reference) <= 1e-9
-    verdict = verify(str(run))
-    assert verdict.exactly_once, verdict.problems
+    assert_nothing_was_lost(str(run), reference)
 
 
 @pytest.mark.laws

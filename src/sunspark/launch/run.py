@@ -63,6 +63,8 @@ class LaunchConfig:
     """Threads of each worker."""
     start_timeout: float = 120.0
     """How long the first step waits for all workers, and the run for any worker at all (seconds)."""
+    gradient_path: Literal["auto", "network"] = "auto"
+    """auto: workers that are all on one machine sum gradients in memory they share. network: always over sockets."""
     host: str | None = None
     """Address of this machine that workers reach; if not given, Spark's driver address, or 127.0.0.1."""
     port: int = 0
@@ -343,6 +345,7 @@ class _Job:
             dataset=dataset,
             split=split,
             cores=self._launch.cores_per_worker,
+            gradient_path=self._launch.gradient_path,
             work=to_dict(work),
         )
 

@@ -67,8 +67,9 @@ class _Socket:
 class Group:
     """The collectives of one worker; formed again for every agreement that asks for it."""
 
-    def __init__(self, coordinator: RpcClient, replica_id: str, host: str) -> None:
+    def __init__(self, coordinator: RpcClient, replica_id: str, host: str, *, may_share_memory: bool = True) -> None:
         """`host` is this worker's own address, to which gloo binds."""
+        self._may_share_memory = may_share_memory
         self._coordinator = coordinator
         self._replica_id = replica_id
         self._host = host
@@ -146,11 +147,11 @@ class Group:
             raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} failed: {failure}") from failure
 
     def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
-        """New memory that all members see; None where they are on several hosts, or one of them may not open it.
+        """New memory that all members see; None where they are on several hosts, or cannot share memory.
 
         A collective: all members ask for the same. Raises GroupBrokenError.
         """
-        if len(self._hosts) > 1:
+        if not self._may_share_memory or len(self._hosts) > 1:
             return None
         store = _Rendezvous(self._coordinator, self.key, self._is_cut, timeout_seconds)
         try:

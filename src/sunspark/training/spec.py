@@ -33,6 +33,8 @@ class WorkerSpec:
     """Split that the task works on."""
     cores: int
     """Threads of the worker."""
+    gradient_path: Literal["auto", "network"]
+    """As in LaunchConfig."""
     work: dict[str, Any]
     """The WorkConfig, as plain values."""
     faults: tuple[Fault, ...] = ()

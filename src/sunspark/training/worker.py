@@ -83,7 +83,9 @@ class TrainingWorker:
         self._published_step = 0
         self._heart: Heart | None = None
         self._pulse: Pulse | None = None
-        self._group = Group(self._coordinator, self._replica_id, self._host)
+        self._group = Group(
+            self._coordinator, self._replica_id, self._host, may_share_memory=spec.gradient_path == "auto"
+        )
         self._records = RecordWriter(worker_file(spec.run, spec.worker, spec.incarnation))
         self._state: TrainingState | None = None
 
