@@ -37,13 +37,14 @@ class Told(Exception):
 class Process:
     """The test's end of a member."""
 
-    def __init__(self, worker: int, coordinator: str) -> None:
+    def __init__(self, worker: int, coordinator: str, host: str) -> None:
+        self.host = host
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         self.replica_id = replica_id_of(worker, 1)
         self.work, work = context.Pipe()
         self.control, control = context.Pipe()
-        self.process = context.Process(target=_main, args=(worker, coordinator, work, control), daemon=True)
+        self.process = context.Process(target=_main, args=(worker, coordinator, host, work, control), daemon=True)
         self.process.start()
         work.close()
         control.close()
@@ -91,18 +92,23 @@ class Cast:
     def _get(self, key: str) -> dict[str, Any]:
         return {"value": self._values.get(key)}
 
-    def add(self, count: int) -> list[Process]:
-        self.members += [Process(len(self.members) + i, self.server.uri) for i in range(count)]
+    def add(self, count: int, *, hosts: int = 1) -> list[Process]:
+        """That many members, on so many hosts in turn (addresses of this machine's loopback)."""
+        for worker in range(len(self.members), len(self.members) + count):
+            self.members.append(Process(worker, self.server.uri, f"127.0.0.{1 + worker % hosts}"))
         return self.members
 
     def agreement(self, *members: Process, absent: int = 0) -> Agreement:
         """A new quorum of these members, and of `absent` others that never come."""
         self._quorum_id += 1
         position = Position(step=0, lineage="", counted=0, failures=0)
-        names = [member.replica_id for member in members] + [replica_id_of(90 + i, 1) for i in range(absent)]
+        named = [(member.replica_id, member.host) for member in members]
+        named += [(replica_id_of(90 + i, 1), "127.0.0.1") for i in range(absent)]
         return Agreement(
             quorum_id=self._quorum_id,
-            members=tuple(Member(replica_id=name, address="grpc://127.0.0.1:1", position=position) for name in names),
+            members=tuple(
+                Member(replica_id=name, address=f"grpc://{host}:1", position=position) for name, host in named
+            ),
         )
 
     def form(self, *members: Process) -> Agreement:
@@ -140,9 +146,9 @@ def _heard(connection: Connection, timeout_seconds: float) -> Any:
     return value
 
 
-def _main(worker: int, coordinator: str, work: Connection, control: Connection) -> None:
+def _main(worker: int, coordinator: str, host: str, work: Connection, control: Connection) -> None:
     torch.set_num_threads(1)
-    member = _Member(worker, coordinator)
+    member = _Member(worker, coordinator, host)
     threading.Thread(target=_obey, args=(member, control), daemon=True).start()
     _obey(member, work)
 
@@ -160,11 +166,11 @@ def _obey(member: "_Member", connection: Connection) -> None:
 class _Member:
     """The member's own side: its orders."""
 
-    def __init__(self, worker: int, coordinator: str) -> None:
+    def __init__(self, worker: int, coordinator: str, host: str) -> None:
         self._worker = worker
         self._client = RpcClient(coordinator, TOKEN)
         self._client.call("get", key="hello")
-        self._group = Group(self._client, replica_id_of(worker, 1), "127.0.0.1")
+        self._group = Group(self._client, replica_id_of(worker, 1), host)
         self._parameters = [_parameter(shape) for shape in SHAPES]
         self._strategy = AllReduce(self._parameters)
 
@@ -189,6 +195,13 @@ class _Member:
         gradients = [parameter.grad for parameter in self._parameters]
         assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
         return [g.numpy() for g in gradients if g is not None], evidence, loss
+
+    def shares_memory(self) -> bool:
+        return self._group.share_memory(1 << 20, 20) is not None
+
+    def reduce_for_ever(self) -> None:
+        while True:
+            self.reduce()
 
     def cut(self) -> int:
         self._group.cut()

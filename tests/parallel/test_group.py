@@ -44,9 +44,9 @@ def test_sums_are_right_and_the_same_for_all(cast: Cast, world_size: int) -> Non
     assert [member.ask("is_alone") for member in members] == [world_size == 1] * world_size
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_all_reduce_equals_summing_by_hand(cast: Cast, world_size: int) -> None:
-    members = cast.add(world_size)
+@pytest.mark.parametrize(("world_size", "hosts"), [(1, 1), (2, 1), (3, 1), (4, 1), (2, 2), (3, 2), (3, 3)])
+def test_all_reduce_equals_summing_by_hand(cast: Cast, world_size: int, hosts: int) -> None:
+    members = cast.add(world_size, hosts=hosts)
     cast.form(*members)
     expected = [np.zeros(shape) for shape in SHAPES]
     evidence = evidence_of_worker(0)
@@ -54,7 +54,7 @@ def test_all_reduce_equals_summing_by_hand(cast: Cast, world_size: int) -> None:
         for total, gradient in zip(expected, gradients_of(worker), strict=True):
             total += 0 if gradient is None else gradient.numpy()
         evidence = evidence if worker == 0 else evidence + evidence_of_worker(worker)
-    for _ in range(2):  # the buckets are used again
+    for _ in range(3):  # buckets and shared memory are used again
         for member in members:
             member.tell("reduce")
         replies = [member.hear() for member in members]
@@ -169,3 +169,38 @@ def test_a_member_listens_on_its_own_address_only(cast: Cast) -> None:
     members = cast.add(2)
     cast.form(*members)
     assert [member.ask("listens_on") for member in members] == [{"127.0.0.1"}] * 2
+
+
+@pytest.mark.parametrize(("hosts", "shares"), [(1, True), (2, False)])
+def test_members_share_memory_when_all_are_on_one_host(cast: Cast, hosts: int, shares: bool) -> None:
+    members = cast.add(3, hosts=hosts)
+    cast.form(*members)
+    for member in members:
+        member.tell("shares_memory")
+    assert [member.hear() for member in members] == [shares] * 3
+
+
+@pytest.mark.parametrize("hosts", [1, 3])
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_member_killed_while_gradients_are_reduced_leaves_sums_that_are_right(
+    cast: Cast, hosts: int, attempt: int
+) -> None:
+    """Whatever it had written by then: the survivors share memory of their own."""
+    *survivors, lost = cast.add(3, hosts=hosts)
+    cast.form(*survivors, lost)
+    for member in cast.members:
+        member.tell("reduce_for_ever")
+    time.sleep(0.3 + 0.023 * attempt)
+    lost.send_signal(signal.SIGKILL)
+    for survivor in survivors:
+        survivor.control_now("cut")
+    for survivor in survivors:
+        with pytest.raises(Told, match="GroupBrokenError"):
+            survivor.hear(MUCH_SOONER_THAN_THE_TIMEOUT)
+    cast.form(*survivors)
+    for survivor in survivors:
+        survivor.tell("reduce")
+    expected = [one.numpy() + two.numpy() for one, two in zip(gradients_of(0), gradients_of(1), strict=True)]  # type: ignore[union-attr]
+    for gradients, _, _ in [survivor.hear() for survivor in survivors]:
+        for got, wanted in zip(gradients, expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)

@@ -12,8 +12,9 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from sunspark.parallel.group import Group, GroupBrokenError
+from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence
+from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.shared_memory import SharedMemory
 
 _BUCKET_BYTES = 12 << 20
@@ -21,7 +22,7 @@ _CHUNK_NUMBERS = 1 << 16
 """Summed at a time: few enough to stay in the processor's cache while one worker after the other is added."""
 
 
-class _Path(Protocol):
+class _Transport(Protocol):
     """How gradients get to the others, as long as the group lasts."""
 
     def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
@@ -38,7 +39,7 @@ class AllReduce:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = [p for p in reversed(parameters) if p.requires_grad]
-        self._path: _Path | None = None
+        self._transport: _Transport | None = None
         self._group_key = ""
 
     def reduce(
@@ -53,22 +54,22 @@ class AllReduce:
         totals = torch.from_numpy(evidence.to_array())
         losses = torch.tensor([loss_sum], dtype=torch.float64)
         try:
-            if self._path is None or self._group_key != group.key:
-                self._path, self._group_key = self._new_path(group, timeout_seconds), group.key
-            self._path.reduce((totals, losses), group, timeout_seconds)
+            if self._transport is None or self._group_key != group.key:
+                self._transport, self._group_key = self._new_transport(group, timeout_seconds), group.key
+            self._transport.reduce((totals, losses), group, timeout_seconds)
         except GroupBrokenError:
-            self._path = None  # a wait that was left behind, or a member, may still write to its memory
+            self._transport = None  # a wait that was left behind, or a member, may still write to its memory
             raise
         return Evidence.from_array(totals.numpy()), float(losses)
 
-    def _new_path(self, group: Group, timeout_seconds: float) -> _Path:
+    def _new_transport(self, group: Group, timeout_seconds: float) -> _Transport:
         num_bytes = sum(parameter.nbytes for parameter in self._parameters)
         memory = group.share_memory((len(group.members) + 1) * num_bytes, timeout_seconds)
-        return _Network(self._parameters) if memory is None else _SharedSum(self._parameters, memory, group)
+        return _Buckets(self._parameters) if memory is None else _SharedMemory(self._parameters, memory, group)
 
 
 @final
-class _Network:
+class _Buckets:
     """Gradients travel in buckets, each an all-reduce."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -97,7 +98,7 @@ class _Network:
 
 
 @final
-class _SharedSum:
+class _SharedMemory:
     """Every rank lays its gradients into shared memory, and sums its part of all of them, in the order of ranks."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], memory: SharedMemory, group: Group) -> None:

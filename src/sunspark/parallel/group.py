@@ -9,9 +9,7 @@ Cost: forming takes a few milliseconds; an all-reduce sends 2 (n-1)/n of the byt
 
 import contextlib
 import math
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -21,20 +19,17 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch._C._distributed_c10d import AllreduceOptions, ProcessGroupGloo, ReduceOp, Store, Work
+from torch._C._distributed_c10d import AllreduceOptions, ProcessGroupGloo, ReduceOp, Work
 
 from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.parallel.membership import Agreement
+from sunspark.parallel.rendezvous import POLL_SECONDS, GroupBrokenError, Rendezvous
 from sunspark.parallel.rpc import RpcClient
 from sunspark.parallel.shared_memory import SharedMemory, create_shared_memory, open_shared_memory
+from sunspark.parallel.sockets import Socket, connected_sockets, shut_down, sockets_between
 
-_POLL_SECONDS = 0.003
 _LOOK = timedelta(milliseconds=50)
 _GIVE_UP_SECONDS = 0.3
-
-
-class GroupBrokenError(SunsparkError):
-    """A collective, or the forming of the group, did not end well on this worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +47,6 @@ class _LeftBehind:
 _left_behind: list[_LeftBehind] = []
 
 
-@dataclass(frozen=True, slots=True)
-class _Socket:
-    """A connected socket of this process. The inode tells a number that was used again."""
-
-    descriptor: int
-    inode: int
-    peer_host: str
-    peer_port: int
-    local_port: int
-
-
 @final
 class Group:
     """The collectives of one worker; formed again for every agreement that asks for it."""
@@ -74,7 +58,7 @@ class Group:
         self._replica_id = replica_id
         self._host = host
         self._backend: ProcessGroupGloo | None = None
-        self._sockets: set[_Socket] = set()
+        self._sockets: set[Socket] = set()
         self._is_cut = threading.Event()
         self._lock = threading.Lock()
         self.failures = 0
@@ -153,7 +137,7 @@ class Group:
         """
         if not self._may_share_memory or len(self._hosts) > 1:
             return None
-        store = _Rendezvous(self._coordinator, self.key, self._is_cut, timeout_seconds)
+        store = Rendezvous(self._coordinator, self.key, self._is_cut, timeout_seconds)
         try:
             if self.rank == 0:
                 memory = create_shared_memory(num_bytes)
@@ -164,9 +148,11 @@ class Group:
             self.cut()
             raise GroupBrokenError(f"no word of the memory that {', '.join(self.members)} share: {error}") from error
         num_seen = torch.tensor([memory is not None], dtype=torch.int64)
-        self.wait([self.start_all_reduce(num_seen, timeout_seconds)])
-        if memory is not None:
-            memory.forget_descriptor()
+        try:
+            self.wait([self.start_all_reduce(num_seen, timeout_seconds)])
+        finally:
+            if memory is not None:
+                memory.close_descriptor()
         return memory if int(num_seen) == len(self.members) else None
 
     def _wait_for_one(self, work: Work) -> bool:
@@ -202,12 +188,12 @@ class Group:
             self.failures += not self._is_cut.is_set()
             self._is_cut.set()
         for connection in list(self._sockets):
-            _shut_down(connection)
+            shut_down(connection)
 
     def _connect(self, agreement: Agreement, timeout_seconds: float) -> ProcessGroupGloo:
-        store = _Rendezvous(self._coordinator, agreement.group_key, self._is_cut, timeout_seconds)
+        store = Rendezvous(self._coordinator, agreement.group_key, self._is_cut, timeout_seconds)
         rank = agreement.rank_of(self._replica_id)
-        known = _connected_sockets()
+        known = connected_sockets()
         outcome: queue.SimpleQueue[ProcessGroupGloo | Exception] = queue.SimpleQueue()
 
         def connect() -> None:
@@ -222,7 +208,7 @@ class Group:
         # In a thread of its own, because gloo waits for a peer's connection without a way to stop it.
         threading.Thread(target=connect, daemon=True, name="group-connect").start()
         result = self._await(outcome, timeout_seconds)
-        self._sockets = _group_sockets(agreement, known)
+        self._sockets = sockets_between(agreement, known)
         if self._is_cut.is_set():
             self.cut()
         if isinstance(result, ProcessGroupGloo) and not self._is_cut.is_set():
@@ -238,88 +224,10 @@ class Group:
         deadline = time.monotonic() + timeout_seconds + 1
         while not self._is_cut.is_set():
             with contextlib.suppress(queue.Empty):
-                return outcome.get(timeout=_POLL_SECONDS)
+                return outcome.get(timeout=POLL_SECONDS)
             if time.monotonic() > deadline:
                 self.cut()
                 raise DeadlineError(
                     f"the group of {', '.join(self.members)} did not form within {timeout_seconds:.0f} s"
                 )
         return None
-
-
-@final
-class _Rendezvous(Store):
-    """Where the members of a group find each other: the coordinator keeps their addresses, behind the run's token."""
-
-    def __init__(self, coordinator: RpcClient, prefix: str, is_cut: threading.Event, timeout_seconds: float) -> None:
-        super().__init__()
-        self._coordinator = coordinator
-        self._prefix = prefix
-        self._is_cut = is_cut
-        self._timeout_seconds = timeout_seconds
-        self.missing_rank: int | None = None
-        """The member that did not come in time."""
-
-    def set(self, key: str, value: bytes) -> None:  # type: ignore[override]
-        self._coordinator.call("put", key=f"{self._prefix}/{key}", value=value.hex())
-
-    def get(self, key: str) -> bytes:
-        deadline = time.monotonic() + self._timeout_seconds
-        while (value := self._value_of(key)) is None:
-            if self._is_cut.is_set():
-                raise GroupBrokenError("a member was lost while the group formed")
-            if time.monotonic() > deadline:
-                self.missing_rank = int(key.rpartition("/")[2])
-                raise DeadlineError(f"member {key} did not come within {self._timeout_seconds:g} s")
-            time.sleep(_POLL_SECONDS)
-        return value
-
-    def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:  # noqa: ARG002
-        for key in keys:
-            self.get(key)
-
-    def check(self, keys: list[str]) -> bool:
-        return all(self._value_of(key) is not None for key in keys)
-
-    def _value_of(self, key: str) -> bytes | None:
-        value = self._coordinator.call("get", key=f"{self._prefix}/{key}")["value"]
-        return None if value is None else bytes.fromhex(value)
-
-
-def _connected_sockets() -> set[_Socket]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError, ValueError):
-            descriptor = int(name)
-            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                continue
-            with socket.socket(fileno=os.dup(descriptor)) as copy:
-                if copy.family not in (socket.AF_INET, socket.AF_INET6):
-                    continue
-                if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    continue
-                peer, local = copy.getpeername(), copy.getsockname()
-                inode = os.fstat(copy.fileno()).st_ino
-            found.add(_Socket(descriptor, inode, _plain_address(peer[0]), peer[1], local[1]))
-    return found
-
-
-def _group_sockets(agreement: Agreement, known: set[_Socket]) -> set[_Socket]:
-    """The sockets that the group has opened: new, to a member's host, and not of the recovery service."""
-    hosts = {member.host for member in agreement.members}
-    services = {member.port for member in agreement.members}
-    return {
-        connection
-        for connection in _connected_sockets() - known
-        if connection.peer_host in hosts and not services & {connection.peer_port, connection.local_port}
-    }
-
-
-def _shut_down(connection: _Socket) -> None:
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.descriptor)) as copy:
-        if os.fstat(copy.fileno()).st_ino == connection.inode:
-            copy.shutdown(socket.SHUT_RDWR)
-
-
-def _plain_address(address: str) -> str:
-    return address.removeprefix("::ffff:")

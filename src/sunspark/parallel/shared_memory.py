@@ -31,8 +31,8 @@ class SharedMemory:
         """A flat tensor over the bytes from `offset` on, shape (size,)."""
         return torch.frombuffer(self._pages, dtype=dtype, offset=offset, count=size)
 
-    def forget_descriptor(self) -> None:
-        """Nobody can open it any more; whoever has it keeps it."""
+    def close_descriptor(self) -> None:
+        """From now on nobody can open it; whoever has it keeps it."""
         os.close(self._descriptor)
 
 

@@ -23,10 +23,11 @@ from sunspark.models import normalize
 from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.faults import FaultInjector
-from sunspark.parallel.group import Group, GroupBrokenError
+from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence, evidence_of
 from sunspark.parallel.membership import Agreement, Membership, Position
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
+from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.records import EventName, StepRecord
 from sunspark.training.pulse import Progress
 from sunspark.training.state import TrainingState
