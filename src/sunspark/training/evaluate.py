@@ -6,8 +6,9 @@ leased again; the first tally of a range is the one that counts, so nothing is c
 
 import os
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,9 +20,12 @@ from sunspark.parallel.membership import replica_id_of
 from sunspark.parallel.rpc import RpcClient
 from sunspark.training.config import WorkConfig
 from sunspark.training.export import load_model
+from sunspark.training.forward import logits_of
 from sunspark.training.pulse import Progress, Pulse
 from sunspark.training.spec import EXIT_DONE, WorkerSpec
-from sunspark.training.trainer import logits_of
+
+_BATCH_SIZE_PER_WORKER: Final = 64
+"""Bounds the memory of a forward pass; while one batch is used the next is decoded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +56,20 @@ def tally_of(logits_BK: torch.Tensor, labels_B: torch.Tensor) -> Tally:
     )
 
 
+def sum_of(tallies: Sequence[Tally]) -> Tally:
+    """The tally of all samples of `tallies`, at least one."""
+
+    def added(counts: Iterable[list[int]]) -> list[int]:
+        return [sum(of_class) for of_class in zip(*counts, strict=True)]
+
+    return Tally(
+        samples=added(tally.samples for tally in tallies),
+        top1=added(tally.top1 for tally in tallies),
+        top5=added(tally.top5 for tally in tallies),
+        loss_sum=sum(tally.loss_sum for tally in tallies),
+    )
+
+
 def evaluate_leases(spec: WorkerSpec) -> None:
     """Work off leases until the coordinator has none left."""
     coordinator = RpcClient(spec.coordinator, spec.token)
@@ -70,11 +88,13 @@ def evaluate_leases(spec: WorkerSpec) -> None:
             time.sleep(0.2)
             continue
         begin, end = lease["range"]
-        tally = _evaluate(model, loader.load_rows(np.asarray(rows[begin:end])), dtype)
-        coordinator.call("hand_in", begin=begin, tally=tally)
+        tallies = []
+        for batch in loader.batches(np.asarray(rows[begin:end]), _BATCH_SIZE_PER_WORKER):
+            tallies.append(_tally_batch(model, batch, dtype))
+            progress.enter("evaluate")
+        coordinator.call("hand_in", begin=begin, tally=asdict(sum_of(tallies)))
 
 
-def _evaluate(model: torch.nn.Module, batch: Batch, dtype: str) -> dict[str, Any]:
+def _tally_batch(model: torch.nn.Module, batch: Batch, dtype: str) -> Tally:
     with torch.inference_mode():
-        tally = tally_of(logits_of(model, batch, dtype), torch.from_numpy(batch.labels))
-    return {name: getattr(tally, name) for name in tally.__dataclass_fields__}
+        return tally_of(logits_of(model, batch, dtype), torch.from_numpy(batch.labels))

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 
 import torch
 
@@ -63,7 +64,12 @@ def _become_worker(stdin: int, stderr: int) -> None:
     os.dup2(stderr, 2)
     os.close(stdin)
     os.close(stderr)
-    run_worker()
+    try:
+        run_worker()  # ends the process itself
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)  # whatever comes back must not go on as a nursery
 
 
 def _report_ended(parent: socket.socket) -> None:

@@ -75,7 +75,7 @@ class TrainingState:
         ledger = Ledger.from_array(tensors.pop("ledger").numpy())
         if (ledger.lineage, str(len(ledger))) != (metadata["lineage"], metadata["step"]):
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
-        weights = weights_of(body)
+        weights = _weights_in(tensors)
         self._check(weights, metadata["optimizer"], source)
         with self.lock:
             self.is_whole = False
@@ -139,7 +139,10 @@ def ledger_of(body: bytes, source: str) -> Ledger:
 
 def weights_of(body: bytes) -> dict[str, Tensor]:
     """The weights in a state's bytes, by their names in the network."""
-    tensors = safetensors.torch.load(body)
+    return _weights_in(_tensors_of(body, "the state"))
+
+
+def _weights_in(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
 
 

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import torch
-from torch import Tensor, nn
 
 from sunspark.data.loader import Batch, Loader
 from sunspark.data.order import StepPlan, replicas_of
 from sunspark.errors import DeadlineError, WorkerError
-from sunspark.models import normalize
 from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.faults import FaultInjector
@@ -28,7 +26,10 @@ from sunspark.parallel.ledger import Evidence, evidence_of
 from sunspark.parallel.membership import Agreement, Membership, Position
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
-from sunspark.records import EventName, StepRecord
+from sunspark.records import StepRecord
+from sunspark.training.driver_link import DriverLink
+from sunspark.training.forward import summed_loss
+from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Progress
 from sunspark.training.state import TrainingState
 
@@ -43,27 +44,35 @@ _MOST_FAILURES: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """A worker's lines to the others: who is there, the group, and what to tell the coordinator."""
+class Course:
+    """What is trained: the state that a worker holds, and where its samples come from."""
+
+    state: TrainingState
+    plan: StepPlan
+    loader: Loader
+    optim: OptimConfig
+    dtype: str
+    """As in TrainingConfig, resolved."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peers:
+    """A worker's lines to the others: who is there, the group, and how state is handed over."""
 
     membership: Membership
     group: Group
     source: RecoverySource
     token: str
-    check_members: Callable[[Agreement], None]
-    """Raise when a member of the agreement is not a worker of this run."""
-    lost: Callable[[], frozenset[str]]
-    """The replica ids that nobody should wait for."""
-    abandon: Callable[[str], None]
-    """Tell the others not to wait for this worker in the group of that key."""
-    note: Callable[[EventName, int, str], None]
-    """Tell the driver of an event: its name, the step, a detail."""
-    publish: Callable[[TrainingState], None]
-    """As the leader: write a checkpoint of the state, a step that counts."""
-    close: Callable[[TrainingState], None]
-    """As the leader: write the end of the run."""
-    wait_for_end: Callable[[str], None]
-    """Wait until the leader (its replica id) has written the end of the run, or is lost."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observers:
+    """Who is told what the main thread does."""
+
+    progress: Progress
+    write: Callable[[StepRecord], None]
+    """Keep the record of a step that counts."""
+    faults: FaultInjector
 
 
 @final
@@ -71,28 +80,15 @@ class Trainer:
     """Trains until the last step counts."""
 
     def __init__(
-        self,
-        *,
-        state: TrainingState,
-        plan: StepPlan,
-        loader: Loader,
-        optim: OptimConfig,
-        dtype: str,
-        line: Line,
-        progress: Progress,
-        write: Callable[[StepRecord], None],
-        faults: FaultInjector,
+        self, course: Course, peers: Peers, driver: DriverLink, publisher: Publisher, observers: Observers
     ) -> None:
-        self._state = state
-        self._plan = plan
-        self._loader = loader
-        self._optim = optim
-        self._dtype = dtype
-        self._line = line
-        self._progress = progress
-        self._write = write
-        self._faults = faults
-        self._strategy = AllReduce(list(state.model.parameters()))
+        self._state, self._plan, self._loader = course.state, course.plan, course.loader
+        self._optim, self._dtype = course.optim, course.dtype
+        self._peers = peers
+        self._driver = driver
+        self._publisher = publisher
+        self._progress, self._write, self._faults = observers.progress, observers.write, observers.faults
+        self._strategy = AllReduce(list(course.state.model.parameters()))
         self._counted = 0
         self._pending: StepRecord | None = None
         self._failed_with: tuple[str, ...] = ()
@@ -114,7 +110,7 @@ class Trainer:
                     return
                 continue
             if self._is_leader(agreement):
-                self._line.publish(self._state)
+                self._publisher.publish_when_due(self._state)
             if self._take_step(agreement):
                 self._progress.slowest_step_seconds = max(
                     self._progress.slowest_step_seconds, time.monotonic() - started
@@ -123,12 +119,12 @@ class Trainer:
     def _agree(self) -> Agreement | None:
         """Come to the next quorum and stand where its leader stands; None to try again."""
         with self._phase("quorum", has_own_deadline=True):
-            agreement = self._line.membership.agree(self._position(), _QUORUM_DEADLINES * self._deadline_seconds())
+            agreement = self._peers.membership.agree(self._position(), _QUORUM_DEADLINES * self._deadline_seconds())
         try:
             self._follow(agreement)
         except (RecoveryError, GroupBrokenError, DeadlineError) as error:
-            self._line.abandon(agreement.group_key)
-            self._line.group.cut()
+            self._driver.abandon(agreement.group_key)
+            self._peers.group.cut()
             self._note_failure(agreement, error)
             return None
         self._counted = agreement.step
@@ -136,21 +132,21 @@ class Trainer:
         return agreement
 
     def _follow(self, agreement: Agreement) -> None:
-        self._line.check_members(agreement)
+        self._driver.check_members(agreement)
         me = agreement.members[self._rank(agreement)]
         if not agreement.is_current(me):
             with self._phase("recovery", has_own_deadline=True):
                 self._recover(agreement)
         with self._phase("connect", has_own_deadline=True):
-            self._line.group.form(agreement, self._deadline_seconds())
+            self._peers.group.form(agreement, self._deadline_seconds())
 
     def _recover(self, agreement: Agreement) -> None:
         behind = self._state.step
-        body = recover(agreement, self._line.token, self._deadline_seconds(), self._line.lost)
+        body = recover(agreement, self._peers.token, self._deadline_seconds(), self._driver.lost)
         self._state.load(body, f"the state of {agreement.leader.replica_id}")
-        self._line.source.forget()
+        self._peers.source.forget()
         self._pending = None
-        self._line.note("recovered", self._state.step, f"from step {behind}, {len(body) / 1e6:.1f} MB")
+        self._driver.note("recovered", self._state.step, f"from step {behind}, {len(body) / 1e6:.1f} MB")
 
     def _take_step(self, agreement: Agreement) -> bool:
         """Do the step that the members agreed on; False when it must be done again."""
@@ -162,17 +158,17 @@ class Trainer:
         try:
             with self._phase("reduce", has_own_deadline=True):
                 evidence_of_all, loss_sum = self._strategy.reduce(
-                    evidence, loss_sum, self._line.group, self._deadline_seconds()
+                    evidence, loss_sum, self._peers.group, self._deadline_seconds()
                 )
         except GroupBrokenError as error:
-            self._line.abandon(agreement.group_key)  # a peer may not have noticed
+            self._driver.abandon(agreement.group_key)  # a peer may not have noticed
             self._note_failure(agreement, error)
             return False
         self._faults.reach("reduced", step)
         learning_rate = learning_rate_at(self._optim, step, self._plan.num_steps)
         with self._phase("optimizer"):
             self._state.apply(learning_rate, agreement.quorum_id, evidence_of_all)
-        self._line.source.forget()
+        self._peers.source.forget()
         self._faults.reach("applied", step)
         self._num_failures = 0
         self._remember(agreement, step, evidence.samples, loss_sum / self._plan.num_samples_of(step), learning_rate)
@@ -190,7 +186,7 @@ class Trainer:
             if not len(batch.labels):
                 continue
             with self._phase("forward"):
-                torch.manual_seed(_key_of(self._plan.seed, step, replica))
+                torch.manual_seed(_mask_seed_of(self._plan.seed, step, replica))
                 evidence += evidence_of(batch.sample_ids, batch.labels, batch.pixels, epoch)
                 loss = summed_loss(self._state.model, batch, self._dtype)
             with self._phase("backward"):
@@ -203,10 +199,11 @@ class Trainer:
         leader = agreement.leader.replica_id
         if self._is_leader(agreement):
             with self._phase("close", has_own_deadline=True):
-                self._line.close(self._state)
+                self._publisher.publish_end(self._state)
+                self._driver.finish(self._state.step)
             return True
         with self._phase("end", has_own_deadline=True):
-            self._line.wait_for_end(leader)
+            self._driver.wait_for_end(leader)
         return False
 
     def _position(self) -> Position:
@@ -214,22 +211,22 @@ class Trainer:
             step=self._state.step,
             lineage=self._state.ledger.lineage,
             counted=self._counted,
-            failures=self._line.group.failures,
+            failures=self._peers.group.failures,
         )
 
     def _rank(self, agreement: Agreement) -> int:
-        return agreement.rank_of(self._line.membership.replica_id)
+        return agreement.rank_of(self._peers.membership.replica_id)
 
     def _is_leader(self, agreement: Agreement) -> bool:
-        return agreement.leader.replica_id == self._line.membership.replica_id
+        return agreement.leader.replica_id == self._peers.membership.replica_id
 
     def _deadline_seconds(self) -> float:
         slowest = self._progress.slowest_step_seconds
         return max(_LEAST_DEADLINE_SECONDS, 10 * slowest) if slowest else _FIRST_DEADLINE_SECONDS
 
     def _note_failure(self, agreement: Agreement, error: Exception) -> None:
-        logger.info("%s: step %d again: %s", self._line.membership.replica_id, agreement.step, error)
-        self._line.note("redone", agreement.step, agreement.group_key)
+        logger.info("%s: step %d again: %s", self._peers.membership.replica_id, agreement.step, error)
+        self._driver.note("redone", agreement.step, agreement.group_key)
         if agreement.replica_ids != self._failed_with:
             self._failed_with, self._num_failures = agreement.replica_ids, 0
         self._num_failures += 1
@@ -244,7 +241,7 @@ class Trainer:
         seconds, self._seconds = self._seconds, {}
         self._progress.step = step + 1
         self._progress.report = {"loss": loss, "learning_rate": learning_rate}
-        worker, incarnation = self._line.membership.replica_id.split(".")
+        worker, incarnation = self._peers.membership.replica_id.split(".")
         self._pending = StepRecord(
             worker=int(worker),
             incarnation=int(incarnation),
@@ -279,21 +276,7 @@ class Trainer:
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started
 
 
-def summed_loss(model: nn.Module, batch: Batch, dtype: str) -> Tensor:
-    """The sum of the cross-entropies of a batch (nats, shape ()), in float32 or better."""
-    logits_BK = logits_of(model, batch, dtype)
-    return nn.functional.cross_entropy(logits_BK, torch.from_numpy(batch.labels), reduction="sum")
-
-
-def logits_of(model: nn.Module, batch: Batch, dtype: str) -> Tensor:
-    """logits_BK of a batch, as float32 or better; `dtype` as in TrainingConfig, resolved."""
-    images_BCHW = normalize(torch.from_numpy(batch.pixels), torch.float64 if dtype == "float64" else torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
-        logits_BK: Tensor = model(images_BCHW)
-    return logits_BK if dtype == "float64" else logits_BK.float()
-
-
-def _key_of(seed: int, step: int, replica: int) -> int:
+def _mask_seed_of(seed: int, step: int, replica: int) -> int:
     """A seed for the masks of one replica in one step."""
     digest = hashlib.blake2b(f"{seed} {step} {replica}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

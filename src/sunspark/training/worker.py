@@ -1,8 +1,8 @@
-"""The worker process: `python -m sunspark.training.worker`, the same under every launcher.
+"""The worker process, the same under every launcher; the nursery forks it, and `main` is all it does.
 
 It reads its spec from the first line of standard input and lives as long as that stays open. When it closes (the
 parent is gone), on SIGTERM, or when the driver falls silent, the worker leaves: it drops the step that it has not
-applied, saves what it has as a candidate and is gone within 30 s.
+applied and saves what it has as a candidate. Twenty seconds after it began to leave, it ends whatever happens.
 """
 
 import logging
@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Final, final
+from typing import Final, final
 from urllib.parse import urlsplit
 
 import torch
@@ -21,23 +21,23 @@ from sunspark import storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader
-from sunspark.errors import DeadlineError, SunsparkError, WorkerError
+from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.models import build_model
 from sunspark.optim import build_optimizer
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
-from sunspark.parallel.membership import Agreement, Membership, replica_id_of
+from sunspark.parallel.membership import Membership, replica_id_of
 from sunspark.parallel.recovery import RecoverySource
 from sunspark.parallel.rpc import RpcClient, RpcServer
-from sunspark.records import EventName, RecordWriter, worker_file
-from sunspark.training import checkpoint
+from sunspark.records import RecordWriter, worker_file
 from sunspark.training.config import WorkConfig, plan_of
+from sunspark.training.driver_link import DriverLink
 from sunspark.training.evaluate import evaluate_leases
-from sunspark.training.export import export_model
+from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
 from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
 from sunspark.training.state import TrainingState
-from sunspark.training.trainer import Line, Trainer
+from sunspark.training.trainer import Course, Observers, Peers, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +78,15 @@ class TrainingWorker:
         self._progress = Progress()
         self._faults = FaultInjector(spec.faults, spec.worker, spec.incarnation)
         self._leaving = threading.Lock()
-        self._known_addresses: dict[str, str] = {}
-        self._publishing: threading.Thread | None = None
-        self._published_step = 0
-        self._heart: Heart | None = None
-        self._pulse: Pulse | None = None
         self._group = Group(
             self._coordinator, self._replica_id, self._host, may_share_memory=spec.gradient_path == "auto"
         )
         self._records = RecordWriter(worker_file(spec.run, spec.worker, spec.incarnation))
+        self._pulse = Pulse(self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost)
+        self._driver = DriverLink(self._coordinator, self._replica_id, self._pulse)
+        self._heart: Heart | None = None
         self._state: TrainingState | None = None
+        self._publisher: Publisher | None = None
 
     def run(self) -> None:
         threading.Thread(target=self._watch_parent, daemon=True, name="watch-parent").start()
@@ -97,52 +96,42 @@ class TrainingWorker:
         )
         if welcome["farewell"]:
             self._leave(welcome["farewell"])
-        self._dataset = dataset = Dataset.open(self._spec.dataset)
-        state = self._build_state(dataset, welcome["resume"])
-        self._published_step = state.step
-        source = RecoverySource(state.snapshot)
-        server = RpcServer(self._host, 0, self._spec.token, source.handlers, source.chunk_readers)
-        self._coordinator.call("announce", replica_id=self._replica_id, address=server.uri)
-        membership = Membership(self._spec.lighthouse, self._replica_id, server.uri)
-        plan = plan_of(dataset, self._work)
-        loader = Loader(dataset, plan, self._work.data, num_threads=self._spec.cores)
-        self._pulse = Pulse(self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost)
-        self._heart = Heart(membership)
-        self._state = state
+        dataset = Dataset.open(self._spec.dataset)
+        course = self._build_course(dataset, welcome["resume"])
+        publisher = Publisher(self._spec.run, self._work, dataset, self._driver, self._faults)
+        publisher.published_step = course.state.step
+        peers = self._open_lines(course.state)
+        self._state, self._publisher = course.state, publisher
+        self._heart = Heart(peers.membership)
         self._heart.start()
         self._pulse.start()
         if not self._pulse.may_go.wait(_START_SECONDS):
             raise DeadlineError(f"the driver did not say go within {_START_SECONDS:.0f} s")
-        line = Line(
-            membership=membership,
-            group=self._group,
-            source=source,
-            token=self._spec.token,
-            check_members=self._check_members,
-            lost=lambda: self._pulse.lost if self._pulse else frozenset(),
-            abandon=lambda key: self._tell("abandon", group_key=key),
-            note=self._note,
-            publish=self._publish,
-            close=self._close,
-            wait_for_end=self._wait_for_end,
-        )
-        trainer = Trainer(
-            state=state,
-            plan=plan,
-            loader=loader,
-            optim=self._work.optim,
-            dtype=self._work.training.dtype,
-            line=line,
-            progress=self._progress,
-            write=self._records.write,
-            faults=self._faults,
-        )
+        observers = Observers(progress=self._progress, write=self._records.write, faults=self._faults)
         try:
-            trainer.run()
+            Trainer(course, peers, self._driver, publisher, observers).run()
         except Exception:
             logger.exception("the training of this worker failed")
             self._leave("failed")
         self._records.close()
+
+    def _open_lines(self, state: TrainingState) -> Peers:
+        """Serve this worker's state, and say where: whoever is not announced is a stranger."""
+        source = RecoverySource(state.snapshot)
+        server = RpcServer(self._host, 0, self._spec.token, source.handlers, source.chunk_readers)
+        self._coordinator.call("announce", replica_id=self._replica_id, address=server.uri)
+        membership = Membership(self._spec.lighthouse, self._replica_id, server.uri)
+        return Peers(membership=membership, group=self._group, source=source, token=self._spec.token)
+
+    def _build_course(self, dataset: Dataset, resume: str | None) -> Course:
+        plan = plan_of(dataset, self._work)
+        return Course(
+            state=self._build_state(dataset, resume),
+            plan=plan,
+            loader=Loader(dataset, plan, self._work.data, num_threads=self._spec.cores),
+            optim=self._work.optim,
+            dtype=self._work.training.dtype,
+        )
 
     def _build_state(self, dataset: Dataset, resume: str | None) -> TrainingState:
         work = self._work
@@ -159,63 +148,9 @@ class TrainingWorker:
             state.load(storage.read_bytes(resume), resume)
         return state
 
-    def _publish(self, state: TrainingState) -> None:
-        if state.step - self._published_step < self._work.training.checkpoint_every:
-            return
-        if self._publishing is not None and self._publishing.is_alive():
-            return
-        snapshot = state.snapshot()
-
-        def publish() -> None:
-            self._faults.reach("checkpoint", snapshot.step)
-            try:
-                uri = checkpoint.publish(self._spec.run, snapshot)
-            except SunsparkError as error:  # the next step tries again
-                logger.error("no checkpoint at step %d: %s", snapshot.step, error)
-                return
-            self._published_step = snapshot.step  # only now: who leaves before saves a candidate
-            self._note("checkpoint", snapshot.step, uri)
-
-        self._publishing = threading.Thread(target=publish, daemon=True, name="publish")
-        self._publishing.start()
-
-    def _close(self, state: TrainingState) -> None:
-        if self._publishing is not None:
-            self._publishing.join(_START_SECONDS)
-        snapshot = state.snapshot()
-        checkpoint.publish(self._spec.run, snapshot)
-        export_model(self._spec.run, self._work, self._dataset, state.model)
-        self._records.close()
-        self._coordinator.call("finish", timeout_seconds=30, step=snapshot.step)
-
     def _cut_when_lost(self, lost: frozenset[str], abandoned: frozenset[str]) -> None:
         if self._group.key in abandoned or lost & frozenset(self._group.members):
             self._group.cut()
-
-    def _check_members(self, agreement: Agreement) -> None:
-        """Refuse a quorum with a stranger: the lighthouse asks for no token, the coordinator does."""
-        members = {member.replica_id: member.address for member in agreement.members}
-        if not members.items() <= self._known_addresses.items():
-            self._known_addresses = self._coordinator.call("addresses")["addresses"]
-        if strangers := members.items() - self._known_addresses.items():
-            raise WorkerError(f"strangers take part in the quorum, and are refused: {dict(strangers)}")
-
-    def _wait_for_end(self, leader: str) -> None:
-        assert self._pulse is not None
-        deadline = time.monotonic() + _START_SECONDS
-        while leader not in self._pulse.lost:
-            time.sleep(0.02)  # the pulse ends the process when the run has ended
-            if time.monotonic() > deadline:
-                raise DeadlineError(f"{leader} did not publish the end of the run within {_START_SECONDS:.0f} s")
-
-    def _note(self, event: EventName, step: int, detail: str) -> None:
-        self._tell("note", replica_id=self._replica_id, event=event, step=step, detail=detail)
-
-    def _tell(self, name: str, **arguments: Any) -> None:
-        try:
-            self._coordinator.call(name, **arguments)
-        except SunsparkError as error:
-            logger.warning("the driver was not told (%s): %s", name, error)
 
     def _watch_parent(self) -> None:
         while sys.stdin.buffer.read(4096):
@@ -231,24 +166,16 @@ class TrainingWorker:
         _exit_after(_SAVE_SECONDS, code)
         if self._heart is not None:
             self._heart.stop()
-        if self._pulse is not None:
-            self._pulse.stop()
+        self._pulse.stop()
         self._group.cut()
         try:
-            if code in (EXIT_LEFT, EXIT_FAILED) and self._state is not None:
-                self._save_candidate(self._state)
+            if code in (EXIT_LEFT, EXIT_FAILED) and self._state is not None and self._publisher is not None:
+                self._publisher.save_candidate(self._state, self._replica_id)
             self._records.close()
         except SunsparkError as error:
             logger.error("%s", error)
         logging.shutdown()
         os._exit(code)
-
-    def _save_candidate(self, state: TrainingState) -> None:
-        with state.lock:  # and keep it: nothing is applied any more
-            if state.is_whole and state.step > self._published_step:
-                uri = checkpoint.save_candidate(self._spec.run, state.snapshot(), self._replica_id)
-                logger.info("saved %s", uri)
-            state.lock.acquire()
 
 
 def _address_towards(uri: str) -> str:
@@ -274,7 +201,3 @@ def _end_with_parent() -> None:
         os._exit(EXIT_LEFT)
 
     threading.Thread(target=watch, daemon=True, name="watch-parent").start()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,67 @@
+"""A worker's line to the driver: what it tells the coordinator, and asks it, beside its pulse."""
+
+import logging
+import time
+from typing import Any, Final, final
+
+from sunspark.errors import DeadlineError, SunsparkError, WorkerError
+from sunspark.parallel.membership import Agreement
+from sunspark.parallel.rpc import RpcClient
+from sunspark.records import EventName
+from sunspark.training.pulse import Pulse
+
+logger = logging.getLogger(__name__)
+
+_END_SECONDS: Final = 900.0
+
+
+@final
+class DriverLink:
+    """Tells are advice: one that does not get through is logged, and training goes on."""
+
+    def __init__(self, coordinator: RpcClient, replica_id: str, pulse: Pulse) -> None:
+        self._coordinator = coordinator
+        self._replica_id = replica_id
+        self._pulse = pulse
+        self._known_addresses: dict[str, str] = {}
+
+    def lost(self) -> frozenset[str]:
+        """The replica ids that nobody should wait for."""
+        return self._pulse.lost
+
+    def note(self, event: EventName, step: int, detail: str) -> None:
+        """Tell of an event."""
+        self._tell("note", replica_id=self._replica_id, event=event, step=step, detail=detail)
+
+    def abandon(self, group_key: str) -> None:
+        """Tell the others not to wait for this worker in the group of that key."""
+        self._tell("abandon", group_key=group_key)
+
+    def check_members(self, agreement: Agreement) -> None:
+        """Refuse a quorum with a stranger: the lighthouse asks for no token, the coordinator does.
+
+        Raises WorkerError naming the members that are no worker of this run.
+        """
+        members = {member.replica_id: member.address for member in agreement.members}
+        if not members.items() <= self._known_addresses.items():
+            self._known_addresses = self._coordinator.call("addresses")["addresses"]
+        if strangers := members.items() - self._known_addresses.items():
+            raise WorkerError(f"strangers take part in the quorum, and are refused: {dict(strangers)}")
+
+    def finish(self, step: int) -> None:
+        """The end of the run is published. Raises when the driver does not hear it."""
+        self._coordinator.call("finish", timeout_seconds=30, step=step)
+
+    def wait_for_end(self, leader: str) -> None:
+        """Wait until `leader` has published the end of the run, or is lost. Raises DeadlineError after 15 minutes."""
+        deadline = time.monotonic() + _END_SECONDS
+        while leader not in self._pulse.lost:
+            time.sleep(0.02)  # the pulse ends the process when the run has ended
+            if time.monotonic() > deadline:
+                raise DeadlineError(f"{leader} did not publish the end of the run within {_END_SECONDS:.0f} s")
+
+    def _tell(self, name: str, **arguments: Any) -> None:
+        try:
+            self._coordinator.call(name, **arguments)
+        except SunsparkError as error:
+            logger.warning("the driver was not told (%s): %s", name, error)

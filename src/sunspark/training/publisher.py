@@ -1,0 +1,88 @@
+"""What a worker writes for the whole run: checkpoints, the end, and its candidate when it must leave.
+
+A checkpoint is written in a thread of its own while training goes on. A state counts as published only once it is on
+storage: whoever leaves before saves a candidate.
+"""
+
+import logging
+import threading
+from typing import Final, final
+
+from sunspark.data.dataset import Dataset
+from sunspark.errors import DeadlineError, SunsparkError
+from sunspark.parallel.faults import FaultInjector
+from sunspark.training import checkpoint
+from sunspark.training.config import WorkConfig
+from sunspark.training.driver_link import DriverLink
+from sunspark.training.export import export_model
+from sunspark.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+_WRITE_SECONDS: Final = 900.0
+
+
+@final
+class Publisher:
+    """Writes the states of one run; `published_step` is the furthest that is known to be on storage."""
+
+    def __init__(self, run: str, work: WorkConfig, dataset: Dataset, driver: DriverLink, faults: FaultInjector) -> None:
+        self._run = run
+        self._work = work
+        self._dataset = dataset
+        self._driver = driver
+        self._faults = faults
+        self._writing: threading.Thread | None = None
+        self.published_step = 0
+
+    def publish_when_due(self, state: TrainingState) -> None:
+        """Write a checkpoint of a step that counts, if the last one is old enough and none is under way."""
+        if state.step - self.published_step < self._work.training.checkpoint_every:
+            return
+        if self._writing is not None and self._writing.is_alive():
+            return
+        snapshot = state.snapshot()
+
+        def write() -> None:
+            self._faults.reach("checkpoint", snapshot.step)
+            try:
+                uri = checkpoint.publish(self._run, snapshot)
+            except SunsparkError as error:  # the next step tries again
+                logger.error("no checkpoint at step %d: %s", snapshot.step, error)
+                return
+            self.published_step = snapshot.step
+            self._driver.note("checkpoint", snapshot.step, uri)
+
+        self._writing = threading.Thread(target=write, daemon=True, name="publish")
+        self._writing.start()
+
+    def publish_end(self, state: TrainingState) -> None:
+        """Write the last checkpoint and the finished model.
+
+        Raises DeadlineError when storage takes longer than 15 minutes: another worker shall try.
+        """
+        if self._writing is not None:
+            self._writing.join(_WRITE_SECONDS)
+        failures: list[SunsparkError] = []
+
+        def write() -> None:
+            try:
+                checkpoint.publish(self._run, state.snapshot())
+                export_model(self._run, self._work, self._dataset, state.model)
+            except SunsparkError as error:
+                failures.append(error)
+
+        last = threading.Thread(target=write, daemon=True, name="publish-end")
+        last.start()
+        last.join(_WRITE_SECONDS)
+        if last.is_alive():
+            raise DeadlineError(f"storage did not take the end of the run within {_WRITE_SECONDS:.0f} s: {self._run}")
+        if failures:
+            raise failures[0]
+
+    def save_candidate(self, state: TrainingState, replica_id: str) -> None:
+        """Save the state of a worker that leaves, if it is further than what is published; it moves on no more."""
+        state.lock.acquire()  # and never given back: nothing is applied any more
+        if state.is_whole and state.step > self.published_step:
+            uri = checkpoint.save_candidate(self._run, state.snapshot(), replica_id)
+            logger.info("saved %s", uri)
