@@ -2,7 +2,7 @@
 
 torchft's lighthouse forms the quorums. A worker comes to each with its position: the step it is ready for and the
 lineage of its state. Everything that follows from a quorum is a pure function of it, so all members reach the same
-answer without talking again (DESIGN: when a step counts):
+answer without talking again (docs/architecture.md, "When a step counts"):
 
 * the leader is the member furthest ahead; among equals the one that has seen the most steps counted;
 * whoever stands elsewhere than the leader (another step, or the same step by another lineage) recovers first;

@@ -26,7 +26,7 @@ class SavedState:
 
 
 def publish(run: str, snapshot: Snapshot) -> str:
-    """Write a checkpoint and give back the room of those before the last two."""
+    """Write a checkpoint, and delete those before the last two."""
     uri = storage.join(run, "checkpoints", f"step-{snapshot.step:09d}.safetensors")
     storage.write_bytes_atomic(uri, snapshot.body)
     for old in checkpoints(run)[:-_KEPT]:
@@ -55,7 +55,7 @@ def candidates(run: str) -> list[SavedState]:
 def adopt_candidate(run: str) -> SavedState | None:
     """Make the best candidate a checkpoint if it is further than all of them, and delete every candidate.
 
-    Returns the state to go on from. For the start of a run, before any worker.
+    Returns the state to go on from. For a moment at which no worker of the run is alive.
     """
     waiting = candidates(run)
     published = checkpoints(run)

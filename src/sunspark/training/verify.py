@@ -1,7 +1,7 @@
 """Was every sample of every epoch applied exactly once?
 
-Nothing is taken from the run but its ledger. What each step should have seen is computed again from the dataset and
-the order alone: for every step the sum over (sample id, label, epoch); for some steps, or all, the pixels too, by
+Of the run, its ledger is judged, and only its configuration believed (which split, seed, batches, replicas, image size
+and augmentation were meant). What each step should have seen is computed again from the dataset and the order alone: for every step the sum over (sample id, label, epoch); for some steps, or all, the pixels too, by
 decoding and augmenting them again. The chain over the lines must end in the lineage that the final model carries.
 """
 
