@@ -25,6 +25,7 @@ class Parsed(Exception):
 
 def command_lines(text: str) -> list[str]:
     """Every line of code, in a block or between backticks, that starts with `sunspark` (a prompt before it is fine)."""
+    text = re.sub(r"\\\n\s+", "", text)  # a line that goes on
     blocks = re.findall(r"^ {4,}(?:\$ )?(sunspark .*)$", text, re.MULTILINE)
     spans = re.findall(r"`(sunspark [^`]*)`", text)
     return list(dict.fromkeys([*blocks, *spans]))
