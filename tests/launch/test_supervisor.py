@@ -1,5 +1,8 @@
 """Laws of the supervisor that need a coordinator and at most one real worker process."""
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +12,9 @@ import pytest
 
 from sunspark.config import to_dict
 from sunspark.errors import WorkerError
+from sunspark.launch import supervisor
 from sunspark.launch.coordinator import Coordinator, Ending, Roster
+from sunspark.launch.nursery import Nursery
 from sunspark.launch.supervisor import supervise
 from sunspark.training.config import WorkConfig
 from sunspark.training.spec import WorkerSpec
@@ -60,3 +65,35 @@ def test_a_workers_mistake_of_the_user_reaches_the_driver(coordinator: Coordinat
     assert "Traceback" not in ending.cause
     events = [note.event for note in coordinator.take_notes()]
     assert events == ["started", "lost"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("hangs", [False, True], ids=["worker leaves", "worker hangs"])
+def test_a_supervisor_whose_driver_falls_silent_ends_with_its_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    monkeypatch.setattr(supervisor, "_DRIVER_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(supervisor, "_FAREWELL_SECONDS", 2.0)
+    has_joined, released = threading.Event(), threading.Event()
+
+    def keep_waiting(_is_alone: bool) -> None:
+        has_joined.set()
+        released.wait(50)
+
+    roster = Roster(1, 60.0, time.monotonic())
+    coordinator = Coordinator(host="127.0.0.1", port=0, token="a token", roster=roster, find_resume=keep_waiting)
+    nursery = Nursery(1)
+    outcomes: list[str] = []
+    watching = threading.Thread(target=lambda: outcomes.append(supervise(spec_of(coordinator, tmp_path), nursery)))
+    watching.start()
+    assert has_joined.wait(30)
+    (pid,) = nursery._codes
+    if hangs:
+        os.kill(pid, signal.SIGSTOP)
+    threading.Thread(target=coordinator.close, daemon=True).start()
+    watching.join(20)
+    assert not watching.is_alive(), "the supervisor waits for a driver that is gone"
+    assert outcomes == ["lost place"]
+    assert (nursery._codes[pid] == -signal.SIGKILL) == hangs
+    released.set()
+    nursery.close()

@@ -184,6 +184,9 @@ class _Member:
         assert all(len(tensor.unique()) == 1 for tensor in tensors)
         return [float(tensor[0]) for tensor in tensors]
 
+    def sum_within(self, timeout_seconds: float) -> None:
+        self._group.wait([self._group.start_all_reduce(torch.ones(1000), timeout_seconds)])
+
     def sum_for_ever(self) -> None:
         while True:
             self._group.wait([self._group.start_all_reduce(torch.ones(2_000_000), 60)])

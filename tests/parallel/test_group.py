@@ -141,6 +141,15 @@ def test_a_member_that_never_comes_ends_the_forming_at_the_deadline(cast: Cast) 
     assert time.monotonic() - began < 6
 
 
+def test_an_all_reduce_that_a_member_does_not_come_to_ends_at_its_deadline(cast: Cast) -> None:
+    member, *_ = cast.add(3)
+    cast.form(*cast.members)
+    began = time.monotonic()
+    with pytest.raises(Told, match="GroupBrokenError"):
+        member.ask("sum_within", 1.0)
+    assert 0.9 < time.monotonic() - began < MUCH_SOONER_THAN_THE_TIMEOUT
+
+
 def test_a_group_that_did_not_form_is_never_taken_for_a_group_of_one(cast: Cast) -> None:
     (member,) = cast.add(1)
     agreement = cast.agreement(member, absent=1)

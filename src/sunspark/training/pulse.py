@@ -21,6 +21,7 @@ Farewell = Literal["ended", "unwanted", "stop", "orphaned", "failed"]
 
 _HEARTBEAT_SECONDS: Final = 0.1
 _BEAT_SECONDS: Final = 0.2
+_ANSWER_SECONDS: Final = 5.0
 _SILENCE_SECONDS: Final = 12.0
 
 
@@ -103,7 +104,7 @@ class Pulse:
         last_heard = time.monotonic()
         while not self._stopped.is_set():
             try:
-                self._heed(self._coordinator.call("beat", timeout_seconds=5, **self._message()))
+                self._heed(self._coordinator.call("beat", timeout_seconds=_ANSWER_SECONDS, **self._message()))
                 last_heard = time.monotonic()
             except SunsparkError as error:
                 if time.monotonic() - last_heard > _SILENCE_SECONDS:

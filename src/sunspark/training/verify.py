@@ -1,8 +1,9 @@
 """Was every sample of every epoch applied exactly once?
 
-Of the run, its ledger is judged, and only its configuration believed (which split, seed, batches, replicas, image size
-and augmentation were meant). What each step should have seen is computed again from the dataset and the order alone: for every step the sum over (sample id, label, epoch); for some steps, or all, the pixels too, by
-decoding and augmenting them again. The chain over the lines must end in the lineage that the final model carries.
+Of the run, its ledger is judged, and only its configuration believed (which split, seed, batches, replicas, image
+size and augmentation were meant). What each step should have seen is computed again from the dataset and the order
+alone: for every step the sum over (sample id, label, epoch); for some steps, or all, the pixels too, by decoding and
+augmenting them again. The chain over the lines must end in the lineage that the final model carries.
 """
 
 import random

@@ -1,0 +1,95 @@
+"""Waits at the end of a run: for storage, for the leader, for a candidate to be saved. Each ends in time."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from sunspark.errors import DeadlineError, StorageError
+from sunspark.parallel.faults import FaultInjector
+from sunspark.parallel.recovery import Snapshot
+from sunspark.parallel.rpc import RpcClient, RpcServer
+from sunspark.training import checkpoint, driver_link, publisher
+from sunspark.training.config import WorkConfig
+from sunspark.training.driver_link import DriverLink
+from sunspark.training.publisher import Publisher
+from sunspark.training.pulse import Progress, Pulse
+from sunspark.training.state import TrainingState
+
+LEADER = "0000.000001"
+
+
+@pytest.fixture
+def pulse() -> Iterator[Pulse]:
+    server = RpcServer("127.0.0.1", 0, "a token", {"note": lambda **_: {}})
+    yield Pulse(RpcClient(server.uri, "a token"), "0001.000001", Progress(), lambda _: None)
+    server.shutdown()
+
+
+@pytest.fixture
+def driver(pulse: Pulse) -> DriverLink:
+    return DriverLink(pulse._coordinator, "0001.000001", pulse)
+
+
+def a_state() -> TrainingState:
+    model = nn.Linear(1, 1)
+    return TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def a_publisher(driver: DriverLink) -> Publisher:
+    return Publisher("file:///nowhere", WorkConfig(), None, driver, FaultInjector((), 0, 1))  # type: ignore[arg-type]
+
+
+def test_a_leader_that_never_publishes_the_end_is_not_waited_for_for_ever(
+    driver: DriverLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_link, "_END_SECONDS", 0.3)
+    with pytest.raises(DeadlineError, match=LEADER):
+        driver.wait_for_end(LEADER)
+
+
+def test_a_leader_that_is_lost_is_not_waited_for(driver: DriverLink, pulse: Pulse) -> None:
+    pulse.lost = frozenset({LEADER})
+    began = time.monotonic()
+    driver.wait_for_end(LEADER)
+    assert time.monotonic() - began < 5
+
+
+def test_storage_that_does_not_take_the_end_fails_the_leader(
+    driver: DriverLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "_WRITE_SECONDS", 0.3)
+    released = threading.Event()
+
+    def hang(_run: str, _snapshot: Snapshot) -> str:
+        released.wait(20)
+        raise StorageError("too late")
+
+    monkeypatch.setattr(checkpoint, "publish", hang)
+    with pytest.raises(DeadlineError, match="file:///nowhere"):
+        a_publisher(driver).publish_end(a_state())
+    released.set()
+
+
+def test_an_error_of_storage_at_the_end_is_the_leaders(driver: DriverLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_run: str, _snapshot: Snapshot) -> str:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(checkpoint, "publish", refuse)
+    with pytest.raises(StorageError, match="the disk is full"):
+        a_publisher(driver).publish_end(a_state())
+
+
+def test_a_worker_that_leaves_is_gone_in_time_whatever_it_waits_for() -> None:
+    program = (
+        "import time; from sunspark.training.worker import _exit_after; _exit_after(0.5, 4); time.sleep(60)"  # saves
+    )
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", program], timeout=50, check=False)
+    assert ended.returncode == 4
+    assert time.monotonic() - began < 40
