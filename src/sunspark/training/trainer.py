@@ -16,7 +16,8 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
-from sunspark.data.loader import Batch, Loader
+from sunspark.data.decode_pool import Batch
+from sunspark.data.loader import Loader
 from sunspark.data.order import StepPlan, replicas_of
 from sunspark.errors import DeadlineError, WorkerError
 from sunspark.models import normalize
