@@ -26,6 +26,17 @@ ELSEWHERE = "elsewhere"
 
 _LIFE_ENDS = frozenset({"lost", "failed", "restarted", "duplicate", "unwanted"})
 
+PHASE_WORDS = {
+    "backward": "backward",
+    "forward": "forward",
+    "optimizer": "optimizer",
+    "data": "waiting for images",
+    "communication": "communication",
+    "quorum": "quorum",
+    ELSEWHERE: "between steps",
+}
+"""What a report calls each phase, and the rest."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingClock:

@@ -1,110 +1,22 @@
-"""The figures of a report: which there are, what they show, and the sentence that says what to see."""
+"""The curves of a report: loss, learning rate and the phases of a step, over the steps of a run.
+
+Shape legend: S step, B stretch of steps, P phase.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sunspark.bench import plot
-from sunspark.bench.history import ELSEWHERE, PHASES, Floats, History, Life, TrainingClock, images_per_second
+from sunspark.bench.history import PHASE_WORDS, PHASES, Floats, History
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
-from sunspark.bench.words import count, duration, percent, share, size
-from sunspark.records import DRIVER, EvaluationRecord, EventRecord
+from sunspark.bench.words import count, duration, percent
+from sunspark.records import EvaluationRecord
 
 _LINE_BINS = 400
 _HOVER_BINS = 80
-_RATE_BINS = 120
 _PHASE_BINS = 100
-
-PHASE_WORDS = {
-    "backward": "backward",
-    "forward": "forward",
-    "optimizer": "optimizer",
-    "data": "waiting for images",
-    "communication": "communication",
-    "quorum": "quorum",
-    ELSEWHERE: "between steps",
-}
-
-EVENT_STYLES = {
-    "started": "begin",
-    "joined": "begin",
-    "restarted": "begin",
-    "resumed": "begin",
-    "recovered": "recovered",
-    "lost": "lost",
-    "failed": "lost",
-    "redone": "redone",
-    "checkpoint": "checkpoint",
-    "candidate": "checkpoint",
-    "finished": "finished",
-    "duplicate": "turned-away",
-    "unwanted": "turned-away",
-}
-"""The mark of each event; the words beside it in the legend are `MARK_WORDS`."""
-
-MARK_WORDS = {
-    "begin": "started, joined",
-    "lost": "lost, failed",
-    "redone": "step done again",
-    "recovered": "recovered from a peer",
-    "checkpoint": "checkpoint",
-    "turned-away": "turned away",
-    "finished": "finished",
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
-    """A part of a stacked bar."""
-
-    name: str
-    style: str
-    share: float
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mark:
-    """An event on a lane of the time line."""
-
-    at: float
-    style: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lane:
-    """A worker on the time line, or the driver."""
-
-    name: str
-    spans: tuple[plot.Strip, ...]
-    """When it was alive."""
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimeLine:
-    """Images per second over time, and below it, on the same axis, what happened to whom."""
-
-    rate: Chart | None
-    lanes: tuple[Lane, ...]
-    x_ticks: tuple[Tick, ...]
-    x_label: str
-    mark_words: dict[str, str]
-    """The marks that occur, with their words."""
-    caption: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
-    """A row of a bar chart."""
-
-    name: str
-    share: float
-    text: str
-    hint: str = ""
 
 
 def loss_chart(history: History, num_classes: int | None) -> Chart:
@@ -214,84 +126,6 @@ def phase_chart(history: History) -> Chart:
     )
 
 
-def phase_segments(totals: Mapping[str, float]) -> tuple[Segment, ...]:
-    """The time of all workers by phase, as shares of one bar."""
-    whole = sum(totals.values()) or 1.0
-    return tuple(
-        Segment(
-            name=PHASE_WORDS[phase],
-            style=phase,
-            share=seconds / whole,
-            text=f"{duration(seconds)}, {share(seconds / whole)}",
-        )
-        for phase, seconds in totals.items()
-    )
-
-
-def time_line(
-    history: History, lives: Sequence[Life], events: Sequence[EventRecord], clock: TrainingClock
-) -> TimeLine | None:
-    """Images per second and the events, on one axis of time; None before anything happened."""
-    moments = [clock.seconds(event.time_unix_seconds) for event in events]
-    ends = [*moments, *history.finished_seconds_S[-1:].tolist(), *(life.end_seconds for life in lives)]
-    if not ends:
-        return None
-    scale = Scale(low=0.0, high=max(max(ends), 1e-3))
-    x_ticks, unit = plot.time_ticks(scale)
-    marks: dict[int, list[Mark]] = {}
-    for event, seconds in zip(events, moments, strict=True):
-        marks.setdefault(event.worker, []).append(_mark(event, seconds, scale))
-    workers = sorted({DRIVER, *marks, *(life.worker for life in lives)})
-    used = {mark.style for lane in marks.values() for mark in lane}
-    return TimeLine(
-        rate=_rate_chart(history, scale, x_ticks),
-        lanes=tuple(_lane(worker, lives, marks.get(worker, []), scale) for worker in workers),
-        x_ticks=x_ticks,
-        x_label=f"time of training ({unit})",
-        mark_words={style: words for style, words in MARK_WORDS.items() if style in used},
-        caption=_stall_caption(history),
-    )
-
-
-def memory_bars(peaks: Mapping[int, int]) -> tuple[Bar, ...]:
-    """The largest memory of each worker."""
-    most = max(peaks.values(), default=0) or 1
-    return tuple(
-        Bar(name=f"worker {worker}", share=num_bytes / most, text=size(num_bytes))
-        for worker, num_bytes in peaks.items()
-    )
-
-
-def class_bars(per_class: Iterable[tuple[str, int, int]]) -> tuple[Bar, ...]:
-    """Accuracy per class, best first; classes of which the split has no sample come last."""
-    rated = [(name, correct / samples if samples else -1.0, correct, samples) for name, samples, correct in per_class]
-    rated.sort(key=lambda row: (-row[1], row[0]))
-    return tuple(
-        Bar(
-            name=name,
-            share=max(rate, 0.0),
-            text="-" if rate < 0 else percent(rate, 0),
-            hint=f"{name}: {count(correct)} of {count(samples)} right",
-        )
-        for name, rate, correct, samples in rated
-    )
-
-
-def class_spread(bars: Sequence[Bar]) -> tuple[Bar, ...]:
-    """How many classes lie in each tenth of accuracy, lowest first."""
-    numbers = np.bincount([min(9, int(bar.share * 10 + 1e-9)) for bar in bars if bar.text != "-"], minlength=10)
-    most = int(numbers.max(initial=0)) or 1
-    return tuple(
-        Bar(
-            name=f"{10 * tenth}",
-            share=int(number) / most,
-            text=count(int(number)) if number else "",
-            hint=f"{count(int(number))} classes between {10 * tenth} and {10 * tenth + 10} %",
-        )
-        for tenth, number in enumerate(numbers)
-    )
-
-
 def _over_steps(
     history: History,
     *,
@@ -361,60 +195,3 @@ def _loss_caption(loss_S: Floats, smooth_S: Floats) -> str:
     broken = int((~np.isfinite(loss_S)).sum())
     words = f"From {plot.number(float(smooth_S[0]))} to {plot.number(float(smooth_S[-1]))} (running mean)."
     return words + (f" {count(broken)} steps had a loss that is not finite: training diverged." if broken else "")
-
-
-def _rate_chart(history: History, scale: Scale, x_ticks: tuple[Tick, ...]) -> Chart | None:
-    edges, rates = images_per_second(history, min(_RATE_BINS, max(1, len(history.step_S) // 2)))
-    if not len(rates):
-        return None
-    y_scale = Scale(low=0.0, high=1.08 * float(rates.max()))
-    x, y = np.repeat(scale.at(edges), 2)[1:-1], np.repeat(y_scale.at(rates), 2)
-    texts = [
-        f"{duration(float(edge))}: {plot.number(float(f'{rate:.3g}'))} images per second"
-        for edge, rate in zip(edges, rates, strict=False)
-    ]
-    return Chart(
-        title="Images per second",
-        caption="",
-        x_label="",
-        y_label="images per second that counted, all workers together",
-        x_ticks=x_ticks,
-        y_ticks=plot.number_ticks(y_scale, 3),
-        shapes=(
-            Shape(path=plot.area_path(x, np.zeros_like(y), y), style="area pale"),
-            Shape(path=plot.line_path(x, y), style="line blue"),
-        ),
-        hovers=plot.hovers(scale.at(edges).tolist(), texts),
-    )
-
-
-def _stall_caption(history: History) -> str:
-    if len(history.step_S) < 2:
-        return ""
-    gaps = np.diff(history.finished_seconds_S)
-    longest = int(gaps.argmax())
-    return (
-        f"Longest wait between two steps: {duration(float(gaps[longest]))}, before step "
-        f"{count(int(history.step_S[longest + 1]))} (median {duration(float(np.median(gaps)))})."
-    )
-
-
-def _lane(worker: int, lives: Sequence[Life], marks: Sequence[Mark], scale: Scale) -> Lane:
-    spans = tuple(
-        plot.Strip(
-            start=float(scale.at(life.start_seconds)),
-            end=float(scale.at(life.end_seconds)),
-            text=f"worker {worker}, incarnation {life.incarnation}: "
-            f"{duration(life.start_seconds)} to {duration(life.end_seconds)}",
-        )
-        for life in lives
-        if life.worker == worker
-    )
-    return Lane(name="run" if worker == DRIVER else f"worker {worker}", spans=spans, marks=tuple(marks))
-
-
-def _mark(event: EventRecord, seconds: float, scale: Scale) -> Mark:
-    who = "" if event.worker == DRIVER else f", worker {event.worker}"
-    detail = f": {event.detail}" if event.detail else ""
-    text = f"{duration(seconds)}, step {count(event.step)}{who}, {event.event}{detail}"
-    return Mark(at=float(scale.at(seconds)), style=EVENT_STYLES[event.event], text=text)
