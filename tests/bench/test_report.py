@@ -100,9 +100,7 @@ def test_text_of_users_is_text_and_never_markup(tmp_path: Path) -> None:
     run.evaluate(split=f"test {evil}".replace("/", "|"))
     run.put("config.json", {evil: {evil: evil}, "model": evil, "list": [evil]})
     with RecordWriter(driver_file(str(run.run))) as writer:
-        writer.write(
-            EventRecord(worker=1, incarnation=0, time_unix_seconds=1.76e9, step=1, event="failed", detail=evil)
-        )
+        writer.write(EventRecord(worker=1, incarnation=0, time_unix_seconds=1.76e9, step=1, event="lost", detail=evil))
     page = page_of(run.run)
     tags = {tag for tag, _, _ in page.attributes}
     assert not tags & {"script", "img", "b"}

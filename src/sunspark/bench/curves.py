@@ -11,8 +11,7 @@ import numpy as np
 from sunspark.bench import plot
 from sunspark.bench.history import PHASE_WORDS, PHASES, Floats, History
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
-from sunspark.bench.words import count, duration, percent
-from sunspark.records import EvaluationRecord
+from sunspark.bench.words import count, duration
 
 _LINE_BINS = 400
 _HOVER_BINS = 80
@@ -68,33 +67,6 @@ def learning_rate_chart(history: History) -> Chart:
     )
 
 
-def accuracy_chart(history: History, evaluations: Sequence[EvaluationRecord]) -> Chart | None:
-    """Accuracy on the way, per split; None before there are two evaluations to join."""
-    by_split: dict[str, list[EvaluationRecord]] = {}
-    for record in evaluations:
-        by_split.setdefault(record.split, []).append(record)
-    curves = {split: records for split, records in by_split.items() if len(records) > 1}
-    if not curves:
-        return None
-    scale = Scale(low=0.0, high=1.0)
-    shapes = []
-    for (split, records), colour in zip(curves.items(), ("blue", "red", "green", "purple"), strict=False):
-        x = np.clip(_step_scale(history).at(np.array([record.step for record in records])), 0, 1)
-        for style, top, name in (("line", "top1", "top-1"), ("dotted", "top5", "top-5")):
-            y = scale.at(np.array([getattr(record, top) for record in records]))
-            shapes.append(Shape(path=plot.line_path(x, y), style=f"{style} {colour}", name=f"{split}, {name}"))
-    best = max((record for records in curves.values() for record in records), key=lambda record: record.top1)
-    return _over_steps(
-        history,
-        title="Accuracy",
-        caption=f"Best top-1: {percent(best.top1)} on {best.split}, after {count(best.step)} steps.",
-        y_label="share of images answered rightly",
-        y_ticks=tuple(Tick(at=at, label=f"{at:.0%}") for at in (0, 0.25, 0.5, 0.75, 1)),
-        shapes=tuple(shapes),
-        text=None,
-    )
-
-
 def phase_chart(history: History) -> Chart:
     """Seconds per step, stacked by phase, as means over stretches of steps."""
     parts = plot.bins(len(history.step_S), _PHASE_BINS)
@@ -134,12 +106,12 @@ def _over_steps(
     y_label: str,
     y_ticks: tuple[Tick, ...],
     shapes: tuple[Shape, ...],
-    text: Callable[[slice], str] | None,
+    text: Callable[[slice], str],
 ) -> Chart:
     """A chart whose horizontal axis is the training: labelled in epochs, or in steps within the first one."""
     x_ticks, x_label = _training_ticks(history)
-    parts = plot.bins(len(history.step_S), _HOVER_BINS) if text else []
-    texts = [f"{_steps_text(history, part)}: {text(part)}" for part in parts] if text else []
+    parts = plot.bins(len(history.step_S), _HOVER_BINS)
+    texts = [f"{_steps_text(history, part)}: {text(part)}" for part in parts]
     return Chart(
         title=title,
         caption=caption,
@@ -148,7 +120,7 @@ def _over_steps(
         x_ticks=x_ticks,
         y_ticks=y_ticks,
         shapes=shapes,
-        hovers=plot.hovers(_edges(history, parts).tolist(), texts) if parts else (),
+        hovers=plot.hovers(_edges(history, parts).tolist(), texts),
     )
 
 

@@ -29,7 +29,7 @@ from sunspark.bench.plot import Chart
 from sunspark.bench.time_line import EVENT_STYLES, TimeLine, time_line
 from sunspark.bench.words import count, duration, percent, rate
 from sunspark.errors import RunError
-from sunspark.records import EvaluationRecord, EventRecord, Record, read_records
+from sunspark.records import EventRecord, Record, read_records
 
 _FEW_CLASSES = 60
 _ENDS_SHOWN = 15
@@ -137,7 +137,6 @@ def render(files: RunFiles) -> str:
         progress=_progress(files, history),
         tiles=_tiles(files, history, events),
         curves=_curves(files, history),
-        accuracy_note=_accuracy_note(files, history),
         phases=curves.phase_chart(history) if len(history.step_S) else None,
         segments=_segments(totals),
         total_time=duration(sum(totals.values())),
@@ -247,19 +246,10 @@ def _curves(files: RunFiles, history: History) -> list[Chart]:
     if not len(history.step_S):
         return []
     first = next(iter(_ordered(files.evaluations)), {})
-    charts = [
+    return [
         curves.loss_chart(history, len(first.get("per_class", [])) or None),
-        curves.accuracy_chart(history, _evaluation_records(files)),
         curves.learning_rate_chart(history),
     ]
-    return [chart for chart in charts if chart is not None]
-
-
-def _accuracy_note(files: RunFiles, history: History) -> str:
-    """Why there is no curve of accuracy, where there is none."""
-    if not len(history.step_S) or curves.accuracy_chart(history, _evaluation_records(files)):
-        return ""
-    return "Accuracy was not measured on the way, so there is no curve of it."
 
 
 def _segments(totals: Mapping[str, float]) -> tuple[Segment, ...]:
@@ -316,10 +306,6 @@ def _ordered(evaluations: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The evaluations, that of a test split first."""
     names = sorted(evaluations, key=lambda split: (not split.lower().startswith("test"), split))
     return [evaluations[name] for name in names]
-
-
-def _evaluation_records(files: RunFiles) -> list[EvaluationRecord]:
-    return [record for record in files.records if isinstance(record, EvaluationRecord)]
 
 
 def _config_sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

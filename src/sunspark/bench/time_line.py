@@ -20,19 +20,16 @@ EVENT_STYLES = {
     "resumed": "begin",
     "recovered": "recovered",
     "lost": "lost",
-    "failed": "lost",
     "redone": "redone",
     "checkpoint": "checkpoint",
-    "candidate": "checkpoint",
     "finished": "finished",
     "duplicate": "turned-away",
-    "unwanted": "turned-away",
 }
 """The mark of each event; the words beside it in the legend are `MARK_WORDS`."""
 
 MARK_WORDS = {
     "begin": "started, joined",
-    "lost": "lost, failed",
+    "lost": "lost",
     "redone": "step done again",
     "recovered": "recovered from a peer",
     "checkpoint": "checkpoint",
