@@ -5,7 +5,7 @@ something is not there yet. Light and dark, from a phone to a wide screen to pap
 Cost: the records are read once into memory; a run of 100,000 steps and two workers takes seconds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -28,6 +28,7 @@ from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.plot import Chart
 from sunspark.bench.time_line import EVENT_STYLES, TimeLine, time_line
 from sunspark.bench.words import count, duration, percent, rate
+from sunspark.config import flatten
 from sunspark.errors import RunError
 from sunspark.records import EventRecord, Record, read_records
 
@@ -153,7 +154,7 @@ def render(files: RunFiles) -> str:
 
 def _subject(files: RunFiles) -> list[tuple[str, str]]:
     """What was trained, as terms and their values."""
-    flat = dict(_flatten(files.config))
+    flat = dict(flatten(files.config))
     dataset_id = (files.result or {}).get("dataset_id") or _find(flat, "dataset_id")
     rows = [
         ("model", _find(flat, "model", "model.name")),
@@ -318,15 +319,7 @@ def _config_sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[st
     for key, value in config.items():
         if isinstance(value, dict) and value:
             sections |= value if all(isinstance(part, dict) for part in value.values()) else {key: value}
-    return [(name, [(key, _text(value)) for key, value in _flatten(body)]) for name, body in sections.items()]
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return [(name, [(key, _text(value)) for key, value in flatten(body)]) for name, body in sections.items()]
 
 
 def _find(flat: Mapping[str, Any], *names: str) -> Any:
