@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from sunspark.data.codec import normalize
+from sunspark.data.codec import to_stored_image
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.writer import write_dataset
@@ -100,7 +100,12 @@ def make_dataset(folder: Path) -> str:
     draw_scenes(str(folder / "scenes"), num_classes=6, images_per_class=64, seed=0)
     paths = sorted((folder / "scenes").rglob("*.jpg"))
     samples = [
-        (path.name + str(index), index % _NUM_CLASSES, ["train"], normalize(path.read_bytes(), short_side=160).jpeg)
+        (
+            path.name + str(index),
+            index % _NUM_CLASSES,
+            ["train"],
+            to_stored_image(path.read_bytes(), short_side=160).jpeg,
+        )
         for index, path in enumerate(paths)
     ]
     uri = str(folder / "dataset")

@@ -16,7 +16,7 @@ NOISY = """
 import os, subprocess, sys, time, types
 from dataclasses import dataclass
 from sunspark import cli
-from sunspark.commands.common import Outcome, summary
+from sunspark.commands.text import Outcome, summary
 
 @dataclass(frozen=True)
 class Result:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from sunspark.config import ABSENT, differences, from_dict, load, nearest, to_dict
+from sunspark.config import ABSENT, differences, flatten, from_dict, load, nearest, to_dict
 from sunspark.errors import ConfigError
 
 
@@ -129,6 +129,15 @@ def test_differences_name_every_changed_key_and_no_other() -> None:
         ("oven.extras.tilt", 0.5, ABSENT),
         ("oven.extras.rack", ABSENT, 1),
     ]
+    bare = replace(FULL, oven=replace(FULL.oven, extras={}))
+    assert {(key, new) for key, _, new in differences(FULL, bare)} == {
+        (f"oven.extras.{name}", ABSENT) for name in FULL.oven.extras
+    }
+
+
+def test_flattened_keys_are_dotted_and_nothing_is_left_out() -> None:
+    nested = {"a": 1, "b": {"c": {"d": [2]}, "e": {}}}
+    assert list(flatten(nested)) == [("a", 1), ("b.c.d", [2]), ("b.e", {})]
 
 
 def test_the_nearest_name_comes_first() -> None:

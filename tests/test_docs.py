@@ -101,7 +101,7 @@ def test_the_picture_of_the_house_is_the_contract() -> None:
     built = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     page = (ROOT / "docs" / "architecture.md").read_text()
     picture = page.partition("twin is the layers contract")[2].split("\n\n")[1]
-    drawn = [line.replace("(later)", "").strip() for line in picture.splitlines()]
+    drawn = [line.replace("(does not exist yet)", "").strip() for line in picture.splitlines()]
     assert drawn == [re.sub(r"[()]", "", layer) for layer in built]
 
 

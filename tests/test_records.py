@@ -17,7 +17,6 @@ from sunspark.errors import ConfigError, RunError, StorageError
 from sunspark.records import (
     DRIVER,
     FLUSH_SECONDS,
-    EvaluationRecord,
     EventRecord,
     Record,
     RecordWriter,
@@ -50,19 +49,7 @@ STEP = StepRecord(
     rank=0,
 )
 EVENT = EventRecord(worker=1, incarnation=2, time_unix_seconds=1001.0, step=7, event="lost", detail="exit signal 9")
-EVALUATION = EvaluationRecord(
-    worker=DRIVER,
-    incarnation=0,
-    time_unix_seconds=1002.0,
-    step=8,
-    epoch=2,
-    split="test",
-    samples=100,
-    loss=0.5,
-    top1=0.9,
-    top5=1.0,
-    mean_per_class=0.88,
-)
+FINISHED = EventRecord(worker=DRIVER, incarnation=0, time_unix_seconds=1002.0, step=8, event="finished", detail="")
 
 
 def write(uri: str, *records: Record) -> None:
@@ -74,8 +61,8 @@ def write(uri: str, *records: Record) -> None:
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     uri = str(tmp_path / "records.jsonl")
     unusual = replace(EVENT, detail='quotes ", a line\nbreak, \u2028 and ünïcödé')
-    write(uri, STEP, unusual, EVALUATION)
-    assert read_file(uri) == [STEP, unusual, EVALUATION]
+    write(uri, STEP, unusual, FINISHED)
+    assert read_file(uri) == [STEP, unusual, FINISHED]
 
 
 @pytest.mark.parametrize("loss", [math.inf, -math.inf, math.nan])
@@ -157,8 +144,8 @@ def test_appending_to_a_torn_file_loses_only_the_torn_line(tmp_path: Path) -> No
         write(str(uri), STEP, EVENT)
         uri.write_bytes(uri.read_bytes()[:-10])
     assert read_file(str(uri)) == [STEP, STEP, STEP]
-    write(str(uri), EVALUATION)
-    assert read_file(str(uri)) == [STEP, STEP, STEP, EVALUATION]
+    write(str(uri), FINISHED)
+    assert read_file(str(uri)) == [STEP, STEP, STEP, FINISHED]
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_readable_file(tmp_path: Path) -> None:
@@ -191,7 +178,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_readable_file(tmp_path: Path) ->
     [
         ("{", "line 2: is not JSON"),
         ("[1]", "line 2: holds a list"),
-        ("{}", "line 2: has the kind None; known are step, event, evaluation"),
+        ("{}", "line 2: has the kind None; known are step, event"),
         ('{"kind":"stepp"}', "line 2: has the kind 'stepp'"),
         ('{"kind":"event","worker":0}', "line 2: lacks incarnation, time_unix_seconds, step, event, detail"),
     ],
@@ -250,9 +237,9 @@ def test_records_of_a_run_come_oldest_first_without_superseded_steps(tmp_path: P
     write(worker_file(run, 0, 1), *again)
     write(worker_file(run, 0, 0), *before, replace(EVENT, time_unix_seconds=4.2))
     write(worker_file(run, 1, 0), other)
-    write(driver_file(run), EVALUATION)
+    write(driver_file(run), FINISHED)
     records = read_records(run)
-    assert records == [*before[:3], replace(EVENT, time_unix_seconds=4.2), other, *again, EVALUATION]
+    assert records == [*before[:3], replace(EVENT, time_unix_seconds=4.2), other, *again, FINISHED]
 
 
 def test_other_files_beside_the_records_are_left_alone(tmp_path: Path) -> None:

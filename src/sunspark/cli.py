@@ -21,7 +21,7 @@ from sunspark.config import nearest, to_dict
 from sunspark.errors import ConfigError, SunsparkError
 
 if TYPE_CHECKING:
-    from sunspark.commands.common import Outcome
+    from sunspark.commands.text import Outcome
 
 COMMANDS: Final[Mapping[str, str]] = {
     "sample": "draw sample scenes",

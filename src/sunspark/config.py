@@ -75,9 +75,18 @@ def differences(old: object, new: object) -> list[tuple[str, object, object]]:
 
     A key of which one side knows nothing (an argument of a model, say) has `ABSENT` there.
     """
-    olds, news = dict(_flatten(to_dict(old))), dict(_flatten(to_dict(new)))
+    olds, news = ({key: value for key, value in flatten(to_dict(one)) if value != {}} for one in (old, new))
     pairs = [(key, olds.get(key, ABSENT), news.get(key, ABSENT)) for key in dict.fromkeys([*olds, *news])]
     return [(key, before, after) for key, before, after in pairs if before != after]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What nested dictionaries hold, by dotted key; a dictionary without keys is a value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
@@ -105,14 +114,6 @@ def _plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _build(cls: type[T], values: Mapping[str, object], prefix: str, all_keys: Sequence[str]) -> T:

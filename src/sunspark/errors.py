@@ -10,7 +10,6 @@
     +-- StorageError              1  a file system or an object store did not answer as it should
     +-- DeadlineError             1  a wait reached its deadline; says who was missing
     +-- WorkerError               1  a worker failed in a way that trying again does not cure
-    +-- LedgerError               1  a run whose account of samples does not add up
 
 A message says what happened, with which value, and what to do about it.
 """
@@ -58,7 +57,3 @@ class DeadlineError(SunsparkError):
 
 class WorkerError(SunsparkError):
     """A worker failed in a way that trying again does not cure."""
-
-
-class LedgerError(SunsparkError):
-    """The account of samples of a run does not add up."""

@@ -6,7 +6,6 @@
 Shape legend: B batch, C channel, H W pixels, K class.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, cast, final
@@ -14,6 +13,7 @@ from typing import Final, cast, final
 import torch
 from torch import Tensor, nn
 
+from sunspark.config import nearest
 from sunspark.errors import ConfigError
 
 ModelArgument = bool | int | float | str
@@ -34,8 +34,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.model not in _BUILDERS:
-            nearest = difflib.get_close_matches(self.model, _BUILDERS, n=3, cutoff=0.3) or sorted(_BUILDERS)
-            raise ConfigError(f"there is no model {self.model!r}; the nearest names are {', '.join(nearest)}")
+            close = nearest(self.model, _BUILDERS) or sorted(_BUILDERS)
+            raise ConfigError(f"there is no model {self.model!r}; the nearest names are {', '.join(close)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

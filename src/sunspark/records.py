@@ -1,4 +1,4 @@
-"""The run's records: one line of JSON per step, event or evaluation, written by workers and read by reports.
+"""The run's records: one line of JSON per step or event, written by workers and read by reports.
 
 Each worker process appends to a file of its own, named after worker and incarnation; the driver has one too.
 A line is whole or it does not count: a process that is killed may leave half a line at the end of its file,
@@ -31,12 +31,9 @@ EventName = Literal[
     "recovered",
     "restarted",
     "checkpoint",
-    "candidate",
     "resumed",
     "finished",
-    "failed",
     "duplicate",
-    "unwanted",
 ]
 
 
@@ -92,31 +89,11 @@ class EventRecord:
             raise ConfigError(f"an event must be one of {known}; got {self.event!r}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationRecord:
-    """An evaluation on the way: the model after `step` steps on all samples of `split`."""
-
-    worker: int
-    incarnation: int
-    time_unix_seconds: float
-    step: int
-    epoch: int
-    split: str
-    samples: int
-    loss: float
-    top1: float
-    """Share of samples whose first answer is right, 0 to 1."""
-    top5: float
-    mean_per_class: float
-    kind: Literal["evaluation"] = "evaluation"
-
-
-Record = StepRecord | EventRecord | EvaluationRecord
+Record = StepRecord | EventRecord
 
 _KINDS: dict[str, type[Record]] = {
     "step": StepRecord,
     "event": EventRecord,
-    "evaluation": EvaluationRecord,
 }
 _DEADLINE_SECONDS = 60.0
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

@@ -93,10 +93,11 @@ def read_json(uri: str) -> Any:
 
 
 def write_bytes_atomic(uri: str, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or all of the new, never a part.
+    """Write a file so that a reader never sees a part of it: the old content or all of the new.
 
-    Local: a temporary name beside it, fsync, rename. HDFS: a temporary name, then a rename, before which an
-    old file is deleted. Object stores put a whole object or nothing. Missing directories are made.
+    Local: a temporary name beside it, fsync, rename. Object stores put a whole object or nothing. HDFS: a temporary
+    name, then a rename, before which an old file is deleted: for that moment there is neither, and who dies in it
+    leaves the new content under the temporary name only. Missing directories are made.
     """
     path = as_local_path(uri)
     with storage_errors(uri):

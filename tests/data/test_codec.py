@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from sunspark.data import codec
-from sunspark.data.codec import DecodeError, decode, encode_jpeg, normalize, resize_short_side, sniff
+from sunspark.data.codec import DecodeError, decode, encode_jpeg, resize_short_side, sniff, to_stored_image
 
 WIDTH, HEIGHT = 60, 40
 
@@ -273,7 +273,7 @@ def test_decoding_at_a_fraction_changes_next_to_nothing(size: tuple[int, int], s
 
 def test_the_stored_image_is_a_plain_jpeg_and_the_same_every_time() -> None:
     body = saved(quadrants().resize((600, 400)).convert("RGBA"), "PNG")
-    stored = [normalize(body, short_side=100, jpeg_quality=92) for _ in range(3)]
+    stored = [to_stored_image(body, short_side=100, jpeg_quality=92) for _ in range(3)]
     assert stored[0] == stored[1] == stored[2]
     assert simplejpeg.decode_jpeg_header(stored[0].jpeg) == (100, 150, "YCbCr", "420")
     assert (stored[0].width, stored[0].height) == (150, 100)
@@ -299,7 +299,7 @@ def test_other_threads_run_while_an_image_is_normalised() -> None:
     ticker.start()
     try:
         for _ in range(2):
-            normalize(body, short_side=2400)
+            to_stored_image(body, short_side=2400)
     finally:
         seconds = time.monotonic() - started
         done.set()

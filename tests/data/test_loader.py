@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from sunspark.data import loader as loader_module
+from sunspark.data import decode_pool
 from sunspark.data.augment import AugmentConfig, KeyedRandom, evaluation_pixels, training_pixels
 from sunspark.data.dataset import Dataset
-from sunspark.data.loader import Batch, EvaluationLoader, Loader, LoaderConfig
+from sunspark.data.decode_pool import Batch
+from sunspark.data.loader import EvaluationLoader, Loader, LoaderConfig
 from sunspark.data.order import StepPlan, even_split, replicas_of
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, DatasetError, DeadlineError, StorageError, WorkerError
@@ -237,10 +238,10 @@ def test_what_a_thread_has_not_let_go_of_counts_as_prepared_ahead(
 ) -> None:
     loader = open_loader(threads=1, prefetch_steps=1)
     for block in range(dataset.num_blocks):
-        loader._crew._cache.sample(dataset.block_rows(block).start)
+        loader._pool._cache.sample(dataset.block_rows(block).start)
     block = next(block for block in blocks_of(dataset, 1) if block not in blocks_of(dataset, 0))
     (tmp_path / dataset.id[:32] / f"block-{block:08d}.blob").unlink()
-    loader._crew._cache._open.clear()
+    loader._pool._cache._open.clear()
     with block_locked(dataset, tmp_path, block):
         loader.take(0, range(4))
         following = loader._ahead[1]
@@ -280,7 +281,7 @@ def test_take_waits_no_longer_than_its_deadline_and_names_what_is_missing(
     block = blocks[3]
     for other in range(dataset.num_blocks):
         if other != block:
-            loader._crew._cache.sample(dataset.block_rows(other).start)
+            loader._pool._cache.sample(dataset.block_rows(other).start)
     missing = rf"{blocks.count(block)} of its 10 samples .* class_\d/\d+\.jpg .*block {block}\)"
     with block_locked(dataset, tmp_path, block):
         began_at = time.monotonic()  # the others come, although the only thread hangs
@@ -305,7 +306,7 @@ def test_a_block_that_another_process_does_not_finish_is_an_error_with_the_holde
 
 def test_closing_ends_threads_that_wait(dataset: Dataset, open_loader: Open, tmp_path: Path) -> None:
     loader = open_loader(load_deadline_seconds=0.2)
-    threads = loader._crew._threads
+    threads = loader._pool._threads
     with block_locked(dataset, tmp_path, blocks_of(dataset, 0)[0]):
         with pytest.raises(DeadlineError):
             loader.take(0, range(4))
@@ -322,7 +323,7 @@ def test_nothing_hangs_with_a_storage_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(loader_module, "_CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(decode_pool, "_CLOSE_SECONDS", 0.3)
     copy = dataclasses.replace(dataset, uri=str(shutil.copytree(dataset.uri, tmp_path / "copy")))
     block = blocks_of(dataset, 0)[0]
     path = Path(copy.uri) / copy.manifest["blocks"][block]["name"]
@@ -336,7 +337,7 @@ def test_nothing_hangs_with_a_storage_that_hangs(
     assert time.monotonic() - began_at < 10
     assert "sunspark-loader-0 did not end within 0.3 s" in caplog.text
     os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # for the thread that was left behind
-    wait_until(lambda: not loader._crew._threads[0].is_alive())
+    wait_until(lambda: not loader._pool._threads[0].is_alive())
 
 
 def test_an_image_that_cannot_be_decoded_is_an_error_with_its_path(open_loader: Open, tmp_path: Path) -> None:
@@ -367,7 +368,7 @@ def test_a_storage_that_fails_is_an_error_with_the_path_and_can_recover(
     for step in range(3):  # what failed in the background is tried again
         assert same(loader.take(step, range(4))[0], truth[step, 0])
     loader.take(17, range(4))
-    assert loader._crew._queue == []
+    assert loader._pool._queue == []
 
 
 def test_a_plan_for_another_dataset_is_refused(dataset: Dataset, open_loader: Open) -> None:
@@ -425,8 +426,8 @@ def test_an_evaluation_that_is_left_early_leaves_nothing_behind(dataset: Dataset
         batches = loader.batches(np.arange(70), 10)
         next(batches)
         batches.close()  # type: ignore[attr-defined]
-        wait_until(lambda: loader._crew.lingering_bytes() == 0)
-        assert loader._crew._queue == []
+        wait_until(lambda: loader._pool.lingering_bytes() == 0)
+        assert loader._pool._queue == []
 
 
 def test_evaluation_waits_no_longer_than_its_deadline(dataset: Dataset, tmp_path: Path) -> None:

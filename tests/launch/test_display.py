@@ -1,5 +1,6 @@
 """Laws of the display: a line now and then without a terminal, redrawn in place on one, never in the way."""
 
+import contextlib
 import io
 import math
 import os
@@ -79,7 +80,7 @@ def test_the_last_state_is_printed_once_at_the_end() -> None:
 
 def test_events_are_lines_at_once_and_taken_literally() -> None:
     clock = Clock()
-    with Display(10, 1, 10, stream := io.StringIO(), clock=clock) as display:
+    with contextlib.closing(Display(10, 1, 10, stream := io.StringIO(), clock=clock)) as display:
         display.event("worker 1 was lost [bold]")
         assert stream.getvalue() == "worker 1 was lost [bold]\n"
 
@@ -118,7 +119,7 @@ def test_a_stream_that_is_gone_does_not_end_the_run() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     stream = os.fdopen(writing, "w")
-    with Display(1200, 12, 100, stream) as display:
+    with contextlib.closing(Display(1200, 12, 100, stream)) as display:
         display.update(SNAPSHOT)
         display.event("worker 1 was lost")
     with pytest.raises(BrokenPipeError):
@@ -143,10 +144,10 @@ def test_many_threads_leave_whole_lines() -> None:
 
 
 PROGRAM = """
-import threading, time
+import contextlib, threading, time
 from sunspark.launch.display import Display, ProgressSnapshot
 print("result")
-with Display(1200, 12, 100) as display:
+with contextlib.closing(Display(1200, 12, 100)) as display:
     time.sleep(0.5)
     for step in range(600, 640):
         display.update(ProgressSnapshot(step=step, loss=1.5, images_per_second=183.4, workers_alive=1,

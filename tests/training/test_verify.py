@@ -19,7 +19,8 @@ from torch import nn
 from sunspark.config import to_dict
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
-from sunspark.data.loader import Batch, Loader, LoaderConfig
+from sunspark.data.decode_pool import Batch
+from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, evidence_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sunspark.records import DRIVER, EvaluationRecord, EventRecord, Record, StepRecord
+from sunspark.records import DRIVER, EventRecord, Record, StepRecord
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -24,7 +24,18 @@ PHASES = ("backward", "forward", "optimizer", "data", "communication", "quorum")
 ELSEWHERE = "elsewhere"
 """Time of workers outside the steps that counted: checkpoints, recovery, work that was done again."""
 
-_LIFE_ENDS = frozenset({"lost", "failed", "restarted", "duplicate", "unwanted"})
+_LIFE_ENDS = frozenset({"lost", "restarted", "duplicate"})
+
+PHASE_WORDS = {
+    "backward": "backward",
+    "forward": "forward",
+    "optimizer": "optimizer",
+    "data": "waiting for images",
+    "communication": "communication",
+    "quorum": "quorum",
+    ELSEWHERE: "between steps",
+}
+"""What a report calls each phase, and the rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +146,7 @@ def lives(records: Iterable[Record], clock: TrainingClock) -> list[Life]:
     times: dict[tuple[int, int], list[float]] = defaultdict(list)
     for record in records:
         alive = not (isinstance(record, EventRecord) and record.event in _LIFE_ENDS)
-        if alive and record.worker != DRIVER and not isinstance(record, EvaluationRecord):
+        if alive and record.worker != DRIVER:
             times[record.worker, record.incarnation].append(clock.seconds(record.time_unix_seconds))
     return [
         Life(worker=worker, incarnation=incarnation, start_seconds=min(seen), end_seconds=max(seen))

@@ -5,7 +5,7 @@ something is not there yet. Light and dark, from a phone to a wide screen to pap
 Cost: the records are read once into memory; a run of 100,000 steps and two workers takes seconds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import jinja2
 
 from sunspark import storage
-from sunspark.bench import figures
-from sunspark.bench.figures import Bar, Segment, TimeLine
+from sunspark.bench import bars, curves
+from sunspark.bench.bars import Bar, Segment
 from sunspark.bench.history import (
     History,
     TrainingClock,
@@ -24,10 +24,13 @@ from sunspark.bench.history import (
     step_history,
     training_clock,
 )
+from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.plot import Chart
-from sunspark.bench.words import count, duration, interval, percent, rate
+from sunspark.bench.time_line import EVENT_STYLES, TimeLine, time_line
+from sunspark.bench.words import count, duration, percent, rate
+from sunspark.config import flatten
 from sunspark.errors import RunError
-from sunspark.records import EvaluationRecord, EventRecord, Record, read_records
+from sunspark.records import EventRecord, Record, read_records
 
 _FEW_CLASSES = 60
 _ENDS_SHOWN = 15
@@ -135,15 +138,14 @@ def render(files: RunFiles) -> str:
         progress=_progress(files, history),
         tiles=_tiles(files, history, events),
         curves=_curves(files, history),
-        accuracy_note=_accuracy_note(files, history),
-        phases=figures.phase_chart(history) if len(history.step_S) else None,
+        phases=curves.phase_chart(history) if len(history.step_S) else None,
         segments=_segments(totals),
         total_time=duration(sum(totals.values())),
         time_line=_time_line(files, history, events, clock),
         events=_event_rows(events, clock),
         num_events=len(events),
         class_sections=[_class_section(evaluation) for evaluation in _ordered(files.evaluations)],
-        memory=figures.memory_bars(peak_memory(files.records)),
+        memory=bars.memory_bars(peak_memory(files.records)),
         epochs=_epoch_rows(files.verdict),
         problems=[str(problem) for problem in (files.verdict or {}).get("problems", [])],
         config=_config_sections(files.config),
@@ -152,7 +154,7 @@ def render(files: RunFiles) -> str:
 
 def _subject(files: RunFiles) -> list[tuple[str, str]]:
     """What was trained, as terms and their values."""
-    flat = dict(_flatten(files.config))
+    flat = dict(flatten(files.config))
     dataset_id = (files.result or {}).get("dataset_id") or _find(flat, "dataset_id")
     rows = [
         ("model", _find(flat, "model", "model.name")),
@@ -217,7 +219,7 @@ def _accuracy_tiles(files: RunFiles) -> list[Tile]:
         return [Tile(label="Top-1", value="not evaluated yet", note="sunspark evaluate", tone="absent")]
     first = evaluations[0]
     samples, top1 = int(_field(first, "samples", files.run)), float(_field(first, "top1", files.run))
-    low, high = interval(round(top1 * samples), samples)
+    low, high = wilson_interval(round(top1 * samples), samples)
     chance = f"; guessing: {percent(1 / len(first['per_class']))}" if first.get("per_class") else ""
     note = f"95 % interval {100 * low:.1f} to {percent(high)}{chance}"
     tiles = [Tile(label=f"Top-1 on {first['split']}", value=percent(top1), note=note, tone="main")]
@@ -245,29 +247,20 @@ def _curves(files: RunFiles, history: History) -> list[Chart]:
     if not len(history.step_S):
         return []
     first = next(iter(_ordered(files.evaluations)), {})
-    charts = [
-        figures.loss_chart(history, len(first.get("per_class", [])) or None),
-        figures.accuracy_chart(history, _evaluation_records(files)),
-        figures.learning_rate_chart(history),
+    return [
+        curves.loss_chart(history, len(first.get("per_class", [])) or None),
+        curves.learning_rate_chart(history),
     ]
-    return [chart for chart in charts if chart is not None]
-
-
-def _accuracy_note(files: RunFiles, history: History) -> str:
-    """Why there is no curve of accuracy, where there is none."""
-    if not len(history.step_S) or figures.accuracy_chart(history, _evaluation_records(files)):
-        return ""
-    return "Accuracy was not measured on the way, so there is no curve of it."
 
 
 def _segments(totals: Mapping[str, float]) -> tuple[Segment, ...]:
-    return figures.phase_segments(totals) if sum(totals.values()) > 0 else ()
+    return bars.phase_segments(totals) if sum(totals.values()) > 0 else ()
 
 
 def _time_line(
     files: RunFiles, history: History, events: Sequence[EventRecord], clock: TrainingClock
 ) -> TimeLine | None:
-    return figures.time_line(history, lives(files.records, clock), events, clock)
+    return time_line(history, lives(files.records, clock), events, clock)
 
 
 def _event_rows(events: Sequence[EventRecord], clock: TrainingClock) -> list[dict[str, str]]:
@@ -280,7 +273,7 @@ def _event_rows(events: Sequence[EventRecord], clock: TrainingClock) -> list[dic
             "step": count(event.step),
             "who": "run" if event.worker < 0 else f"worker {event.worker}",
             "event": event.event,
-            "style": figures.EVENT_STYLES[event.event],
+            "style": EVENT_STYLES[event.event],
             "detail": event.detail,
         }
         for event in chosen
@@ -295,18 +288,18 @@ def _epoch_rows(verdict: dict[str, Any] | None) -> list[list[str]]:
 
 def _class_section(evaluation: dict[str, Any]) -> ClassSection:
     rows = [(str(row["name"]), int(row["samples"]), int(row["correct"])) for row in evaluation.get("per_class", [])]
-    bars = figures.class_bars(rows)
-    rated = [bar for bar in bars if bar.text != "-"]
+    classes = bars.class_bars(rows)
+    rated = [bar for bar in classes if bar.text != "-"]
     many = len(rated) > _FEW_CLASSES
     perfect = sum(bar.share == 1 for bar in rated)
     summary = f"{count(evaluation['samples'])} images of {_plural(len(rated), 'class', 'classes')}"
     return ClassSection(
         split=str(evaluation["split"]),
         summary=summary + (f"; {count(perfect)} without a mistake" if perfect else ""),
-        best=tuple(rated[:_ENDS_SHOWN]) if many else bars,
+        best=tuple(rated[:_ENDS_SHOWN]) if many else classes,
         worst=tuple(rated[-_ENDS_SHOWN:]) if many else (),
-        spread=figures.class_spread(bars) if many else (),
-        everything=bars if many else (),
+        spread=bars.class_spread(classes) if many else (),
+        everything=classes if many else (),
     )
 
 
@@ -314,10 +307,6 @@ def _ordered(evaluations: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The evaluations, that of a test split first."""
     names = sorted(evaluations, key=lambda split: (not split.lower().startswith("test"), split))
     return [evaluations[name] for name in names]
-
-
-def _evaluation_records(files: RunFiles) -> list[EvaluationRecord]:
-    return [record for record in files.records if isinstance(record, EvaluationRecord)]
 
 
 def _config_sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -330,15 +319,7 @@ def _config_sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[st
     for key, value in config.items():
         if isinstance(value, dict) and value:
             sections |= value if all(isinstance(part, dict) for part in value.values()) else {key: value}
-    return [(name, [(key, _text(value)) for key, value in _flatten(body)]) for name, body in sections.items()]
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return [(name, [(key, _text(value)) for key, value in flatten(body)]) for name, body in sections.items()]
 
 
 def _find(flat: Mapping[str, Any], *names: str) -> Any:

@@ -45,13 +45,3 @@ def size(num_bytes: int) -> str:
 def rate(per_second: float) -> str:
     """Three significant digits: 183.42 -> 183"""
     return count(round(per_second)) if per_second >= 100 else f"{per_second:.3g}"
-
-
-def interval(correct: int, samples: int) -> tuple[float, float]:
-    """The 95 % interval of a share that was measured on `samples` samples (Wilson, JASA 1927)."""
-    if samples == 0:
-        return 0.0, 1.0
-    z = 1.96
-    middle = (correct + z * z / 2) / (samples + z * z)
-    half = z / (samples + z * z) * math.sqrt(correct * (samples - correct) / samples + z * z / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)

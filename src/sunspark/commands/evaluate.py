@@ -10,7 +10,8 @@ from tyro.conf import Positional
 import sunspark
 from sunspark import storage
 from sunspark.command_line import parse
-from sunspark.commands.common import CommonArguments, Outcome, summary, table
+from sunspark.commands.arguments import CommonArguments
+from sunspark.commands.text import Outcome, summary, table
 from sunspark.config import from_dict
 from sunspark.launch.run import ClassAccuracy, EvaluationResult, LaunchConfig
 

@@ -9,7 +9,8 @@ from tyro.conf import Positional
 
 import sunspark
 from sunspark.command_line import config_path, parse
-from sunspark.commands.common import ConfigFileArguments, Outcome, summary
+from sunspark.commands.arguments import ConfigFileArguments
+from sunspark.commands.text import Outcome, summary
 from sunspark.config import load
 from sunspark.spark.ingest import IngestConfig
 

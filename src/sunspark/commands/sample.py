@@ -7,7 +7,8 @@ from tyro.conf import Positional
 
 import sunspark
 from sunspark.command_line import parse
-from sunspark.commands.common import CommonArguments, Outcome, summary
+from sunspark.commands.arguments import CommonArguments
+from sunspark.commands.text import Outcome, summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,8 @@ from tyro.conf import FlagCreatePairsOff, Positional
 
 import sunspark
 from sunspark.command_line import parse
-from sunspark.commands.common import CommonArguments, Outcome, summary, table
+from sunspark.commands.arguments import CommonArguments
+from sunspark.commands.text import Outcome, summary, table
 from sunspark.training.verify import VerifyResult
 
 _DESCRIPTION = """Was every sample of every epoch applied exactly once?

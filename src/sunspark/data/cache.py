@@ -99,11 +99,6 @@ class NodeCache:
             return blob.sample(index) if blob else None
         return None
 
-    def used_bytes(self) -> int:
-        """Bytes of the dataset's blobs on local disk, those that are being written included."""
-        with self._room():
-            return sum(entry.size_bytes for entry in self._entries())
-
     def close(self) -> None:
         """Let go of all files; who waits for a lock gets StorageError. The blobs stay for the next run."""
         self._closing.set()

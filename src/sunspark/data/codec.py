@@ -87,7 +87,7 @@ class StoredImage:
     source_height: int
 
 
-def normalize(data: bytes, *, short_side: int, jpeg_quality: int = 92) -> StoredImage:
+def to_stored_image(data: bytes, *, short_side: int, jpeg_quality: int = 92) -> StoredImage:
     """Decode, convert, turn, resize once and encode; DecodeError when the bytes are not an image."""
     picture = decode(data, short_side=short_side)
     pixels = resize_short_side(picture.pixels, short_side)

@@ -101,12 +101,6 @@ class Display:
             with contextlib.suppress(OSError):
                 self._live.stop()  # outside the lock: it waits for the drawing thread
 
-    def __enter__(self) -> "Display":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
             yield self._draw(options.max_width)

@@ -1,6 +1,7 @@
 """Find a Java that Spark takes: Spark needs one, and fails in unhelpful words with the wrong one.
 
-Spark 4.2 and later run on Java 17, 21 and 25; Java 25 before 25.0.3 can corrupt data (SPARK-56843).
+Taken is Java 17 to 25, whatever the version of Spark; of Java 25 only 25.0.3 and later, since those before can
+corrupt data (SPARK-56843). Tests run with the Spark that the lock names; an older one may not take every Java of these.
 `python -m sunspark.launch.java` prints the home of the Java that is found, for scripts.
 """
 

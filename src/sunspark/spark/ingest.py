@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from sunspark import storage
-from sunspark.data.codec import DecodeError, normalize
+from sunspark.data.codec import DecodeError, to_stored_image
 from sunspark.data.dataset import (
     DATA_NAME,
     INDEX_NAME,
@@ -169,7 +169,7 @@ def ingest_block(plan: BlockPlan) -> BlockResult:
 
 def _sample(plan: BlockPlan, image: ListedImage) -> StoredSample:
     data = _read(storage.join(plan.source, image.path))
-    stored = normalize(data, short_side=plan.short_side, jpeg_quality=plan.jpeg_quality)
+    stored = to_stored_image(data, short_side=plan.short_side, jpeg_quality=plan.jpeg_quality)
     return StoredSample(
         path=image.path,
         label=image.label,

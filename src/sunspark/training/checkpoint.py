@@ -48,8 +48,10 @@ def checkpoints(run: str) -> list[SavedState]:
 
 def candidates(run: str) -> list[SavedState]:
     """The candidates of a run, the best last: the highest step, then the lowest worker."""
-    states = sorted(_saved_states(storage.join(run, "candidates")), key=lambda state: state.replica_id, reverse=True)
-    return sorted(states, key=lambda state: state.step)
+    best_first = sorted(
+        _saved_states(storage.join(run, "candidates")), key=lambda state: (-state.step, state.replica_id)
+    )
+    return best_first[::-1]
 
 
 def adopt_candidate(run: str) -> SavedState | None:

@@ -15,7 +15,8 @@ import torch
 
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.data.loader import Batch, EvaluationLoader
+from sunspark.data.decode_pool import Batch
+from sunspark.data.loader import EvaluationLoader
 from sunspark.parallel.membership import replica_id_of
 from sunspark.parallel.rpc import RpcClient
 from sunspark.training.config import WorkConfig

@@ -15,7 +15,8 @@ from typing import Final, final
 
 import torch
 
-from sunspark.data.loader import Batch, Loader
+from sunspark.data.decode_pool import Batch
+from sunspark.data.loader import Loader
 from sunspark.data.order import StepPlan, replicas_of
 from sunspark.errors import DeadlineError, WorkerError
 from sunspark.optim import OptimConfig, learning_rate_at

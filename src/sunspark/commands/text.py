@@ -1,31 +1,10 @@
-"""What the commands share: options, outcomes, and tables for people."""
+"""The result of a command as text for people: what it hands to the front door, one line per field, tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, cast
-
-import tyro
-from tyro.conf import FlagCreatePairsOff
+from typing import Any, cast
 
 _SHARES = ("top1", "top5", "mean_per_class")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CommonArguments:
-    """Options of every command."""
-
-    json: Annotated[bool, FlagCreatePairsOff] = False
-    """Print the result as one JSON object on standard output, everything else on standard error."""
-    debug: Annotated[bool, FlagCreatePairsOff] = False
-    """Show the traceback of an error, and what is logged for developers."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConfigFileArguments(CommonArguments):
-    """Options of a command that also reads its settings from a file."""
-
-    config_file: Annotated[str | None, tyro.conf.arg(name="config", metavar="FILE.toml")] = None
-    """Settings in TOML, by section; flags win over them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

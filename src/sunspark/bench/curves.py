@@ -1,0 +1,169 @@
+"""The curves of a report: loss, learning rate and the phases of a step, over the steps of a run.
+
+Shape legend: S step, B stretch of steps, P phase.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sunspark.bench import plot
+from sunspark.bench.history import PHASE_WORDS, PHASES, Floats, History
+from sunspark.bench.plot import Chart, Scale, Shape, Tick
+from sunspark.bench.words import count, duration
+
+_LINE_BINS = 400
+_HOVER_BINS = 80
+_PHASE_BINS = 100
+
+
+def loss_chart(history: History, num_classes: int | None) -> Chart:
+    """The loss of every step and its running mean; a dotted line where guessing would be."""
+    loss_S = history.loss_S
+    smooth_S = plot.running_mean(loss_S, max(1, len(loss_S) // 40))
+    guess = math.log(num_classes) if num_classes and num_classes > 1 else None
+    finite = loss_S[np.isfinite(loss_S)]
+    usual = 2 * float(np.percentile(finite, 99)) if len(finite) else 1.0
+    high = max(min(float(finite.max(initial=0.0)), usual), guess or 0.0)
+    scale = Scale(low=min(0.0, float(finite.min(initial=0.0))), high=1.05 * high or 1.0)
+    shapes = [
+        _steps_line(history, loss_S, scale, "faint blue", "each step"),
+        _steps_line(history, smooth_S, scale, "line blue", "running mean"),
+    ]
+    if guess is not None:
+        level = scale.at(np.array([guess, guess]))
+        path = plot.line_path(np.array([0.0, 1.0]), level)
+        shapes.insert(0, Shape(path=path, style="dotted ink", name=f"guessing, {plot.number(guess)}"))
+    return _over_steps(
+        history,
+        title="Loss",
+        caption=_loss_caption(loss_S, smooth_S),
+        y_label="mean cross-entropy of a step (nats)",
+        y_ticks=plot.number_ticks(scale),
+        shapes=tuple(shapes),
+        text=lambda part: f"loss {plot.number(_mean(loss_S[part]))}",
+    )
+
+
+def learning_rate_chart(history: History) -> Chart:
+    """The learning rate of every step."""
+    rate_S = history.learning_rate_S
+    highest = float(rate_S.max())
+    scale = Scale(low=0.0, high=1.05 * highest or 1.0)
+    peak = int(history.step_S[rate_S.argmax()])
+    constant = bool(rate_S.min() == rate_S.max())
+    return _over_steps(
+        history,
+        title="Learning rate",
+        caption=f"Constant at {plot.number(highest)}."
+        if constant
+        else f"Highest at step {count(peak)} with {plot.number(highest)}; "
+        f"{plot.number(float(rate_S[-1]))} at the last step.",
+        y_label="learning rate",
+        y_ticks=plot.number_ticks(scale),
+        shapes=(_steps_line(history, rate_S, scale, "line green", ""),),
+        text=lambda part: f"learning rate {plot.number(_mean(rate_S[part]))}",
+    )
+
+
+def phase_chart(history: History) -> Chart:
+    """Seconds per step, stacked by phase, as means over stretches of steps."""
+    parts = plot.bins(len(history.step_S), _PHASE_BINS)
+    seconds_BP: Floats = np.array([history.phase_seconds_SP[part].mean(axis=0) for part in parts], np.float64)
+    upper_BP = np.cumsum(seconds_BP, axis=1)
+    highest = float(np.percentile(upper_BP[:, -1], 99)) * 1.15
+    unit, name = (1.0, "s") if highest >= 2 else (1e3, "ms")
+    scale = Scale(low=0.0, high=highest or 1.0)
+    edges = _edges(history, parts)
+    x = np.repeat(edges, 2)[1:-1]  # steps, not slopes: a stretch has one value
+    shapes = []
+    for index, phase in enumerate(PHASES):
+        lower = upper_BP[:, index] - seconds_BP[:, index]
+        low, high = (np.repeat(scale.at(value), 2) for value in (lower, upper_BP[:, index]))
+        shapes.append(Shape(path=plot.area_path(x, low, high), style=f"area {phase}", name=PHASE_WORDS[phase]))
+    ticks = Scale(low=0.0, high=scale.high * unit)
+    return _over_steps(
+        history,
+        title="One step",
+        caption=f"A step takes {duration(float(np.median(history.phase_seconds_SP.sum(axis=1))))} (median), "
+        "mean over its workers. Cool colours compute, warm colours wait.",
+        y_label=f"seconds per step ({name})" if name == "s" else "milliseconds per step",
+        y_ticks=plot.number_ticks(ticks),
+        shapes=tuple(shapes),
+        text=lambda part: ", ".join(
+            f"{PHASE_WORDS[phase]} {duration(float(seconds))}"
+            for phase, seconds in zip(PHASES, history.phase_seconds_SP[part].mean(axis=0), strict=True)
+        ),
+    )
+
+
+def _over_steps(
+    history: History,
+    *,
+    title: str,
+    caption: str,
+    y_label: str,
+    y_ticks: tuple[Tick, ...],
+    shapes: tuple[Shape, ...],
+    text: Callable[[slice], str],
+) -> Chart:
+    """A chart whose horizontal axis is the training: labelled in epochs, or in steps within the first one."""
+    x_ticks, x_label = _training_ticks(history)
+    parts = plot.bins(len(history.step_S), _HOVER_BINS)
+    texts = [f"{_steps_text(history, part)}: {text(part)}" for part in parts]
+    return Chart(
+        title=title,
+        caption=caption,
+        x_label=x_label,
+        y_label=y_label,
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+        shapes=shapes,
+        hovers=plot.hovers(_edges(history, parts).tolist(), texts),
+    )
+
+
+def _step_scale(history: History) -> Scale:
+    return Scale(low=float(history.step_S[0]), high=float(history.step_S[-1] + 1))
+
+
+def _edges(history: History, parts: Sequence[slice]) -> Floats:
+    starts = [int(history.step_S[part.start]) for part in parts]
+    return _step_scale(history).at(np.array([*starts, int(history.step_S[-1]) + 1]))
+
+
+def _training_ticks(history: History) -> tuple[tuple[Tick, ...], str]:
+    scale = _step_scale(history)
+    epochs, first = np.unique(history.epoch_S, return_index=True)
+    if len(epochs) < 3:
+        return plot.integer_ticks(scale), "step"
+    wanted = {round(value) for value in plot.nice_ticks(float(epochs[0]), float(epochs[-1] + 1), 6)}
+    ticks = [
+        Tick(at=float(scale.at(float(history.step_S[place]))), label=f"{epoch:,}")
+        for epoch, place in zip(epochs.tolist(), first.tolist(), strict=True)
+        if epoch in wanted
+    ]
+    return tuple(ticks), "epoch"
+
+
+def _steps_line(history: History, values_S: Floats, scale: Scale, style: str, name: str) -> Shape:
+    kept = plot.extremes(values_S, _LINE_BINS)
+    x = _step_scale(history).at(history.step_S[kept] + 0.5)
+    return Shape(path=plot.line_path(x, scale.at(values_S[kept])), style=style, name=name)
+
+
+def _steps_text(history: History, part: slice) -> str:
+    first, last = int(history.step_S[part.start]), int(history.step_S[part.stop - 1])
+    return f"step {count(first)}" if first == last else f"steps {count(first)} to {count(last)}"
+
+
+def _mean(values: Floats) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan
+
+
+def _loss_caption(loss_S: Floats, smooth_S: Floats) -> str:
+    broken = int((~np.isfinite(loss_S)).sum())
+    words = f"From {plot.number(float(smooth_S[0]))} to {plot.number(float(smooth_S[-1]))} (running mean)."
+    return words + (f" {count(broken)} steps had a loss that is not finite: training diverged." if broken else "")

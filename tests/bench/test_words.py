@@ -1,0 +1,30 @@
+"""Quantities as people read them: a table."""
+
+import pytest
+
+from sunspark.bench.words import count, duration, percent, rate, share, size
+
+
+@pytest.mark.parametrize(
+    ("got", "wanted"),
+    [
+        (count(1234567), "1,234,567"),
+        (percent(0.9167), "91.7 %"),
+        (share(0.424), "42 %"),
+        (share(0.001), "under 1 %"),
+        (share(0.0), "0 %"),
+        (duration(0.0123), "12.3 ms"),
+        (duration(1.104), "1.1 s"),
+        (duration(59.99), "1 min 0 s"),
+        (duration(95), "1 min 35 s"),
+        (duration(7260), "2 h 1 min"),
+        (size(999), "999 B"),
+        (size(1234567890), "1.23 GB"),
+        (size(0), "0 B"),
+        (rate(183.42), "183"),
+        (rate(12345.6), "12,346"),
+        (rate(1.234), "1.23"),
+    ],
+)
+def test_quantities_read_well(got: str, wanted: str) -> None:
+    assert got.replace("\u00a0", " ") == wanted
