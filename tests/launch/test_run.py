@@ -5,11 +5,13 @@ import logging
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sunspark import storage
 from sunspark.data.loader import LoaderConfig
-from sunspark.errors import ConfigError, RunError, SetupError, WorkerError
+from sunspark.errors import ConfigError, RunError, SetupError, UserError, WorkerError
 from sunspark.launch.run import LaunchConfig, TrainConfig, evaluate, train
 from sunspark.models import ModelConfig
 from sunspark.training.config import TrainingConfig
@@ -43,6 +45,35 @@ def test_a_port_that_is_taken_is_named(law_dataset: str, run_folder: Path) -> No
         port = taken.getsockname()[1]
         with pytest.raises(SetupError, match=f"{port}.*--port"):
             train(law_dataset, str(run_folder), short_config(port=port))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": TrainingConfig(epochs=1, split="trian")}, "no split 'trian'"),
+        ({"model": ModelConfig(model_args={"n_filter": 2})}, "no argument 'n_filter'"),
+        ({"data": LoaderConfig(image_size=8)}, "at least 16, got 8"),
+    ],
+)
+def test_a_run_that_was_refused_may_be_started_again(
+    law_dataset: str, run_folder: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(law_dataset, str(run_folder), replace(short_config(), **change))
+    assert not (run_folder / "config.json").exists()
+    assert train(law_dataset, str(run_folder), short_config()).finished
+
+
+def test_storage_without_append_is_refused_before_anything_is_written(
+    law_dataset: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str) -> None:
+        raise ConfigError(f"{uri} cannot be appended to")
+
+    monkeypatch.setattr(storage, "append_text", refuse)
+    with pytest.raises(ConfigError, match="cannot be appended to"):
+        train(law_dataset, str(run_folder), short_config())
+    assert not (run_folder / "config.json").exists()
 
 
 @pytest.mark.spark

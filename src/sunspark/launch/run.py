@@ -26,6 +26,7 @@ from sunspark.errors import ConfigError, DeadlineError, RunError, SetupError, Us
 from sunspark.launch.coordinator import Coordinator, Ending, LeaseBook, Note, Roster
 from sunspark.launch.display import Display, ProgressSnapshot
 from sunspark.launch.local import LocalLauncher
+from sunspark.models import build_model
 from sunspark.parallel.faults import Fault
 from sunspark.parallel.membership import Lighthouse
 from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file
@@ -204,8 +205,6 @@ def _train(
     coordinator = job.open_coordinator(find_resume=lambda is_alone: _state_to_start_from(run, is_alone))
     spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)
     plan = plan_of(opened, work)
-    if plan.num_samples == 0:
-        raise ConfigError(f"the split {work.training.split!r} of {dataset} is empty; choose another with --split")
     coordinator.roster.step = first_step
     records = RecordWriter(driver_file(run))
     if start:
@@ -379,15 +378,24 @@ class _Job:
 
 
 def _settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> WorkConfig:
-    """The work of this run: that of its first start, which `config` may not contradict."""
+    """The work of this run: that of its first start, which `config` may not contradict.
+
+    Everything is checked before RUN/config.json is written: a mistake must not leave a run that nobody can start.
+    """
     path = storage.join(run, "config.json")
-    if not storage.exists(path):
-        work = _resolve(config.work, config.launch.workers)
+    is_first = not storage.exists(path)
+    work = _resolve(config.work, config.launch.workers) if is_first else _continued(run, dataset, opened, config.work)
+    _check(run, opened, work)
+    if is_first:
         storage.write_json_atomic(
             path, {"format": _FORMAT, "dataset": dataset, "dataset_id": opened.id, "work": to_dict(work),
                    "launch": to_dict(config.launch)}
         )  # fmt: skip
-        return work
+    return work
+
+
+def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> WorkConfig:
+    """The work of a run that was started before. Raises RunError when it is another one now."""
     stored = _read_config(run)
     if stored["dataset_id"] != opened.id:
         raise RunError(
@@ -395,12 +403,22 @@ def _settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Wor
             "give the same dataset, or another folder for the run"
         )
     before = from_dict(WorkConfig, stored["work"])
-    now = _keep_settled(config.work, before)
+    now = _keep_settled(work, before)
     changed = [d for d in differences(before, now) if d[0] not in _MAY_CHANGE]
     if changed:
         details = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changed)
         raise RunError(f"{run} was started with another configuration: {details}. Give the old one, or another folder")
     return now
+
+
+def _check(run: str, opened: Dataset, work: WorkConfig) -> None:
+    """Find the user's mistakes that workers would meet. Raises what they would raise."""
+    plan_of(opened, work)
+    with torch.device("meta"):  # no memory, no numbers: the arguments are what is tried
+        build_model(
+            work.model, num_classes=len(opened.classes), image_size=work.data.image_size, seed=work.training.seed
+        )
+    storage.append_text(driver_file(run)).close()
 
 
 def _resolve(work: WorkConfig, workers: int) -> WorkConfig:
