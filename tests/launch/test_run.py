@@ -2,7 +2,11 @@
 
 import fcntl
 import logging
+import os
+import signal
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,10 @@ from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError, RunError, SetupError, UserError, WorkerError
 from sunspark.launch.run import LaunchConfig, TrainConfig, evaluate, train
 from sunspark.models import ModelConfig
+from sunspark.parallel.faults import Fault
 from sunspark.training.config import TrainingConfig
 from sunspark.training.verify import verify
+from tests.distributed.harness import descendants, is_running, joined, step_reached, wait_until
 from tests.distributed.laws import NUM_IMAGES, law_config
 
 pytestmark = pytest.mark.timeout(180)
@@ -124,6 +130,38 @@ def test_two_drivers_of_one_run_are_refused(law_dataset: str, run_folder: Path) 
 def test_workers_that_do_not_come_in_time_end_the_run_and_are_named(law_dataset: str, run_folder: Path) -> None:
     with pytest.raises(WorkerError, match=r"none of the workers \(0, 1\) was there for 0\.2 s.*--start-timeout"):
         train(law_dataset, str(run_folder), short_config(workers=2, start_timeout=0.2))
+
+
+def interrupt_when(condition: Callable[[], bool]) -> None:
+    """Press Ctrl-C in this process once `condition` is true."""
+
+    def wait_and_press() -> None:
+        wait_until(condition, 120, "the moment of the interruption")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait_and_press, daemon=True).start()
+
+
+def test_an_interrupted_training_stops_its_workers_and_says_what_is_saved(law_dataset: str, run_folder: Path) -> None:
+    config = replace(short_config(), training=TrainingConfig(epochs=5000, global_batch_size=64, checkpoint_every=4))
+    interrupt_when(lambda: step_reached(run_folder) >= 4)
+    with pytest.raises(KeyboardInterrupt, match=rf"^interrupted; \d+ steps are saved.*{run_folder}$"):
+        train(law_dataset, str(run_folder), config)
+    assert list((run_folder / "candidates").glob("*")), "the workers had the time to save what they had"
+    assert not list(filter(is_running, descendants(os.getpid())))
+
+
+def test_a_training_that_is_interrupted_before_its_first_step_says_no_more(law_dataset: str, run_folder: Path) -> None:
+    stall = Fault(worker=0, phase="quorum", step=0, action="stall", delay_seconds=60)
+    interrupt_when(lambda: joined(run_folder, 0, 1))
+    with pytest.raises(KeyboardInterrupt, match=r"^interrupted$"):
+        train(law_dataset, str(run_folder), short_config(), [stall])
+
+
+def test_an_interrupted_evaluation_is_an_interruption(finished: str) -> None:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(finished, split="train", config=LaunchConfig(launcher="local", workers=1))
 
 
 def test_a_folder_that_is_no_run_is_not_evaluated(run_folder: Path) -> None:

@@ -152,7 +152,8 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     """Train on `dataset` into `run`, or go on with the run that is there.
 
     `faults` are injected into the workers, for tests of what a run survives.
-    Raises RunError when the run may not be continued like this, WorkerError when workers fail for good.
+    Raises RunError when the run may not be continued like this, WorkerError when workers fail for good, and
+    KeyboardInterrupt when it is interrupted, after the workers have saved what they have.
     """
     dataset, run = storage.absolute(dataset), storage.absolute(run)
     opened = Dataset.open(dataset)
@@ -213,10 +214,12 @@ def _train(
     watch = _Watch(records, display, plan.global_batch_size, job.num_workers)
     try:
         ending = job.work_off(coordinator, spec, watch)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted" + _what_is_saved(run)) from None
     finally:
         records.close()
         display.close()
-    _raise_unless_finished(ending, f"; what is done is saved, and `sunspark train` goes on from it: {run}")
+    _raise_unless_finished(ending, _what_is_saved(run))
     done = sum(plan.num_samples_of(step) for step in range(first_step, plan.num_steps))
     result = TrainResult(
         run=run,
@@ -349,25 +352,32 @@ class _Job:
         )
 
     def work_off(self, coordinator: Coordinator, spec: WorkerSpec, watch: _Watch | None) -> Ending:
-        """Start the workers and wait for the end of their task."""
+        """Start the workers and wait for the end of their task.
+
+        Raises KeyboardInterrupt when it was interrupted, after the workers have saved what they have and are gone.
+        """
         launcher = self._launcher(coordinator)
-        launcher.start(spec, self.num_workers)
         try:
+            launcher.start(spec, self.num_workers)
             while (ending := coordinator.roster.ending) is None:
                 time.sleep(0.1)
                 coordinator.check()
                 if watch:
                     watch.look(coordinator)
         except KeyboardInterrupt:
-            ending = Ending(is_finished=False, cause="interrupted", is_users_mistake=True)
-            coordinator.stop(ending)
+            coordinator.stop(Ending(is_finished=False, cause="interrupted"))
+            self._wait_for_workers(launcher, coordinator, watch)
+            raise
+        self._wait_for_workers(launcher, coordinator, watch)
+        return ending
+
+    def _wait_for_workers(self, launcher: _Launcher, coordinator: Coordinator, watch: _Watch | None) -> None:
         try:
             launcher.join(_JOIN_SECONDS)
         except DeadlineError as error:
             logger.warning("%s", error)
         if watch:
             watch.look(coordinator)
-        return coordinator.roster.ending or ending
 
     def _launcher(self, coordinator: Coordinator) -> _Launcher:
         if self._session is None:
@@ -453,6 +463,12 @@ def _read_json(run: str, name: str, what_is_wrong: str) -> dict[str, Any]:
         raise RunError(f"{run} {what_is_wrong}")
     stored: dict[str, Any] = storage.read_json(path)
     return stored
+
+
+def _what_is_saved(run: str) -> str:
+    """For the end of a message: how far the next start goes on from; nothing when it begins anew."""
+    saved = [state.step for state in (*checkpoint.checkpoints(run), *checkpoint.candidates(run))]
+    return f"; {max(saved)} steps are saved, and `sunspark train` goes on from there: {run}" if any(saved) else ""
 
 
 def _raise_unless_finished(ending: Ending, addition: str = "") -> None:
