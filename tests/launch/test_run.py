@@ -17,6 +17,7 @@ from sunspark import storage
 from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError, RunError, SetupError, UserError, WorkerError
 from sunspark.launch.run import LaunchConfig, TrainConfig, evaluate, train
+from sunspark.launch.session import open_session
 from sunspark.models import ModelConfig
 from sunspark.parallel.faults import Fault
 from sunspark.training.config import TrainingConfig
@@ -100,6 +101,13 @@ def test_no_slot_at_all_is_refused(law_dataset: str, run_folder: Path) -> None:
     config = short_config(launcher="spark", master="local[1]", workers=1, cores_per_worker=2)
     with pytest.raises(SetupError, match="no slot for a worker of 2 cores"):
         train(law_dataset, str(run_folder), config)
+
+
+@pytest.mark.spark
+def test_training_leaves_a_session_that_was_there_as_it_was(law_dataset: str, run_folder: Path) -> None:
+    with open_session("local[2]", "sunspark tests") as session:
+        assert train(law_dataset, str(run_folder), short_config(launcher="spark")).finished
+        assert session.sparkContext.parallelize([1, 2], 1).sum() == 3
 
 
 def test_a_run_is_not_continued_with_another_configuration(law_dataset: str, finished: str) -> None:

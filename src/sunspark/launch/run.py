@@ -307,8 +307,7 @@ class _Job:
     def _open_spark(self) -> None:
         from sunspark.launch.session import driver_address, num_slots, open_session
 
-        self._session = open_session(self._launch.master, "sunspark")
-        self._closers.callback(self._session.stop)
+        self._session = self._closers.enter_context(open_session(self._launch.master, "sunspark"))
         self._host = driver_address(self._session)
         slots = num_slots(self._session, self._launch.cores_per_worker, self._launch.workers)
         master = self._session.sparkContext.master
