@@ -17,6 +17,7 @@ import torch
 
 from sunspark.config import to_dict
 from sunspark.launch.run import LaunchConfig, TrainConfig, train
+from sunspark.records import StepRecord, read_records
 from sunspark.training.verify import verify
 from tests.distributed.harness import descendants, is_running, step_reached, wait_until
 from tests.distributed.laws import Optimizer, assert_nothing_was_lost, law_config
@@ -54,6 +55,13 @@ def kill_at_random_step(dataset: str, run: Path, config: TrainConfig, dice: rand
 def same_bits(run: Path, other: str) -> bool:
     one, two = (safetensors.torch.load_file(Path(r) / "model" / "model.safetensors") for r in (run, Path(other)))
     return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def assert_records_are_of_two_starts(run: Path, resumed_from_step: int) -> None:
+    """The processes of the second start have numbers of their own, and their records are those that count."""
+    steps = [record for record in read_records(str(run)) if isinstance(record, StepRecord)]
+    assert {record.incarnation for record in steps if record.step >= resumed_from_step} == {2}
+    assert {record.incarnation for record in steps if record.step < resumed_from_step} == {1}
 
 
 @pytest.fixture(scope="session")
@@ -133,5 +141,6 @@ def test_a_driver_that_dies_leaves_a_candidate_that_resume_takes_up(
     published = max(int(path.name[5:14]) for path in (run_folder / "checkpoints").glob("*.safetensors"))
     result = train(law_dataset, str(run_folder), config)
     assert result.resumed_from_step == max(furthest, published)
+    assert_records_are_of_two_starts(run_folder, result.resumed_from_step)
     assert not list((run_folder / "candidates").glob("*"))
     assert_nothing_was_lost(str(run_folder), undisturbed("adam"))

@@ -31,9 +31,9 @@ NO_PROGRESS_SECONDS = 60.0
 class Play:
     """A roster, a clock, and what supervisors and processes do."""
 
-    def __init__(self, num_workers: int = 2, start_timeout: float = START_TIMEOUT) -> None:
+    def __init__(self, num_workers: int = 2, start_timeout: float = START_TIMEOUT, last_incarnation: int = 0) -> None:
         self.now = 1000.0
-        self.roster = Roster(num_workers, start_timeout, self.now)
+        self.roster = Roster(num_workers, start_timeout, self.now, last_incarnation)
         self.moves = 0
 
     def pass_time(self, seconds: float) -> None:
@@ -146,6 +146,17 @@ def test_a_superseded_process_is_unwanted_whatever_it_says(play: Play) -> None:
 def test_every_process_has_a_number_of_its_own(play: Play) -> None:
     ids = [play.start(0), play.restart(0), play.restart(0), play.start(1)]
     assert ids == [replica_id_of(0, 1), replica_id_of(0, 2), replica_id_of(0, 3), replica_id_of(1, 1)]
+
+
+def test_incarnations_go_on_above_those_of_the_starts_before() -> None:
+    play = Play(last_incarnation=4)
+    first = play.start(0)
+    assert first == replica_id_of(0, 5)
+    assert play.beat(first)["lost"] == []
+    assert (play.beat(first)["farewell"], play.roster.alive(play.now)) == ("", [0])
+    assert play.restart(0) == replica_id_of(0, 6)
+    assert play.beat(first) == {"farewell": "unwanted", "may_go": False, "lost": [first], "abandoned": []}
+    assert play.events() == [(0, "started"), (0, "joined"), (0, "restarted")]
 
 
 # --- who is lost ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Mistakes and limits that a run meets before, or instead of, its first step."""
 
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -125,6 +126,19 @@ def test_a_finished_run_is_not_trained_again(law_dataset: str, finished: str, ca
 
 def test_launching_may_change_on_a_second_start(law_dataset: str, finished: str) -> None:
     assert train(law_dataset, finished, short_config(workers=2, start_timeout=10.0)).finished
+
+
+def test_the_configuration_of_a_run_is_that_of_its_last_start(
+    law_dataset: str, run_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(WorkerError):
+        train(law_dataset, str(run_folder), short_config(workers=2, start_timeout=0.1))
+    cache = str(tmp_path / "cache")
+    again = replace(short_config(), data=LoaderConfig(image_size=16, cache_directory=cache))
+    assert train(law_dataset, str(run_folder), again).finished
+    config = json.loads((run_folder / "config.json").read_text())
+    assert (config["launch"]["workers"], config["work"]["data"]["cache_directory"]) == (1, cache)
+    assert config["work"]["training"]["replicas"] == 2, "what is settled stays"
 
 
 def test_two_drivers_of_one_run_are_refused(law_dataset: str, run_folder: Path) -> None:

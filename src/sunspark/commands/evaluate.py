@@ -52,7 +52,7 @@ def _parse(argv: Sequence[str], launch: LaunchConfig) -> Arguments:
 
 
 def _launch_of(run: str) -> LaunchConfig:
-    """How the run was launched when it was started; the defaults where there is no such run."""
+    """How the run was launched last; the defaults where there is no such run."""
     path = storage.join(run, "config.json")
     if not storage.exists(path):
         return LaunchConfig()

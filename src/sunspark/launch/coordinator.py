@@ -81,8 +81,10 @@ class Ending:
 class Roster:
     """Who is where. All times are seconds of one monotonic clock, given by the caller."""
 
-    def __init__(self, num_workers: int, start_timeout_seconds: float, now: float) -> None:
-        self._places = {worker: _Place() for worker in range(num_workers)}
+    def __init__(self, num_workers: int, start_timeout_seconds: float, now: float, last_incarnation: int = 0) -> None:
+        """`last_incarnation` is the highest of the run's starts before this one: here they begin above it."""
+        self._places = {worker: _Place(incarnation=last_incarnation) for worker in range(num_workers)}
+        self._last_incarnation = last_incarnation
         self._start_timeout_seconds = start_timeout_seconds
         self._go_deadline = now + start_timeout_seconds
         self._last_alive = now
@@ -122,7 +124,8 @@ class Roster:
         place.incarnation += 1
         place.process = _Process(last_heard=now + _START_SECONDS, last_move=now)
         place.last_heard = now
-        self._note(worker, "started" if place.incarnation == 1 else "restarted", "")
+        is_first = place.incarnation == self._last_incarnation + 1
+        self._note(worker, "started" if is_first else "restarted", "")
         return place.incarnation
 
     def renew(self, worker: int, supervisor: str, now: float) -> str:
@@ -224,7 +227,7 @@ class Roster:
         return [
             replica_id_of(worker, incarnation)
             for worker, place in self._places.items()
-            for incarnation in range(max(1, place.incarnation - 3), place.incarnation + 1)
+            for incarnation in range(max(self._last_incarnation + 1, place.incarnation - 3), place.incarnation + 1)
             if incarnation < place.incarnation or _is_lost(place.process, now)
         ]
 

@@ -1,6 +1,7 @@
 """A run from the driver's side: train, resume, evaluate.
 
-RUN/config.json          what is trained on which dataset; decides whether a run may be continued
+RUN/config.json          what is trained on which dataset, and how it was launched last; decides whether a run may be
+                         continued
 RUN/checkpoints/         states of steps that count
 RUN/candidates/          states that orphaned workers saved
 RUN/records/             steps and events, one file per worker process and one of the driver
@@ -29,7 +30,7 @@ from sunspark.launch.local import LocalLauncher
 from sunspark.models import build_model
 from sunspark.parallel.faults import Fault
 from sunspark.parallel.membership import Lighthouse
-from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file
+from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file, last_incarnation
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
 from sunspark.training.spec import WorkerSpec
@@ -171,7 +172,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate the finished model of `run` on every sample of a split, once each, over the workers.
 
-    They are launched as those of the training were, unless `config` says otherwise.
+    They are launched as those of the training were last, unless `config` says otherwise.
     Raises RunError when the run is not there, not finished, or has other classes than `dataset`.
     """
     run = storage.absolute(run)
@@ -325,7 +326,7 @@ class _Job:
 
     def open_coordinator(self, **options: Any) -> Coordinator:
         """The coordinator of this job, and a lighthouse beside it."""
-        roster = Roster(self.num_workers, self._launch.start_timeout, time.monotonic())
+        roster = Roster(self.num_workers, self._launch.start_timeout, time.monotonic(), last_incarnation(self._run))
         self._coordinator = Coordinator(
             host=self._host, port=self._launch.port, token=self._token, roster=roster, **options
         )
@@ -390,16 +391,18 @@ def _settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Wor
     """The work of this run: that of its first start, which `config` may not contradict.
 
     Everything is checked before RUN/config.json is written: a mistake must not leave a run that nobody can start.
+    It is written at every start: what may change is there as it was last.
     """
     path = storage.join(run, "config.json")
-    is_first = not storage.exists(path)
-    work = _resolve(config.work, config.launch.workers) if is_first else _continued(run, dataset, opened, config.work)
+    if storage.exists(path):
+        work = _continued(run, dataset, opened, config.work)
+    else:
+        work = _resolve(config.work, config.launch.workers)
     _check(run, opened, work)
-    if is_first:
-        storage.write_json_atomic(
-            path, {"format": _FORMAT, "dataset": dataset, "dataset_id": opened.id, "work": to_dict(work),
-                   "launch": to_dict(config.launch)}
-        )  # fmt: skip
+    storage.write_json_atomic(
+        path, {"format": _FORMAT, "dataset": dataset, "dataset_id": opened.id, "work": to_dict(work),
+               "launch": to_dict(config.launch)}
+    )  # fmt: skip
     return work
 
 
