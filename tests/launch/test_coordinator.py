@@ -504,13 +504,39 @@ def test_a_run_from_claim_to_finish_over_the_wire(open_coordinator: Open) -> Non
 
 def test_what_is_put_is_there_for_all_who_have_the_token(open_coordinator: Open) -> None:
     coordinator, client = open_coordinator()
-    assert client.call("get", key="a/b") == {"value": None}
-    client.call("put", key="a/b", value="00ff")
-    assert client.call("get", key="a/b") == {"value": "00ff"}
+    assert client.call("get", key="1-a/b") == {"value": None}
+    client.call("put", key="1-a/b", value="00ff")
+    assert client.call("get", key="1-a/b") == {"value": "00ff"}
     stranger = RpcClient(coordinator.uri, "a guess")
     with pytest.raises(WorkerError, match="token"):
-        stranger.call("get", key="a/b")
+        stranger.call("get", key="1-a/b")
     stranger.close()
+
+
+def test_what_groups_of_long_ago_have_put_is_forgotten(open_coordinator: Open) -> None:
+    _, client = open_coordinator()
+
+    def kept(*keys: str) -> list[str]:
+        return [key for key in keys if client.call("get", key=key)["value"]]
+
+    for key in ("9-a/0", "9-a/1", "9-ab/0", "10-c/0"):
+        client.call("put", key=key, value="00")
+    client.call("abandon", group_key="9-a")
+    assert kept("9-a/0", "9-a/1", "9-ab/0", "10-c/0") == ["9-ab/0", "10-c/0"]
+    client.call("put", key="11-d/0", value="00")
+    assert kept("9-ab/0", "10-c/0", "11-d/0") == ["10-c/0", "11-d/0"]
+
+
+def test_the_addresses_of_replaced_processes_are_forgotten(open_coordinator: Open) -> None:
+    _, client = open_coordinator()
+    for incarnation in range(1, 5):
+        client.call("announce", replica_id=replica_id_of(0, incarnation), address=f"address {incarnation}")
+    client.call("announce", replica_id=replica_id_of(1, 1), address="another")
+    assert client.call("addresses")["addresses"] == {
+        replica_id_of(0, 3): "address 3",  # may be in a quorum still
+        replica_id_of(0, 4): "address 4",
+        replica_id_of(1, 1): "another",
+    }
 
 
 def test_a_process_never_starts_from_nothing_where_there_is_a_checkpoint(open_coordinator: Open) -> None:

@@ -421,7 +421,12 @@ class Coordinator:
         return {"farewell": farewell, "resume": resume}
 
     def _announce(self, replica_id: str, address: str) -> Reply:
-        self._addresses[replica_id] = address
+        worker, incarnation = replica_id.split(".")
+        with self._lock:
+            # The one before may stand in a quorum still: its heartbeat is heard for a while.
+            newest = {replica_id_of(int(worker), int(incarnation) - back) for back in (0, 1)}
+            others = {key: value for key, value in self._addresses.items() if key[:4] != worker or key in newest}
+            self._addresses = others | {replica_id: address}
         return {}
 
     def _beat(self, **message: Any) -> Reply:
@@ -431,6 +436,7 @@ class Coordinator:
     def _abandon(self, group_key: str) -> Reply:
         with self._lock:
             self.roster.abandon(group_key, time.monotonic())
+            self._forget(lambda key: key.startswith(f"{group_key}/"))
         return {}
 
     def _take_note(self, replica_id: str, event: str, step: int, detail: str) -> Reply:
@@ -445,8 +451,15 @@ class Coordinator:
         return {}
 
     def _put(self, key: str, value: str) -> Reply:
-        self._rendezvous[key] = value
+        """Keep what a member of a group tells the others. Keys begin with that of their group."""
+        quorum_id = _quorum_id_of(key)
+        with self._lock:
+            self._forget(lambda old: _quorum_id_of(old) < quorum_id - 1)
+            self._rendezvous[key] = value
         return {}
+
+    def _forget(self, is_old: Callable[[str], bool]) -> None:
+        self._rendezvous = {key: value for key, value in self._rendezvous.items() if not is_old(key)}
 
     def _get(self, key: str) -> Reply:
         return {"value": self._rendezvous.get(key)}
@@ -464,3 +477,8 @@ class Coordinator:
             if self._leases.is_complete:
                 self.roster.finish()
         return {}
+
+
+def _quorum_id_of(key: str) -> int:
+    """The quorum that a key of a group comes from: see `Agreement.group_key`."""
+    return int(key.partition("-")[0])
