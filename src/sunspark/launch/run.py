@@ -23,6 +23,7 @@ import torch
 from sunspark import storage
 from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
+from sunspark.data.order import StepPlan
 from sunspark.errors import ConfigError, DeadlineError, RunError, SetupError, UserError, WorkerError
 from sunspark.launch.coordinator import Coordinator, Ending, LeaseBook, Note, Roster
 from sunspark.launch.display import Display, ProgressSnapshot
@@ -212,7 +213,7 @@ def _train(
     if start:
         records.write(_event_of(Note(worker=DRIVER, incarnation=0, event="resumed", step=first_step, detail=start.uri)))
     display = Display(plan.num_steps, plan.num_epochs, plan.steps_per_epoch)
-    watch = _Watch(records, display, plan.global_batch_size, job.num_workers)
+    watch = _Watch(records, display, plan, job.num_workers)
     try:
         ending = job.work_off(coordinator, spec, watch)
     except KeyboardInterrupt:
@@ -243,19 +244,21 @@ def _train(
 class _Watch:
     """Turns what the coordinator knows into the display and the driver's records."""
 
-    def __init__(self, records: RecordWriter, display: Display, global_batch_size: int, expected: int) -> None:
+    def __init__(self, records: RecordWriter, display: Display, plan: StepPlan, expected: int) -> None:
         self._records = records
         self._display = display
-        self._global_batch_size = global_batch_size
+        self._plan = plan
         self._expected = expected
-        self._first: tuple[float, int] | None = None
+        self._begun: float | None = None
         self._last = 0.0
+        self._step = 0
+        self._samples = 0
         self._alive = 0
 
     @property
     def seconds(self) -> float:
         """From the first step to the last look (seconds)."""
-        return self._last - self._first[0] if self._first else 0.0
+        return self._last - self._begun if self._begun is not None else 0.0
 
     def look(self, coordinator: Coordinator) -> None:
         now, roster = time.monotonic(), coordinator.roster
@@ -264,16 +267,18 @@ class _Watch:
             self._display.event(_sentence_of(note))
         if not roster.may_go:
             return
-        self._first = self._first or (now, roster.step)
+        if self._begun is None:
+            self._begun, self._step = now, roster.step
         self._last = now
-        begun, first_step = self._first
+        self._samples += sum(self._plan.num_samples_of(step) for step in range(self._step, roster.step))
+        self._step = roster.step
         if roster.ending is None:
             self._alive = len(roster.alive(now))
         self._display.update(
             ProgressSnapshot(
                 step=roster.step,
                 loss=roster.report.get("loss"),
-                images_per_second=(roster.step - first_step) * self._global_batch_size / max(1e-9, now - begun),
+                images_per_second=self._samples / max(1e-9, self.seconds),
                 workers_alive=self._alive,
                 workers_expected=self._expected,
                 learning_rate=roster.report.get("learning_rate"),
