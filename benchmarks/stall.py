@@ -26,7 +26,8 @@ from sunspark.data.codec import encode_jpeg
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.writer import write_dataset
 from sunspark.errors import SunsparkError
-from sunspark.launch.run import LaunchConfig, TrainConfig, train
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.train import train
 from sunspark.models import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig

@@ -33,7 +33,8 @@ WITHOUT_TORCH = [
 WITHOUT_SPARK = [
     "sunspark.training.worker",
     "sunspark.launch.local",
-    "sunspark.launch.run",
+    "sunspark.launch.evaluate",
+    "sunspark.launch.train",
     "sunspark.bench.report",
     "sunspark.commands.train",
     "sunspark.commands.evaluate",

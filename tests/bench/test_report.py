@@ -26,7 +26,9 @@ from sunspark.bench.report import ReportResult, report
 from sunspark.bench.words import count, duration, interval, percent, rate, share, size
 from sunspark.config import to_dict
 from sunspark.errors import RunError
-from sunspark.launch.run import ClassAccuracy, EvaluationResult, LaunchConfig, TrainResult
+from sunspark.launch.config import LaunchConfig
+from sunspark.launch.evaluate import ClassAccuracy, EvaluationResult
+from sunspark.launch.train import TrainResult
 from sunspark.records import (
     DRIVER,
     EvaluationRecord,

@@ -16,7 +16,8 @@ import safetensors.torch
 import torch
 
 from sunspark.config import to_dict
-from sunspark.launch.run import LaunchConfig, TrainConfig, train
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.train import train
 from sunspark.records import StepRecord, read_records
 from sunspark.training.verify import verify
 from tests.distributed.harness import descendants, is_running, step_reached, wait_until
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.timeout(300)
 _DRIVER = """
 import json, sys
 from sunspark.config import from_dict
-from sunspark.launch.run import TrainConfig, train
+from sunspark.launch.config import TrainConfig
+from sunspark.launch.train import train
 train(sys.argv[1], sys.argv[2], from_dict(TrainConfig, json.loads(sys.argv[3])))
 """
 

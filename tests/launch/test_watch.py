@@ -6,9 +6,10 @@ from typing import Any, cast
 import pytest
 
 from sunspark.data.order import StepPlan
-from sunspark.launch.coordinator import Coordinator, Roster
+from sunspark.launch.coordinator import Coordinator
 from sunspark.launch.display import Display, ProgressSnapshot
-from sunspark.launch.run import _Watch as Watch
+from sunspark.launch.roster import Roster
+from sunspark.launch.watch import Watch
 from sunspark.records import RecordWriter, driver_file
 
 PLAN = StepPlan(

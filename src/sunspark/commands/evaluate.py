@@ -12,7 +12,8 @@ from sunspark import storage
 from sunspark.command_line import parse
 from sunspark.commands.common import CommonArguments, Outcome, summary, table
 from sunspark.config import from_dict
-from sunspark.launch.run import ClassAccuracy, EvaluationResult, LaunchConfig
+from sunspark.launch.config import LaunchConfig
+from sunspark.launch.evaluate import ClassAccuracy, EvaluationResult
 
 _DESCRIPTION = """Measure the accuracy of a run's model, each image of a split once, spread over the workers.
 

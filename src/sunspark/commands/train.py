@@ -11,7 +11,7 @@ import sunspark
 from sunspark.command_line import config_path, parse
 from sunspark.commands.common import ConfigFileArguments, Outcome, summary
 from sunspark.config import load
-from sunspark.launch.run import TrainConfig
+from sunspark.launch.config import TrainConfig
 
 _DESCRIPTION = """Train on a dataset, or go on with a run that stopped.
 
