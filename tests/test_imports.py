@@ -14,6 +14,7 @@ WITHOUT_TORCH = [
     "sunspark.command_line",
     "sunspark.storage",
     "sunspark.records",
+    "sunspark.run_directory",
     "sunspark.data.cache",
     "sunspark.data.codec",
     "sunspark.data.dataset",

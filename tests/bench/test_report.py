@@ -353,7 +353,7 @@ def test_text_of_users_is_text_and_never_markup(tmp_path: Path) -> None:
     run = MadeRun(run=tmp_path / "run<b>", classes=tuple(f"{evil}{number}" for number in range(6)))
     run.write()
     run.evaluate(split=f"test {evil}".replace("/", "|"))
-    run.put("config.json", {evil: {evil: evil}, "model": evil, "list": [evil]})
+    run.put("config.json", CONFIG | {"dataset": evil, "work": {evil: {evil: evil}, "list": [evil]}})
     with RecordWriter(driver_file(str(run.run))) as writer:
         writer.write(
             EventRecord(worker=1, incarnation=0, time_unix_seconds=1.76e9, step=1, event="failed", detail=evil)
@@ -431,7 +431,7 @@ def test_a_loss_that_diverged_is_told(made: MadeRun) -> None:
 
 def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -> None:
     made.write()
-    config = {"format": "sunspark-run-1", "dataset_id": "abc123", "work": to_dict(WorkConfig())}
+    config = {"format": "sunspark-run-1", "dataset": "d", "dataset_id": "abc123", "work": to_dict(WorkConfig())}
     made.put("config.json", config | {"launch": to_dict(LaunchConfig())})
     accuracy = [ClassAccuracy(name="quiet beach", samples=10, correct=9)]
     evaluation = EvaluationResult(

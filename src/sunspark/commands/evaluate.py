@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 import sunspark
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.command_line import parse
 from sunspark.commands.common import CommonArguments, Outcome, summary, table
 from sunspark.config import from_dict
@@ -54,10 +54,9 @@ def _parse(argv: Sequence[str], launch: LaunchConfig) -> Arguments:
 
 def _launch_of(run: str) -> LaunchConfig:
     """How the run was launched last; the defaults where there is no such run."""
-    path = storage.join(run, "config.json")
-    if not storage.exists(path):
+    if not storage.exists(run_directory.config_file(run)):
         return LaunchConfig()
-    return from_dict(LaunchConfig, storage.read_json(path)["launch"])
+    return from_dict(LaunchConfig, run_directory.read_config(run)["launch"])
 
 
 def _classes(result: EvaluationResult) -> str:

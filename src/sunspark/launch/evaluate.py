@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.leases import LeaseBook
-from sunspark.launch.resume import read_config
 from sunspark.training.config import WorkConfig
 
 _LEASE_SAMPLES: Final = 256
@@ -50,10 +49,10 @@ def evaluate(
     Raises RunError when the run is not there, not finished, or has other classes than `dataset`.
     """
     run = storage.absolute(run)
-    stored = read_config(run)
+    stored = run_directory.read_config(run)
     dataset = storage.absolute(dataset) if dataset else str(stored["dataset"])
     opened = Dataset.open(dataset)
-    model = storage.join(run, "model", "config.json")
+    model = run_directory.model_description_file(run)
     if not storage.exists(model):
         raise RunError(f"{run} is not finished; run `sunspark train` on it to its end")
     description = storage.read_json(model)
@@ -72,7 +71,7 @@ def evaluate(
         ending = job.work_off(coordinator, spec, None)
     raise_unless_finished(ending)
     result = _sum_up(list(leases.tallies.values()), opened.classes, split, time.monotonic() - started)
-    storage.write_json_atomic(storage.join(run, f"evaluation-{split}.json"), asdict(result))
+    storage.write_json_atomic(run_directory.evaluation_file(run, split), asdict(result))
     return result
 
 

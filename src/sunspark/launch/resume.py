@@ -2,25 +2,16 @@
 
 The work of a run is settled at its first start. What may change afterwards is everything about launching and what
 stands in `_MAY_CHANGE`; anything else that differs is refused.
-
-RUN/config.json          what is trained on which dataset, and how it was launched last; decides whether a run may be
-                         continued
-RUN/checkpoints/         states of steps that count
-RUN/candidates/          states that orphaned workers saved
-RUN/records/             steps and events, one file per worker process and one of the driver
-RUN/model/               the finished network
-RUN/result.json          what `train` returned
-RUN/evaluation-<split>.json
 """
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import torch
 
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError
@@ -30,7 +21,6 @@ from sunspark.records import driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
 
-FORMAT: Final = "sunspark-run-1"
 _MAY_CHANGE: Final = (
     "training.checkpoint_every",
     "data.cache_directory",
@@ -66,22 +56,20 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Work
     Everything is checked before RUN/config.json is written: a mistake must not leave a run that nobody can start.
     It is written at every start: what may change is there as it was last.
     """
-    path = storage.join(run, "config.json")
-    if storage.exists(path):
+    if storage.exists(run_directory.config_file(run)):
         work = _continued(run, dataset, opened, config.work)
     else:
         work = _resolve(config.work, config.launch.workers)
     _check(run, opened, work)
-    storage.write_json_atomic(
-        path, {"format": FORMAT, "dataset": dataset, "dataset_id": opened.id, "work": to_dict(work),
-               "launch": to_dict(config.launch)}
-    )  # fmt: skip
+    run_directory.write_config(
+        run, dataset=dataset, dataset_id=opened.id, work=to_dict(work), launch=to_dict(config.launch)
+    )
     return work
 
 
 def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> WorkConfig:
     """The work of a run that was started before. Raises RunError when it is another one now."""
-    stored = read_config(run)
+    stored = run_directory.read_config(run)
     if stored["dataset_id"] != opened.id:
         raise RunError(
             f"{run} was started with dataset {stored['dataset_id'][:12]}, {dataset} is {opened.id[:12]}; "
@@ -123,21 +111,6 @@ def _keep_settled(work: WorkConfig, before: WorkConfig) -> WorkConfig:
 
 def _has_fast_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def read_config(run: str) -> dict[str, Any]:
-    stored = _read_json(run, "config.json", "is not a run; the folder that `sunspark train` made is needed")
-    if stored.get("format") != FORMAT:
-        raise RunError(f"{run} has the format {stored.get('format')!r}, this version reads {FORMAT!r}")
-    return stored
-
-
-def _read_json(run: str, name: str, what_is_wrong: str) -> dict[str, Any]:
-    path = storage.join(run, name)
-    if not storage.exists(path):
-        raise RunError(f"{run} {what_is_wrong}")
-    stored: dict[str, Any] = storage.read_json(path)
-    return stored
 
 
 def state_to_start_from(run: str, is_alone: bool) -> str | None:

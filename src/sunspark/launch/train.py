@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.data.dataset import Dataset
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
@@ -52,9 +52,9 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     opened = Dataset.open(dataset)
     with only_driver(run):
         work = settle(run, dataset, opened, config)
-        if storage.exists(storage.join(run, "result.json")):
+        if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
-            return TrainResult(**storage.read_json(storage.join(run, "result.json")))
+            return TrainResult(**run_directory.read_object(run_directory.result_file(run)))
         with Job(config.launch, run) as job:
             return _train(job, opened, dataset, run, work, tuple(faults))
 
@@ -96,5 +96,5 @@ def _train(
         dataset_id=opened.id,
         finished=True,
     )
-    storage.write_json_atomic(storage.join(run, "result.json"), asdict(result))
+    storage.write_json_atomic(run_directory.result_file(run), asdict(result))
     return result
