@@ -353,7 +353,7 @@ def test_text_of_users_is_text_and_never_markup(tmp_path: Path) -> None:
     run = MadeRun(run=tmp_path / "run<b>", classes=tuple(f"{evil}{number}" for number in range(6)))
     run.write()
     run.evaluate(split=f"test {evil}".replace("/", "|"))
-    run.put("config.json", CONFIG | {"dataset": evil, "work": {evil: {evil: evil}, "list": [evil]}})
+    run.put("config.json", CONFIG | {"dataset": evil, "work": CONFIG["work"] | {evil: {evil: evil}, "list": [evil]}})
     with RecordWriter(driver_file(str(run.run))) as writer:
         writer.write(
             EventRecord(worker=1, incarnation=0, time_unix_seconds=1.76e9, step=1, event="failed", detail=evil)

@@ -146,16 +146,12 @@ def render(files: RunFiles) -> str:
 
 def _subject(files: RunFiles) -> list[tuple[str, str]]:
     """What was trained, as terms and their values."""
-    flat = dict(_flatten(files.config))
-    dataset_id = (files.result or {}).get("dataset_id") or _find(flat, "dataset_id")
-    rows = [
-        ("model", _find(flat, "model", "model.name")),
-        ("dataset", dataset_id),
-        ("split", _find(flat, "split")),
-        ("strategy", _find(flat, "strategy", "strategy.name")),
-        ("run", files.run),
-    ]
-    return [(term, str(value)) for term, value in rows if value]
+    rows = [("dataset", files.config.get("dataset_id") or (files.result or {}).get("dataset_id"))]
+    if files.config:
+        model, training = files.config["work"]["model"], files.config["work"]["training"]
+        what = [("split", training["split"]), ("strategy", training["strategy"])]
+        rows = [("model", model["model"]), *rows, *what]
+    return [(term, str(value)) for term, value in [*rows, ("run", files.run)] if value]
 
 
 def _finished(files: RunFiles) -> bool:
@@ -333,11 +329,6 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _find(flat: Mapping[str, Any], *names: str) -> Any:
-    """The first value whose key is one of `names`, in whatever section."""
-    return next((value for name in names for key, value in flat.items() if f".{key}".endswith(f".{name}")), None)
 
 
 def _text(value: Any) -> str:
