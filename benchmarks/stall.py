@@ -25,7 +25,9 @@ import numpy as np
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.writer import write_dataset
-from sunspark.launch.run import LaunchConfig, TrainConfig, train
+from sunspark.errors import SunsparkError
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.train import train
 from sunspark.models import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig
@@ -106,7 +108,7 @@ def kill_again_and_again(dataset: str, run: Path, workers: int, num_kills: int, 
     threading.Thread(target=kill, daemon=True).start()
     try:
         train(dataset, str(run), config(workers))
-    except Exception as error:  # the interruption above, as the run reports it
+    except (KeyboardInterrupt, SunsparkError) as error:  # the interruption above, most of all
         print(str(error).partition("\n")[0])
     return [judge(run, workers, moment, victim) for moment, victim in moments]
 

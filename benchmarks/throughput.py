@@ -21,7 +21,8 @@ from sunspark.data.codec import to_stored_image
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.writer import write_dataset
-from sunspark.launch.run import LaunchConfig, TrainConfig, train
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.train import train
 from sunspark.models import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.records import StepRecord, read_records

@@ -15,7 +15,7 @@ def law_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def undisturbed(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Optimizer], str]:
     """The run of one local worker that nothing happened to; trained once per optimizer."""
-    from sunspark.launch.run import train
+    from sunspark.launch.train import train
 
     runs: dict[str, str] = {}
 

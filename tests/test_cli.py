@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.cli import COMMANDS
+from sunspark.cli import COMMANDS, main
 
 # A command that prints on every way there is, as Java and Spark's Python workers do.
 NOISY = """
@@ -179,6 +179,17 @@ def test_an_interrupt_is_one_line_and_exit_code_130() -> None:
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=30)
     assert (running.returncode, out, err) == (130, "", "sunspark: interrupted\n")
+
+
+def test_an_interrupt_that_says_more_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt("interrupted; 7 steps are saved")
+
+    monkeypatch.setattr("sunspark.commands.sample.run", interrupted)
+    assert main(["sample", "folder"]) == 130
+    assert capsys.readouterr().err == "sunspark: interrupted; 7 steps are saved\n"
 
 
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ WITHOUT_TORCH = [
     "sunspark.command_line",
     "sunspark.storage",
     "sunspark.records",
+    "sunspark.run_directory",
     "sunspark.data.cache",
     "sunspark.data.codec",
     "sunspark.data.dataset",
@@ -33,7 +34,8 @@ WITHOUT_TORCH = [
 WITHOUT_SPARK = [
     "sunspark.training.worker",
     "sunspark.launch.local",
-    "sunspark.launch.run",
+    "sunspark.launch.evaluate",
+    "sunspark.launch.train",
     "sunspark.bench.report",
     "sunspark.commands.train",
     "sunspark.commands.evaluate",

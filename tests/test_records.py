@@ -22,6 +22,7 @@ from sunspark.records import (
     RecordWriter,
     StepRecord,
     driver_file,
+    last_incarnation,
     read_file,
     read_records,
     worker_file,
@@ -240,6 +241,24 @@ def test_records_of_a_run_come_oldest_first_without_superseded_steps(tmp_path: P
     write(driver_file(run), FINISHED)
     records = read_records(run)
     assert records == [*before[:3], replace(EVENT, time_unix_seconds=4.2), other, *again, FINISHED]
+
+
+def test_the_record_that_counts_is_the_last_in_time_whatever_its_file_is_called(tmp_path: Path) -> None:
+    """A process of a later start may have any number: this one is the second start's first."""
+    run = str(tmp_path)
+    old = [replace(STEP, incarnation=7, step=step, time_unix_seconds=step) for step in range(5)]
+    new = [replace(STEP, incarnation=1, step=step, time_unix_seconds=10 + step) for step in range(3, 7)]
+    write(worker_file(run, 0, 7), *old)
+    write(worker_file(run, 0, 1), *new)
+    assert read_records(run) == [*old[:3], *new]
+
+
+def test_the_last_incarnation_is_that_of_any_worker(tmp_path: Path) -> None:
+    assert last_incarnation(str(tmp_path)) == 0
+    for worker, incarnation in ((0, 2), (11, 12), (3, 9)):
+        write(worker_file(str(tmp_path), worker, incarnation))
+    write(driver_file(str(tmp_path)))
+    assert last_incarnation(str(tmp_path)) == 12
 
 
 def test_other_files_beside_the_records_are_left_alone(tmp_path: Path) -> None:

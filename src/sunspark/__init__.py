@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from sunspark.data.dataset import DatasetSummary
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.scenes import SampleResult
-    from sunspark.launch.run import EvaluationResult, TrainResult
-    from sunspark.launch.run import LaunchConfig as LaunchConfig
-    from sunspark.launch.run import TrainConfig as TrainConfig
+    from sunspark.launch.config import LaunchConfig as LaunchConfig
+    from sunspark.launch.config import TrainConfig as TrainConfig
+    from sunspark.launch.evaluate import EvaluationResult
+    from sunspark.launch.train import TrainResult
     from sunspark.models import ModelConfig as ModelConfig
     from sunspark.optim import OptimConfig as OptimConfig
     from sunspark.spark.ingest import IngestConfig as IngestConfig
@@ -29,11 +30,11 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "IngestConfig": "sunspark.spark.ingest",
-    "LaunchConfig": "sunspark.launch.run",
+    "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
     "ModelConfig": "sunspark.models",
     "OptimConfig": "sunspark.optim",
-    "TrainConfig": "sunspark.launch.run",
+    "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
 }
 
@@ -70,9 +71,10 @@ def train(dataset: str, run: str, config: TrainConfig | None = None) -> TrainRes
 
     Raises RunError when `run` was started with another dataset or with settings that may not change.
     """
-    from sunspark.launch import run as launch_run
+    from sunspark.launch import train as launch_train
+    from sunspark.launch.config import TrainConfig
 
-    return launch_run.train(dataset, run, config or launch_run.TrainConfig())
+    return launch_train.train(dataset, run, config or TrainConfig())
 
 
 def evaluate(
@@ -82,9 +84,9 @@ def evaluate(
 
     `dataset` None: the one that it was trained on; `config` None: launched as the training was.
     """
-    from sunspark.launch import run as launch_run
+    from sunspark.launch import evaluate as launch_evaluate
 
-    return launch_run.evaluate(run, dataset, split, config)
+    return launch_evaluate.evaluate(run, dataset, split, config)
 
 
 def verify(run: str, dataset: str | None = None, pixels: bool = False) -> VerifyResult:

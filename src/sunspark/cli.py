@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except SystemExit as stop:  # tyro, after printing help
         return cast(int, stop.code or 0)
-    except KeyboardInterrupt:
-        return _complain("interrupted", _INTERRUPTED, debug)
+    except KeyboardInterrupt as interrupt:
+        return _complain(str(interrupt) or "interrupted", _INTERRUPTED, debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # who read the output has gone; say nothing at exit
         return 1

@@ -8,6 +8,7 @@ Cost: `RecordWriter.write` only formats a line; a thread writes the lines at lea
 
 import json
 import math
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -44,7 +45,7 @@ class StepRecord:
     worker: int
     """Number of the worker, 0 and up."""
     incarnation: int
-    """Which start of this worker it is; rises with every start."""
+    """Which process of this worker it is; rises with every process, over all starts of the run."""
     time_unix_seconds: float
     """When the worker had applied the step."""
     step: int
@@ -95,6 +96,7 @@ _KINDS: dict[str, type[Record]] = {
     "step": StepRecord,
     "event": EventRecord,
 }
+_WORKER_FILE = re.compile(r"worker-\d+\.(\d+)\.jsonl")
 _DEADLINE_SECONDS = 60.0
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -102,6 +104,12 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 def worker_file(run: str, worker: int, incarnation: int) -> str:
     """Where this incarnation of a worker appends its records."""
     return storage.join(run, "records", f"worker-{worker:02d}.{incarnation:04d}.jsonl")
+
+
+def last_incarnation(run: str) -> int:
+    """The highest incarnation of any worker that has a file in this run; 0 when there is none."""
+    names = [entry.name for entry in storage.list_directory(storage.join(run, "records"))]
+    return max((int(match[1]) for name in names if (match := _WORKER_FILE.fullmatch(name))), default=0)
 
 
 def driver_file(run: str) -> str:
@@ -196,7 +204,7 @@ class RecordWriter:
 def read_records(run: str) -> list[Record]:
     """All records of a run, oldest first.
 
-    Where a worker did a step again, after a recovery or a resume, only its last record of that step is left.
+    Where a worker did a step again, after a recovery or a resume, only the record of its last time is left.
 
     Raises:
         RunError: there is no such run, or a line is damaged (the message names file and line).
@@ -207,7 +215,7 @@ def read_records(run: str) -> list[Record]:
     for entry in storage.list_directory(storage.join(run, "records")):
         if entry.name.endswith(".jsonl"):
             records.extend(read_file(entry.uri))
-    return sorted(_without_superseded(records), key=lambda record: record.time_unix_seconds)
+    return _without_superseded(sorted(records, key=lambda record: record.time_unix_seconds))
 
 
 def read_file(uri: str) -> list[Record]:
@@ -226,10 +234,10 @@ def _whole_lines(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _without_superseded(records: list[Record]) -> list[Record]:
-    in_order = sorted(records, key=lambda record: (record.worker, record.incarnation))
-    last = {(record.worker, record.step): record for record in in_order if isinstance(record, StepRecord)}
+    """`records`, which are in order of time, without those of steps that the same worker did again."""
+    last = {(record.worker, record.step): record for record in records if isinstance(record, StepRecord)}
     steps = {id(record) for record in last.values()}
-    return [record for record in in_order if not isinstance(record, StepRecord) or id(record) in steps]
+    return [record for record in records if not isinstance(record, StepRecord) or id(record) in steps]
 
 
 def _to_line(record: Record) -> str:

@@ -11,7 +11,9 @@ import pytest
 from sunspark.bench.report import report
 from sunspark.config import to_dict
 from sunspark.errors import RunError
-from sunspark.launch.run import ClassAccuracy, EvaluationResult, LaunchConfig, TrainResult
+from sunspark.launch.config import LaunchConfig
+from sunspark.launch.evaluate import ClassAccuracy, EvaluationResult
+from sunspark.launch.train import TrainResult
 from sunspark.records import EventRecord, RecordWriter, driver_file
 from sunspark.training.config import WorkConfig
 from sunspark.training.verify import EpochAccount, VerifyResult
@@ -98,7 +100,7 @@ def test_text_of_users_is_text_and_never_markup(tmp_path: Path) -> None:
     run = MadeRun(run=tmp_path / "run<b>", classes=tuple(f"{evil}{number}" for number in range(6)))
     run.write()
     run.evaluate(split=f"test {evil}".replace("/", "|"))
-    run.put("config.json", {evil: {evil: evil}, "model": evil, "list": [evil]})
+    run.put("config.json", CONFIG | {"dataset": evil, "work": CONFIG["work"] | {evil: {evil: evil}, "list": [evil]}})
     with RecordWriter(driver_file(str(run.run))) as writer:
         writer.write(EventRecord(worker=1, incarnation=0, time_unix_seconds=1.76e9, step=1, event="lost", detail=evil))
     page = page_of(run.run)
@@ -110,7 +112,7 @@ def test_text_of_users_is_text_and_never_markup(tmp_path: Path) -> None:
 
 def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -> None:
     made.write()
-    config = {"format": "sunspark-run-1", "dataset_id": "abc123", "work": to_dict(WorkConfig())}
+    config = {"format": "sunspark-run-1", "dataset": "d", "dataset_id": "abc123", "work": to_dict(WorkConfig())}
     made.put("config.json", config | {"launch": to_dict(LaunchConfig())})
     accuracy = [ClassAccuracy(name="quiet beach", samples=10, correct=9)]
     evaluation = EvaluationResult(

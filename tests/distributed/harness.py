@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sunspark.launch.run import TrainConfig, TrainResult, train
+from sunspark.launch.config import TrainConfig
+from sunspark.launch.train import TrainResult, train
 from sunspark.parallel.faults import Fault
 
 HOLD_AT_STEP = 280

@@ -14,8 +14,8 @@ from typing import ClassVar
 import pytest
 
 from sunspark.errors import SunsparkError, WorkerError
-from sunspark.launch import run as launch_run
-from sunspark.launch.run import train
+from sunspark.launch import job as launch_job
+from sunspark.launch.train import train
 from sunspark.parallel.faults import Fault
 from sunspark.parallel.membership import Lighthouse, Membership, Position
 from sunspark.parallel.rpc import RpcServer
@@ -77,7 +77,7 @@ def test_a_stopped_worker_is_replaced_and_finds_itself_unwanted(
     run_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(launch_run, "LocalLauncher", ProcessLauncher)
+    monkeypatch.setattr(launch_job, "LocalLauncher", ProcessLauncher)
     seen: dict[str, object] = {}
 
     def stop_and_continue() -> None:
@@ -154,7 +154,7 @@ def test_a_stranger_in_the_quorum_is_refused_and_gets_no_token(
                 stranger.agree(far_ahead, 1)
 
     server = RpcServer("127.0.0.1", 0, "a guess", {"describe_state": describe})
-    monkeypatch.setattr(launch_run, "Lighthouse", open_lighthouse)
+    monkeypatch.setattr(launch_job, "Lighthouse", open_lighthouse)
     intruder = threading.Thread(target=intrude, daemon=True)
     intruder.start()
     with pytest.raises(WorkerError, match=r"strangers take part.*0009\.000001"):

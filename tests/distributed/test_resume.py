@@ -16,7 +16,9 @@ import safetensors.torch
 import torch
 
 from sunspark.config import to_dict
-from sunspark.launch.run import LaunchConfig, TrainConfig, train
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.train import train
+from sunspark.records import StepRecord, read_records
 from sunspark.training.verify import verify
 from tests.distributed.harness import descendants, is_running, step_reached, wait_until
 from tests.distributed.laws import Optimizer, assert_nothing_was_lost, law_config
@@ -26,7 +28,8 @@ pytestmark = pytest.mark.timeout(300)
 _DRIVER = """
 import json, sys
 from sunspark.config import from_dict
-from sunspark.launch.run import TrainConfig, train
+from sunspark.launch.config import TrainConfig
+from sunspark.launch.train import train
 train(sys.argv[1], sys.argv[2], from_dict(TrainConfig, json.loads(sys.argv[3])))
 """
 
@@ -54,6 +57,13 @@ def kill_at_random_step(dataset: str, run: Path, config: TrainConfig, dice: rand
 def same_bits(run: Path, other: str) -> bool:
     one, two = (safetensors.torch.load_file(Path(r) / "model" / "model.safetensors") for r in (run, Path(other)))
     return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def assert_records_are_of_two_starts(run: Path, resumed_from_step: int) -> None:
+    """The processes of the second start have numbers of their own, and their records are those that count."""
+    steps = [record for record in read_records(str(run)) if isinstance(record, StepRecord)]
+    assert {record.incarnation for record in steps if record.step >= resumed_from_step} == {2}
+    assert {record.incarnation for record in steps if record.step < resumed_from_step} == {1}
 
 
 @pytest.fixture(scope="session")
@@ -133,5 +143,6 @@ def test_a_driver_that_dies_leaves_a_candidate_that_resume_takes_up(
     published = max(int(path.name[5:14]) for path in (run_folder / "checkpoints").glob("*.safetensors"))
     result = train(law_dataset, str(run_folder), config)
     assert result.resumed_from_step == max(furthest, published)
+    assert_records_are_of_two_starts(run_folder, result.resumed_from_step)
     assert not list((run_folder / "candidates").glob("*"))
     assert_nothing_was_lost(str(run_folder), undisturbed("adam"))

@@ -13,8 +13,9 @@ import pytest
 from sunspark.config import to_dict
 from sunspark.errors import WorkerError
 from sunspark.launch import supervisor
-from sunspark.launch.coordinator import Coordinator, Ending, Roster
+from sunspark.launch.coordinator import Coordinator
 from sunspark.launch.nursery import Nursery
+from sunspark.launch.roster import Ending, Roster
 from sunspark.launch.supervisor import supervise
 from sunspark.training.config import WorkConfig
 from sunspark.training.spec import WorkerSpec

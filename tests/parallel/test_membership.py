@@ -21,6 +21,7 @@ from sunspark.parallel.membership import (
     Membership,
     Position,
     replica_id_of,
+    worker_and_incarnation_of,
 )
 
 START = Position(step=0, lineage="0", counted=0, failures=0)
@@ -229,3 +230,8 @@ def test_a_lighthouse_that_dies_is_said_so() -> None:
             process.kill()
     with pytest.raises(WorkerError, match="heartbeat"):
         member.heartbeat()
+
+
+def test_a_replica_id_says_worker_and_incarnation() -> None:
+    for pair in ((0, 1), (12, 345), (9999, 999_999)):
+        assert worker_and_incarnation_of(replica_id_of(*pair)) == pair

@@ -11,6 +11,5 @@ from sunspark.launch.session import open_session
 @pytest.fixture(scope="module")
 def two_core_session() -> Iterator[SparkSession]:
     """`local[2, 4]`: two slots, and a task may fail three times (`local[2]` never tries again)."""
-    session = open_session("local[2, 4]", "sunspark tests")
-    yield session
-    session.stop()
+    with open_session("local[2, 4]", "sunspark tests") as session:
+        yield session

@@ -337,13 +337,12 @@ def test_ingest_needs_no_torch(scenes: Path, tmp_path: Path) -> None:
         sys.modules["torch"] = None
         from sunspark.launch.session import open_session
         from sunspark.spark.ingest import IngestConfig, ingest
-        session = open_session("local[1]", "sunspark tests")
-        result = ingest({str(scenes)!r}, {str(tmp_path / "d")!r}, IngestConfig(short_side=48), session)
+        with open_session("local[1]", "sunspark tests") as session:
+            result = ingest({str(scenes)!r}, {str(tmp_path / "d")!r}, IngestConfig(short_side=48), session)
+            in_tasks = session.sparkContext.range(1).map(lambda _: sorted(sys.modules)).collect()[0]
         assert result.accepted == 60, result
-        in_tasks = session.sparkContext.range(1).map(lambda _: sorted(sys.modules)).collect()[0]
         assert "sunspark.spark.ingest" in in_tasks
         assert "torch" not in in_tasks
-        session.stop()
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
@@ -362,16 +361,13 @@ def test_a_killed_executor_changes_nothing(many: Path, tmp_path: Path, undisturb
     active = SparkSession.getActiveSession()
     if active is not None:
         active.stop()
-    session = open_session("local-cluster[2,1,1024]", "sunspark tests")
-    try:
+    with open_session("local-cluster[2,1,1024]", "sunspark tests") as session:
         dataset = tmp_path / "dataset"
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(ingest, str(many), str(dataset), IngestConfig(block_size=10, partitions=6), session)
             kill_one_while_it_works(dataset, executors, running)
             result = running.result(timeout=DEADLINE_SECONDS)
         assert num_failed_tasks(session) > 0
-    finally:
-        session.stop()
     assert result.dataset_id == undisturbed.dataset_id
     assert (result.listed, result.accepted, result.quarantined) == (300, 300, 0)
     assert data_files(dataset) == named_by_the_manifest(dataset)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pyspark import SparkContext
 
-from sunspark.launch.run import LaunchConfig, TrainConfig
+from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.parallel.faults import Fault
 from tests.distributed.harness import events, joined, step_reached, train_and_watch
 from tests.distributed.laws import PATHS, GradientPath, Optimizer, assert_nothing_was_lost, law_config

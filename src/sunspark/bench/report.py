@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.bench import bars, curves
 from sunspark.bench.bars import Bar, Segment
 from sunspark.bench.history import (
@@ -100,22 +100,16 @@ def report(run: str, out: str) -> ReportResult:
 def read_run(run: str) -> RunFiles:
     """Everything the report is made of."""
     records = read_records(run)
-    entries = storage.list_directory(run)
-    evaluations = [
-        _read_object(entry.uri)
-        for entry in entries
-        if entry.name.startswith("evaluation-") and entry.name.endswith(".json")
-    ]
-    present = {entry.name: entry.uri for entry in entries}
-    config = _read_if_present(present, "config.json")
+    config = run_directory.read_config(run) if storage.exists(run_directory.config_file(run)) else None
     if config is None and not records:
         raise RunError(f"{run} is not a run: it has neither config.json nor records; give what `train` wrote")
+    evaluations = [run_directory.read_object(uri) for uri in run_directory.evaluation_files(run)]
     return RunFiles(
         run=run,
         config=config or {},
-        result=_read_if_present(present, "result.json"),
+        result=_read_if_present(run_directory.result_file(run)),
         evaluations={str(_field(evaluation, "split", run)): evaluation for evaluation in evaluations},
-        verdict=_read_if_present(present, "verify.json"),
+        verdict=_read_if_present(run_directory.verdict_file(run)),
         records=records,
     )
 
@@ -154,16 +148,12 @@ def render(files: RunFiles) -> str:
 
 def _subject(files: RunFiles) -> list[tuple[str, str]]:
     """What was trained, as terms and their values."""
-    flat = dict(flatten(files.config))
-    dataset_id = (files.result or {}).get("dataset_id") or _find(flat, "dataset_id")
-    rows = [
-        ("model", _find(flat, "model", "model.name")),
-        ("dataset", dataset_id),
-        ("split", _find(flat, "split")),
-        ("strategy", _find(flat, "strategy", "strategy.name")),
-        ("run", files.run),
-    ]
-    return [(term, str(value)) for term, value in rows if value]
+    rows = [("dataset", files.config.get("dataset_id") or (files.result or {}).get("dataset_id"))]
+    if files.config:
+        model, training = files.config["work"]["model"], files.config["work"]["training"]
+        what = [("split", training["split"]), ("strategy", training["strategy"])]
+        rows = [("model", model["model"]), *rows, *what]
+    return [(term, str(value)) for term, value in [*rows, ("run", files.run)] if value]
 
 
 def _finished(files: RunFiles) -> bool:
@@ -322,11 +312,6 @@ def _config_sections(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[st
     return [(name, [(key, _text(value)) for key, value in flatten(body)]) for name, body in sections.items()]
 
 
-def _find(flat: Mapping[str, Any], *names: str) -> Any:
-    """The first value whose key is one of `names`, in whatever section."""
-    return next((value for name in names for key, value in flat.items() if f".{key}".endswith(f".{name}")), None)
-
-
 def _text(value: Any) -> str:
     """A value of the configuration as its user would write it."""
     if value is None or value in ("", [], {}):
@@ -350,15 +335,8 @@ def _duration_note(result: Mapping[str, Any]) -> str:
     )
 
 
-def _read_if_present(present: Mapping[str, str], name: str) -> dict[str, Any] | None:
-    return _read_object(present[name]) if name in present else None
-
-
-def _read_object(uri: str) -> dict[str, Any]:
-    body = storage.read_json(uri)
-    if not isinstance(body, dict):
-        raise RunError(f"{uri} holds a {type(body).__name__}, not an object; it was written by something else")
-    return body
+def _read_if_present(uri: str) -> dict[str, Any] | None:
+    return run_directory.read_object(uri) if storage.exists(uri) else None
 
 
 def _field(body: Mapping[str, Any], name: str, run: str) -> Any:

@@ -8,12 +8,13 @@ import tyro
 from tyro.conf import Positional
 
 import sunspark
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.command_line import parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
 from sunspark.config import from_dict
-from sunspark.launch.run import ClassAccuracy, EvaluationResult, LaunchConfig
+from sunspark.launch.config import LaunchConfig
+from sunspark.launch.evaluate import ClassAccuracy, EvaluationResult
 
 _DESCRIPTION = """Measure the accuracy of a run's model, each image of a split once, spread over the workers.
 
@@ -53,11 +54,10 @@ def _parse(argv: Sequence[str], launch: LaunchConfig) -> Arguments:
 
 
 def _launch_of(run: str) -> LaunchConfig:
-    """How the run was launched when it was started; the defaults where there is no such run."""
-    path = storage.join(run, "config.json")
-    if not storage.exists(path):
+    """How the run was launched last; the defaults where there is no such run."""
+    if not storage.exists(run_directory.config_file(run)):
         return LaunchConfig()
-    return from_dict(LaunchConfig, storage.read_json(path)["launch"])
+    return from_dict(LaunchConfig, run_directory.read_config(run)["launch"])
 
 
 def _classes(result: EvaluationResult) -> str:

@@ -12,7 +12,7 @@ from sunspark.command_line import config_path, parse
 from sunspark.commands.arguments import ConfigFileArguments
 from sunspark.commands.text import Outcome, summary
 from sunspark.config import load
-from sunspark.launch.run import TrainConfig
+from sunspark.launch.config import TrainConfig
 
 _DESCRIPTION = """Train on a dataset, or go on with a run that stopped.
 

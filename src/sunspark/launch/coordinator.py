@@ -1,7 +1,6 @@
-"""The coordinator: the driver's side of a run. Who has which place, who is lost, when to go, when it has ended.
+"""The coordinator: the driver's side of a run, as the calls of supervisors and workers.
 
-`Roster` is the state: no network, no threads, the time is an argument; a test can play any interleaving.
-`Coordinator` puts it behind the run's calls, beside the lighthouse that forms the quorums. What it knows is
+It puts the roster behind a network and a lock, beside the lighthouse that forms the quorums. What it knows is
 advice that makes things fast (a lost peer is named at once) or tidy (a second process for a place leaves); that every
 sample is applied exactly once does not depend on it.
 """
@@ -9,312 +8,13 @@ sample is applied exactly once does not depend on it.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, final
 
-from sunspark.parallel.membership import replica_id_of
+from sunspark.launch.leases import LeaseBook
+from sunspark.launch.roster import Ending, Note, Roster
+from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
 from sunspark.parallel.rpc import Reply, RpcServer
-
-LOST_SECONDS: Final = 2.0
-"""Silence after which a worker counts as lost, until it is heard again."""
-REPLACE_SECONDS: Final = 10.0
-"""Silence after which a worker's process is replaced."""
-CLAIM_SECONDS: Final = 6.0
-"""Silence after which a supervisor has lost its place."""
-_LEAST_PROGRESS_SECONDS: Final = 60.0
-_FIRST_PROGRESS_SECONDS: Final = 600.0
-"""Before the first step has shown how long a step takes."""
-_ABANDONED_SECONDS: Final = 120.0
-_START_SECONDS: Final = 120.0
-"""How long a process may take to load torch before it must be heard."""
-_MOST_LOSSES: Final = 10
-"""Ends of worker processes, times the number of workers, without a step in between, that give up a run."""
-_MOST_FAILURES: Final = 3
-"""The same for ends by an exception, which tends to come again."""
-
-
-@dataclass(slots=True)
-class _Process:
-    """One incarnation of a worker."""
-
-    last_heard: float
-    moves: int = -1
-    last_move: float = 0.0
-    has_own_deadline: bool = True
-    slowest_step_seconds: float = 0.0
-    whereabouts: str = ""
-    is_ready: bool = False
-    is_gone: bool = False
-
-
-@dataclass(slots=True)
-class _Place:
-    """One worker id: the supervisor that holds it, and its newest process."""
-
-    supervisor: str = ""
-    last_heard: float = -1e9
-    incarnation: int = 0
-    process: _Process | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Note:
-    """Something a worker, a supervisor or the roster itself reported."""
-
-    worker: int
-    incarnation: int
-    event: str
-    step: int
-    detail: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
-    """Why a run has ended: finished, or stopped with a cause."""
-
-    is_finished: bool
-    cause: str = ""
-    is_users_mistake: bool = False
-
-
-@final
-class Roster:
-    """Who is where. All times are seconds of one monotonic clock, given by the caller."""
-
-    def __init__(self, num_workers: int, start_timeout_seconds: float, now: float) -> None:
-        self._places = {worker: _Place() for worker in range(num_workers)}
-        self._start_timeout_seconds = start_timeout_seconds
-        self._go_deadline = now + start_timeout_seconds
-        self._last_alive = now
-        self._abandoned: dict[str, float] = {}
-        self._redone: set[tuple[int, str]] = set()
-        self._losses = 0
-        self._failures = 0
-        self.may_go = False
-        self.ending: Ending | None = None
-        self.farewell = ""
-        """What every worker is told: "ended" or "stop"."""
-        self.step = 0
-        self.report: dict[str, Any] = {}
-        self.recoveries = 0
-        self.notes: list[Note] = []
-
-    @property
-    def steps_redone(self) -> int:
-        return len(self._redone)
-
-    def claim(self, worker: int, supervisor: str, now: float) -> str:
-        """A supervisor asks for a place: "granted", "duplicate" or "ended"."""
-        if self.farewell:
-            return "ended"
-        place = self._places[worker]
-        if place.supervisor not in ("", supervisor) and now - place.last_heard < CLAIM_SECONDS:
-            self._note(worker, "duplicate", "a second task for a worker that is alive; it leaves")
-            return "duplicate"
-        place.supervisor, place.last_heard = supervisor, now
-        return "granted"
-
-    def next_incarnation(self, worker: int, supervisor: str, now: float) -> int:
-        """The number of the process that the supervisor is about to start; 0 when the place is not its own."""
-        place = self._places[worker]
-        if place.supervisor != supervisor or self.farewell:
-            return 0
-        place.incarnation += 1
-        place.process = _Process(last_heard=now + _START_SECONDS, last_move=now)
-        place.last_heard = now
-        self._note(worker, "started" if place.incarnation == 1 else "restarted", "")
-        return place.incarnation
-
-    def renew(self, worker: int, supervisor: str, now: float) -> str:
-        """A supervisor says that it lives; the answer is "go on", "replace" (its process) or "leave"."""
-        place = self._places[worker]
-        if place.supervisor != supervisor:
-            return "leave"
-        place.last_heard = now
-        process = place.process
-        if process is None or self.farewell:
-            return "go on"
-        if now - process.last_heard > REPLACE_SECONDS:
-            self._note(worker, "lost", f"silent for {now - process.last_heard:.0f} s; replaced")
-            return "replace"
-        slowest = process.slowest_step_seconds
-        limit = max(_LEAST_PROGRESS_SECONDS, 10 * slowest) if slowest else _FIRST_PROGRESS_SECONDS
-        if process.is_ready and self.may_go and not process.has_own_deadline and now - process.last_move > limit:
-            self._note(worker, "lost", f"no progress for {limit:.0f} s; replaced")
-            return "replace"
-        return "go on"
-
-    def process_ended(self, worker: int, supervisor: str, incarnation: int, code: int, cause: str) -> None:
-        """A supervisor reports the end of its process: its exit code (negative: a signal) and its last words."""
-        place = self._places[worker]
-        if place.supervisor == supervisor and place.incarnation == incarnation and place.process:
-            place.process.is_gone = True
-        if self.farewell or code == 0:
-            return
-        self._note(worker, "lost", cause.partition("\n")[0])
-        self._losses += 1
-        self._failures += code == 1
-        if code == 2:
-            self.stop(Ending(is_finished=False, cause=cause, is_users_mistake=True))
-        elif self._losses >= _MOST_LOSSES * len(self._places) or self._failures >= _MOST_FAILURES:
-            self.stop(Ending(is_finished=False, cause=cause))
-
-    def release(self, worker: int, supervisor: str) -> None:
-        """A supervisor gives its place back."""
-        place = self._places[worker]
-        if place.supervisor == supervisor:
-            place.supervisor = ""
-            if place.process:
-                place.process.is_gone = True
-
-    def join(self, replica_id: str, whereabouts: str) -> str:
-        """A process says that it is there; what it is told: "" (welcome), "ended", "stop" or "unwanted"."""
-        farewell = self._farewell_of(replica_id)
-        process = self._process_of(replica_id)
-        if not farewell and process is not None:
-            process.whereabouts = whereabouts
-        return farewell
-
-    def beat(self, message: dict[str, Any], now: float) -> Reply:
-        """A process says that it lives and what it does; the answer holds all it should know."""
-        replica_id = message["replica_id"]
-        farewell = self._farewell_of(replica_id)
-        process = self._process_of(replica_id)
-        if not farewell and process is not None:
-            if not process.is_ready:
-                self._note(int(replica_id[:4]), "joined", process.whereabouts)
-            process.is_ready, process.last_heard = True, now
-            process.has_own_deadline = message["has_own_deadline"]
-            process.slowest_step_seconds = message["slowest_step_seconds"]
-            if message["moves"] != process.moves:
-                process.moves, process.last_move = message["moves"], now
-            if message["step"] > self.step:
-                self.step, self.report = message["step"], message["report"]
-                self.note_progress()
-        self.check(now)
-        return {
-            "farewell": farewell,
-            "may_go": self.may_go,
-            "lost": self.lost(now),
-            "abandoned": list(self._abandoned),
-        }
-
-    def abandon(self, group_key: str, now: float) -> None:
-        """A worker will not come to the group of that key."""
-        self._abandoned[group_key] = now
-
-    def note(self, replica_id: str, event: str, step: int, detail: str) -> None:
-        """A worker reports an event."""
-        if event == "redone":
-            if (step, detail) in self._redone:
-                return
-            self._redone.add((step, detail))
-        if event == "recovered":
-            self.recoveries += 1
-        worker, incarnation = replica_id.split(".")
-        self.notes.append(Note(worker=int(worker), incarnation=int(incarnation), event=event, step=step, detail=detail))
-
-    def note_progress(self) -> None:
-        """Something was done since the last process ended."""
-        self._losses = 0
-        self._failures = 0
-
-    def lost(self, now: float) -> list[str]:
-        """The replica ids that nobody should wait for: gone, silent, or replaced."""
-        return [
-            replica_id_of(worker, incarnation)
-            for worker, place in self._places.items()
-            for incarnation in range(max(1, place.incarnation - 3), place.incarnation + 1)
-            if incarnation < place.incarnation or _is_lost(place.process, now)
-        ]
-
-    def alive(self, now: float) -> list[int]:
-        """The workers that take part."""
-        return [
-            worker
-            for worker, place in self._places.items()
-            if place.process and place.process.is_ready and not _is_lost(place.process, now)
-        ]
-
-    def finish(self) -> None:
-        """The end of the run is published."""
-        self._note(-1, "finished", "")
-        self.ending, self.farewell = Ending(is_finished=True), "ended"
-
-    def stop(self, ending: Ending) -> None:
-        """The run shall end before its time."""
-        if self.ending is None:
-            self.ending, self.farewell = ending, "stop"
-
-    def missing(self) -> list[int]:
-        """The workers that have not joined."""
-        return [w for w, place in self._places.items() if place.process is None or not place.process.is_ready]
-
-    def check(self, now: float) -> None:
-        """Look at the clock: open the gate, forget what is old, give up a run that has had no worker for too long."""
-        if self.alive(now):
-            self._last_alive = now
-        elif self.ending is None and now - self._last_alive > self._start_timeout_seconds:
-            names = ", ".join(str(worker) for worker in self._places)
-            cause = f"none of the workers ({names}) was there for {self._start_timeout_seconds:g} s"
-            self.stop(Ending(is_finished=False, cause=f"{cause}; look for free slots, or raise --start-timeout"))
-        for key in [key for key, since in self._abandoned.items() if now - since > _ABANDONED_SECONDS]:
-            del self._abandoned[key]
-        if not self.may_go and (not self.missing() or now > self._go_deadline):
-            if self.missing():
-                if not self.alive(now):
-                    return
-                names = ", ".join(str(worker) for worker in self.missing())
-                self._note(-1, "started", f"without workers {names}: they did not come in time")
-            self.may_go = True
-
-    def _farewell_of(self, replica_id: str) -> str:
-        worker, incarnation = (int(part) for part in replica_id.split("."))
-        if incarnation < self._places[worker].incarnation:
-            return "unwanted"
-        return self.farewell
-
-    def _process_of(self, replica_id: str) -> _Process | None:
-        return self._places[int(replica_id.split(".")[0])].process
-
-    def _note(self, worker: int, event: str, detail: str) -> None:
-        incarnation = self._places[worker].incarnation if worker in self._places else 0
-        self.notes.append(Note(worker=worker, incarnation=incarnation, event=event, step=self.step, detail=detail))
-
-
-def _is_lost(process: _Process | None, now: float) -> bool:
-    return process is not None and (process.is_gone or now - process.last_heard > LOST_SECONDS)
-
-
-@dataclass(slots=True)
-class LeaseBook:
-    """Ranges of an evaluation: leased, leased again when the holder is lost, counted once."""
-
-    ranges: list[tuple[int, int]]
-    tallies: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """The tally of each range handed in, by its beginning."""
-    _holders: dict[int, tuple[str, float]] = field(default_factory=dict)
-
-    @property
-    def is_complete(self) -> bool:
-        return len(self.tallies) == len(self.ranges)
-
-    def lease(self, replica_id: str, now: float, lease_seconds: float = 60.0) -> tuple[int, int] | None:
-        """A range that nobody works on, or whose holder has had it for too long; None when there is none."""
-        for begin, end in self.ranges:
-            _, since = self._holders.get(begin, ("", -1e9))
-            if begin not in self.tallies and now - since > lease_seconds:
-                self._holders[begin] = (replica_id, now)
-                return begin, end
-        return None
-
-    def give_back(self, replica_id: str) -> None:
-        """The leases of a lost worker are free again."""
-        self._holders = {b: holder for b, holder in self._holders.items() if holder[0] != replica_id}
-
-    def hand_in(self, begin: int, tally: dict[str, Any]) -> None:
-        """The tally of a range; the first one counts."""
-        self.tallies.setdefault(begin, tally)
+from sunspark.records import EventName
 
 
 @final
@@ -418,7 +118,16 @@ class Coordinator:
         return {"farewell": farewell, "resume": resume}
 
     def _announce(self, replica_id: str, address: str) -> Reply:
-        self._addresses[replica_id] = address
+        worker, incarnation = worker_and_incarnation_of(replica_id)
+
+        def is_replaced(other: str) -> bool:
+            """The one before is not: it may stand in a quorum still, since its heartbeat is heard for a while."""
+            place, number = worker_and_incarnation_of(other)
+            return place == worker and number < incarnation - 1
+
+        with self._lock:
+            known = {key: value for key, value in self._addresses.items() if not is_replaced(key)}
+            self._addresses = known | {replica_id: address}
         return {}
 
     def _beat(self, **message: Any) -> Reply:
@@ -428,9 +137,10 @@ class Coordinator:
     def _abandon(self, group_key: str) -> Reply:
         with self._lock:
             self.roster.abandon(group_key, time.monotonic())
+            self._forget(lambda key: key.startswith(f"{group_key}/"))
         return {}
 
-    def _take_note(self, replica_id: str, event: str, step: int, detail: str) -> Reply:
+    def _take_note(self, replica_id: str, event: EventName, step: int, detail: str) -> Reply:
         with self._lock:
             self.roster.note(replica_id, event, step, detail)
         return {}
@@ -442,8 +152,15 @@ class Coordinator:
         return {}
 
     def _put(self, key: str, value: str) -> Reply:
-        self._rendezvous[key] = value
+        """Keep what a member of a group tells the others. Keys begin with that of their group."""
+        quorum_id = _quorum_id_of(key)
+        with self._lock:
+            self._forget(lambda old: _quorum_id_of(old) < quorum_id - 1)
+            self._rendezvous[key] = value
         return {}
+
+    def _forget(self, is_old: Callable[[str], bool]) -> None:
+        self._rendezvous = {key: value for key, value in self._rendezvous.items() if not is_old(key)}
 
     def _get(self, key: str) -> Reply:
         return {"value": self._rendezvous.get(key)}
@@ -461,3 +178,8 @@ class Coordinator:
             if self._leases.is_complete:
                 self.roster.finish()
         return {}
+
+
+def _quorum_id_of(key: str) -> int:
+    """The quorum that a key of a group comes from: see `Agreement.group_key`."""
+    return int(key.partition("-")[0])

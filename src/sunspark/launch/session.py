@@ -3,10 +3,12 @@
 `--master` defaults to what Spark is configured with (spark-submit, spark-defaults), else `local[*]`.
 """
 
+import contextlib
 import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,27 +30,33 @@ _ON_ONE_MACHINE: Final = {
 }
 
 
-def open_session(master: str | None, app_name: str) -> SparkSession:
-    """The session that is there already, or a new one.
+@contextlib.contextmanager
+def open_session(master: str | None, app_name: str) -> Iterator[SparkSession]:
+    """The session that is there already, or a new one, which is stopped at the end; the other is left as it was.
 
     Raises SetupError without a Java that Spark takes or when Spark does not start; ConfigError when `master`
     contradicts Spark's configuration, or that configuration holds what sunspark cannot work with.
     """
     if os.environ.get("SPARK_REMOTE"):
         raise ConfigError("Spark Connect cannot place sunspark's workers; unset SPARK_REMOTE and use a classic session")
-    active = SparkSession.getActiveSession()
-    if active is None:
+    context = SparkContext._active_spark_context
+    if context is None:
         os.environ["JAVA_HOME"] = str(find_java().home)
-    configured = active.sparkContext.master if active else _configured_master()
+    configured = context.master if context else _configured_master()
     if master and configured and master != configured:
         raise ConfigError(f"--master is {master} but Spark is configured with {configured}; leave one of them out")
-    session = active or _start(master or configured or _DEFAULT_MASTER, app_name)
-    if limit := session.conf.get("spark.executor.pyspark.memory", None):
-        raise ConfigError(
-            f"spark.executor.pyspark.memory is {limit}: its hard limit would be inherited by the workers; "
-            "remove it and give the executors spark.executor.memoryOverhead instead"
-        )
-    return session
+    if context is not None:
+        session = SparkSession.builder.getOrCreate()
+        _check(session)
+        yield session
+        return
+    session = _start(master or configured or _DEFAULT_MASTER, app_name)
+    try:
+        session.sparkContext.setLogLevel("ERROR")
+        _check(session)
+        yield session
+    finally:
+        session.stop()
 
 
 def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout_seconds: float = 30.0) -> int:
@@ -68,6 +76,14 @@ def driver_address(session: SparkSession) -> str:
     return str(session.sparkContext.getConf().get("spark.driver.host", "127.0.0.1"))
 
 
+def _check(session: SparkSession) -> None:
+    if limit := session.conf.get("spark.executor.pyspark.memory", None):
+        raise ConfigError(
+            f"spark.executor.pyspark.memory is {limit}: its hard limit would be inherited by the workers; "
+            "remove it and give the executors spark.executor.memoryOverhead instead"
+        )
+
+
 def _start(master: str, app_name: str) -> SparkSession:
     if master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -77,11 +93,9 @@ def _start(master: str, app_name: str) -> SparkSession:
         conf.set("spark.ui.showConsoleProgress", "false")
         for key, value in _ON_ONE_MACHINE.items() if master.startswith("local") else ():
             conf.setIfMissing(key, value)
-        session = SparkSession.builder.config(conf=conf).getOrCreate()
+        return SparkSession.builder.config(conf=conf).getOrCreate()
     except (PySparkException, Py4JError, OSError) as error:
         raise SetupError(f"Spark did not start on master {master}: {str(error).splitlines()[0]}") from error
-    session.sparkContext.setLogLevel("ERROR")
-    return session
 
 
 def _configured_master() -> str | None:

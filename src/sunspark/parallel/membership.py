@@ -106,6 +106,12 @@ def replica_id_of(worker: int, incarnation: int) -> str:
     return f"{worker:04d}.{incarnation:06d}"
 
 
+def worker_and_incarnation_of(replica_id: str) -> tuple[int, int]:
+    """The inverse of `replica_id_of`."""
+    worker, _, incarnation = replica_id.partition(".")
+    return int(worker), int(incarnation)
+
+
 @final
 class Lighthouse:
     """The server that forms the quorums; one in the driver. It asks for no token: see docs/security.md."""

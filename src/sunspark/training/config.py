@@ -28,7 +28,8 @@ class TrainingConfig:
     seed: int = 0
     """Seed of weights, order, augmentation and dropout."""
     dtype: Literal["auto", "float32", "float64", "bf16"] = "auto"
-    """Arithmetic: bf16 is autocast over float32 weights; auto takes it where the processor has it."""
+    """Arithmetic: bf16 is autocast over float32 weights; auto takes it where the driver's processor has it,
+    whatever the workers' have; settled at the first start."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
 

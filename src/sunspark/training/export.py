@@ -3,7 +3,7 @@
 import safetensors.torch
 from torch import nn
 
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError
@@ -13,9 +13,8 @@ from sunspark.training.config import WorkConfig
 
 def export_model(run: str, work: WorkConfig, dataset: Dataset, model: nn.Module) -> None:
     """Write RUN/model: model.safetensors and config.json, the latter last."""
-    folder = storage.join(run, "model")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    storage.write_bytes_atomic(storage.join(folder, "model.safetensors"), safetensors.torch.save(tensors))
+    storage.write_bytes_atomic(run_directory.model_weights_file(run), safetensors.torch.save(tensors))
     description = {
         "model": to_dict(work.model),
         "image_size": work.data.image_size,
@@ -23,15 +22,14 @@ def export_model(run: str, work: WorkConfig, dataset: Dataset, model: nn.Module)
         "classes": list(dataset.classes),
         "dataset_id": dataset.id,
     }
-    storage.write_json_atomic(storage.join(folder, "config.json"), description)
+    storage.write_json_atomic(run_directory.model_description_file(run), description)
 
 
 def load_model(run: str) -> tuple[nn.Module, dict[str, object]]:
     """The network of a finished run in evaluation mode, and its description. Raises RunError when there is none."""
-    folder = storage.join(run, "model")
-    if not storage.exists(storage.join(folder, "config.json")):
+    if not storage.exists(run_directory.model_description_file(run)):
         raise RunError(f"{run} holds no finished model; run `sunspark train` on it to its end")
-    description = storage.read_json(storage.join(folder, "config.json"))
+    description = storage.read_json(run_directory.model_description_file(run))
     model = build_model(
         from_dict(ModelConfig, description["model"]),
         num_classes=len(description["classes"]),
@@ -40,5 +38,5 @@ def load_model(run: str) -> tuple[nn.Module, dict[str, object]]:
     )
     if description["dtype"] == "float64":
         model = model.double()
-    model.load_state_dict(safetensors.torch.load(storage.read_bytes(storage.join(folder, "model.safetensors"))))
+    model.load_state_dict(safetensors.torch.load(storage.read_bytes(run_directory.model_weights_file(run))))
     return model.eval(), description

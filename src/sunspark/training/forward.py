@@ -6,7 +6,7 @@ Shapes: B batch, C channels, H W pixels, K classes.
 import torch
 from torch import Tensor, nn
 
-from sunspark.data.loader import Batch
+from sunspark.data.decode_pool import Batch
 from sunspark.models import normalize
 
 

@@ -24,7 +24,7 @@ from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence, evidence_of
-from sunspark.parallel.membership import Agreement, Membership, Position
+from sunspark.parallel.membership import Agreement, Membership, Position, worker_and_incarnation_of
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.records import StepRecord
@@ -242,10 +242,10 @@ class Trainer:
         seconds, self._seconds = self._seconds, {}
         self._progress.step = step + 1
         self._progress.report = {"loss": loss, "learning_rate": learning_rate}
-        worker, incarnation = self._peers.membership.replica_id.split(".")
+        worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
         self._pending = StepRecord(
-            worker=int(worker),
-            incarnation=int(incarnation),
+            worker=worker,
+            incarnation=incarnation,
             time_unix_seconds=time.time(),
             step=step,
             epoch=self._plan.epoch_of(step),

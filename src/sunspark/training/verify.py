@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.config import from_dict
 from sunspark.data.augment import KeyedRandom, training_pixels
 from sunspark.data.dataset import Block, Dataset
@@ -73,7 +73,7 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     plan = plan_of(opened, work)
     problems = [*_broken_chain(body, states[-1].uri, lines), *_other_model(run, body)]
     # A run that says it is finished owes all its steps; another one those that it has done.
-    is_finished = storage.exists(storage.join(run, "result.json"))
+    is_finished = storage.exists(run_directory.result_file(run))
     due = range(plan.num_steps if is_finished else min(len(lines), plan.num_steps))
     if len(lines) != len(due):
         problems.append(f"the ledger holds {len(lines)} steps, and {len(due)} were to be taken")
@@ -90,15 +90,12 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
         steps_with_pixels_checked=len(chosen),
         problems=problems[:10],
     )
-    storage.write_json_atomic(storage.join(run, "verify.json"), asdict(result))
+    storage.write_json_atomic(run_directory.verdict_file(run), asdict(result))
     return result
 
 
 def _open(run: str, dataset: str | None) -> tuple[WorkConfig, Dataset]:
-    path = storage.join(run, "config.json")
-    if not storage.exists(path):
-        raise RunError(f"{run} is not a run; the folder that `sunspark train` made is needed")
-    stored = storage.read_json(path)
+    stored = run_directory.read_config(run)
     opened = Dataset.open(dataset or stored["dataset"])
     if opened.id != stored["dataset_id"]:
         raise RunError(f"{run} was trained on dataset {stored['dataset_id'][:12]}, this one is {opened.id[:12]}")
@@ -126,7 +123,7 @@ def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterato
 
 def _other_model(run: str, body: bytes) -> Iterator[str]:
     """The model that was exported must be the one that the ledger tells of."""
-    path = storage.join(run, "model", "model.safetensors")
+    path = run_directory.model_weights_file(run)
     if not storage.exists(path):
         return
     exported, judged = safetensors.torch.load(storage.read_bytes(path)), weights_of(body)

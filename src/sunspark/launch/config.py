@@ -1,0 +1,56 @@
+"""How a run is launched, and all of a training run: the configuration of `sunspark train`."""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from sunspark.errors import ConfigError
+from sunspark.training.config import WorkConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchConfig:
+    """Where and how workers are started; may change from one start of a run to the next."""
+
+    launcher: Literal["spark", "local"] = "spark"
+    """spark: as tasks of a Spark cluster. local: as processes of this machine, without Spark and Java."""
+    master: str | None = None
+    """Spark master, for instance local[4]; if not given, the one Spark is configured with, else local[*]."""
+    workers: int = 2
+    """Worker processes."""
+    cores_per_worker: int = 1
+    """Threads of each worker."""
+    start_timeout: float = 120.0
+    """How long the first step waits for all workers, and the run for any worker at all (seconds)."""
+    gradient_path: Literal["auto", "network"] = "auto"
+    """auto: workers that are all on one machine sum gradients in memory they share. network: always over sockets."""
+    host: str | None = None
+    """Address of this machine that workers reach; if not given, Spark's driver address, or 127.0.0.1."""
+    port: int = 0
+    """Port of the coordinator; the lighthouse takes the next one. 0: any two that are free."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "cores_per_worker"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.start_timeout <= 0:
+            raise ConfigError(f"start_timeout must be above 0 s, got {self.start_timeout}")
+        if not 0 <= self.port < 65535:
+            raise ConfigError(f"port must be between 0 and 65534, got {self.port}")
+        if self.launcher == "local" and self.master:
+            raise ConfigError(f"--master {self.master} has no effect with --launcher local; leave one of them out")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(WorkConfig):
+    """All of a training run."""
+
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+    def __post_init__(self) -> None:
+        if self.training.strategy == "serial" and self.launch.workers != 1:
+            raise ConfigError(f"strategy serial is for one worker, got {self.launch.workers}; use --workers 1")
+
+    @property
+    def work(self) -> WorkConfig:
+        """The part that decides what is computed."""
+        return WorkConfig(**{part.name: getattr(self, part.name) for part in fields(WorkConfig)})

@@ -1,0 +1,147 @@
+"""The workers of one task, and what serves them: a launcher, a lighthouse and a coordinator.
+
+Spark is imported when it is what launches them.
+"""
+
+import contextlib
+import logging
+import secrets
+import time
+from typing import Any, Final, Literal, Protocol, final
+
+from sunspark.config import to_dict
+from sunspark.errors import DeadlineError, SetupError, UserError, WorkerError
+from sunspark.launch.config import LaunchConfig
+from sunspark.launch.coordinator import Coordinator
+from sunspark.launch.local import LocalLauncher
+from sunspark.launch.roster import Ending, Roster
+from sunspark.launch.watch import Watch
+from sunspark.parallel.membership import Lighthouse
+from sunspark.records import last_incarnation
+from sunspark.training.config import WorkConfig
+from sunspark.training.spec import WorkerSpec
+
+logger = logging.getLogger(__name__)
+
+_JOIN_SECONDS: Final = 45.0
+
+
+class Launcher(Protocol):
+    """Starts workers somewhere."""
+
+    def start(self, spec: WorkerSpec, num_workers: int) -> None: ...
+    def join(self, timeout_seconds: float) -> None: ...
+
+
+@final
+class Job:
+    """Workers for one task: a launcher, a lighthouse and a coordinator, all closed at the end."""
+
+    def __init__(self, launch: LaunchConfig, run: str) -> None:
+        self._launch = launch
+        self._run = run
+        self._token = secrets.token_urlsafe(32)
+        self._closers = contextlib.ExitStack()
+        self._coordinator: Coordinator | None = None
+        self._lighthouse = ""
+
+    def __enter__(self) -> "Job":
+        with self._closers:
+            self._host, self.num_workers = "127.0.0.1", self._launch.workers
+            self._session: Any = None
+            if self._launch.launcher == "spark":
+                self._open_spark()
+            self._host = self._launch.host or self._host
+            self._closers = self._closers.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closers.close()
+
+    def _open_spark(self) -> None:
+        from sunspark.launch.session import driver_address, num_slots, open_session
+
+        self._session = self._closers.enter_context(open_session(self._launch.master, "sunspark"))
+        self._host = driver_address(self._session)
+        slots = num_slots(self._session, self._launch.cores_per_worker, self._launch.workers)
+        master = self._session.sparkContext.master
+        if slots < 1:
+            raise SetupError(
+                f"Spark ({master}) has no slot for a worker of {self._launch.cores_per_worker} cores; "
+                "give it more cores, or lower --cores-per-worker"
+            )
+        if slots < self.num_workers:
+            logger.warning(
+                "%d workers of %d cores were asked for, Spark (%s) has slots for %d: training with %d",
+                self.num_workers, self._launch.cores_per_worker, master, slots, slots,
+            )  # fmt: skip
+            self.num_workers = slots
+
+    def open_coordinator(self, **options: Any) -> Coordinator:
+        """The coordinator of this job, and a lighthouse beside it."""
+        roster = Roster(self.num_workers, self._launch.start_timeout, time.monotonic(), last_incarnation(self._run))
+        self._coordinator = Coordinator(
+            host=self._host, port=self._launch.port, token=self._token, roster=roster, **options
+        )
+        self._closers.callback(self._coordinator.close)
+        lighthouse = Lighthouse(self._host, self._launch.port and self._launch.port + 1)
+        self._closers.callback(lighthouse.close)
+        self._lighthouse = lighthouse.address
+        return self._coordinator
+
+    def spec(self, task: Literal["train", "evaluate"], dataset: str, split: str, work: WorkConfig) -> WorkerSpec:
+        """What its workers are told; after `open_coordinator`."""
+        assert self._coordinator is not None
+        return WorkerSpec(
+            task=task,
+            coordinator=self._coordinator.uri,
+            lighthouse=self._lighthouse,
+            token=self._token,
+            run=self._run,
+            dataset=dataset,
+            split=split,
+            cores=self._launch.cores_per_worker,
+            gradient_path=self._launch.gradient_path,
+            work=to_dict(work),
+        )
+
+    def work_off(self, coordinator: Coordinator, spec: WorkerSpec, watch: Watch | None) -> Ending:
+        """Start the workers and wait for the end of their task.
+
+        Raises KeyboardInterrupt when it was interrupted, after the workers have saved what they have and are gone.
+        """
+        launcher = self._launcher(coordinator)
+        try:
+            launcher.start(spec, self.num_workers)
+            while (ending := coordinator.roster.ending) is None:
+                time.sleep(0.1)
+                coordinator.check()
+                if watch:
+                    watch.look(coordinator)
+        except KeyboardInterrupt:
+            coordinator.stop(Ending(is_finished=False, cause="interrupted"))
+            self._wait_for_workers(launcher, coordinator, watch)
+            raise
+        self._wait_for_workers(launcher, coordinator, watch)
+        return ending
+
+    def _wait_for_workers(self, launcher: Launcher, coordinator: Coordinator, watch: Watch | None) -> None:
+        try:
+            launcher.join(_JOIN_SECONDS)
+        except DeadlineError as error:
+            logger.warning("%s", error)
+        if watch:
+            watch.look(coordinator)
+
+    def _launcher(self, coordinator: Coordinator) -> Launcher:
+        if self._session is None:
+            return LocalLauncher()
+        from sunspark.launch.spark import SparkLauncher
+
+        return SparkLauncher(self._session, has_ended=lambda: coordinator.roster.ending is not None)
+
+
+def raise_unless_finished(ending: Ending, addition: str = "") -> None:
+    """Raise the cause of an ending before its time, with `addition` behind it."""
+    if not ending.is_finished:
+        raise (UserError if ending.is_users_mistake else WorkerError)(ending.cause + addition)

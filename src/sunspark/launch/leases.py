@@ -1,0 +1,36 @@
+"""The leases of an evaluation: which worker counts which samples."""
+
+from dataclasses import dataclass, field
+from typing import Any, final
+
+
+@final
+@dataclass(slots=True)
+class LeaseBook:
+    """Ranges of an evaluation: leased, leased again when the holder is lost, counted once."""
+
+    ranges: list[tuple[int, int]]
+    tallies: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """The tally of each range handed in, by its beginning."""
+    _holders: dict[int, tuple[str, float]] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.tallies) == len(self.ranges)
+
+    def lease(self, replica_id: str, now: float, lease_seconds: float = 60.0) -> tuple[int, int] | None:
+        """A range that nobody works on, or whose holder has had it for too long; None when there is none."""
+        for begin, end in self.ranges:
+            _, since = self._holders.get(begin, ("", -1e9))
+            if begin not in self.tallies and now - since > lease_seconds:
+                self._holders[begin] = (replica_id, now)
+                return begin, end
+        return None
+
+    def give_back(self, replica_id: str) -> None:
+        """The leases of a lost worker are free again."""
+        self._holders = {b: holder for b, holder in self._holders.items() if holder[0] != replica_id}
+
+    def hand_in(self, begin: int, tally: dict[str, Any]) -> None:
+        """The tally of a range; the first one counts."""
+        self.tallies.setdefault(begin, tally)

@@ -1,0 +1,127 @@
+"""Whether a run may be started, or started again, and where it goes on from.
+
+The work of a run is settled at its first start. What may change afterwards is everything about launching and what
+stands in `_MAY_CHANGE`; anything else that differs is refused.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import torch
+
+from sunspark import run_directory, storage
+from sunspark.config import differences, from_dict, to_dict
+from sunspark.data.dataset import Dataset
+from sunspark.errors import RunError
+from sunspark.launch.config import TrainConfig
+from sunspark.models import build_model
+from sunspark.records import driver_file
+from sunspark.training import checkpoint
+from sunspark.training.config import WorkConfig, plan_of
+
+_MAY_CHANGE: Final = (
+    "training.checkpoint_every",
+    "data.cache_directory",
+    "data.cache_bytes",
+    "data.prefetch_bytes",
+    "data.prefetch_steps",
+    "data.load_deadline_seconds",
+    "data.lock_deadline_seconds",
+)
+
+
+@contextlib.contextmanager
+def only_driver(run: str) -> Iterator[None]:
+    """Refuse a second driver of the same run, where the file system can tell."""
+    import fcntl
+
+    storage.make_directory(run)
+    local = storage.as_local_path(run)
+    if local is None:
+        yield
+        return
+    with open(local / ".driver.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another `sunspark train` works on {run}; wait for it, or choose another folder") from None
+        yield
+
+
+def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> WorkConfig:
+    """The work of this run: that of its first start, which `config` may not contradict.
+
+    Everything is checked before RUN/config.json is written: a mistake must not leave a run that nobody can start.
+    It is written at every start: what may change is there as it was last.
+    """
+    if storage.exists(run_directory.config_file(run)):
+        work = _continued(run, dataset, opened, config.work)
+    else:
+        work = _resolve(config.work, config.launch.workers)
+    _check(run, opened, work)
+    run_directory.write_config(
+        run, dataset=dataset, dataset_id=opened.id, work=to_dict(work), launch=to_dict(config.launch)
+    )
+    return work
+
+
+def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> WorkConfig:
+    """The work of a run that was started before. Raises RunError when it is another one now."""
+    stored = run_directory.read_config(run)
+    if stored["dataset_id"] != opened.id:
+        raise RunError(
+            f"{run} was started with dataset {stored['dataset_id'][:12]}, {dataset} is {opened.id[:12]}; "
+            "give the same dataset, or another folder for the run"
+        )
+    before = from_dict(WorkConfig, stored["work"])
+    now = _keep_settled(work, before)
+    changed = [d for d in differences(before, now) if d[0] not in _MAY_CHANGE]
+    if changed:
+        details = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changed)
+        raise RunError(f"{run} was started with another configuration: {details}. Give the old one, or another folder")
+    return now
+
+
+def _check(run: str, opened: Dataset, work: WorkConfig) -> None:
+    """Find the user's mistakes that workers would meet. Raises what they would raise."""
+    plan_of(opened, work)
+    with torch.device("meta"):  # no memory, no numbers: the arguments are what is tried
+        build_model(
+            work.model, num_classes=len(opened.classes), image_size=work.data.image_size, seed=work.training.seed
+        )
+    storage.append_text(driver_file(run)).close()
+
+
+def _resolve(work: WorkConfig, workers: int) -> WorkConfig:
+    """What `auto` and 0 stand for, settled once for all workers and all later starts."""
+    training = work.training
+    dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16() else "float32")
+    return replace(work, training=replace(training, dtype=dtype, replicas=training.replicas or workers))
+
+
+def _keep_settled(work: WorkConfig, before: WorkConfig) -> WorkConfig:
+    training = work.training
+    dtype = before.training.dtype if training.dtype == "auto" else training.dtype
+    return replace(
+        work, training=replace(training, dtype=dtype, replicas=training.replicas or before.training.replicas)
+    )
+
+
+def _has_fast_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def state_to_start_from(run: str, is_alone: bool) -> str | None:
+    """The newest checkpoint; where no worker lives, the best candidate becomes it first."""
+    if is_alone:
+        checkpoint.adopt_candidate(run)
+    published = checkpoint.checkpoints(run)
+    return published[-1].uri if published else None
+
+
+def what_is_saved(run: str) -> str:
+    """For the end of a message: how far the next start goes on from; nothing when it begins anew."""
+    saved = [state.step for state in (*checkpoint.checkpoints(run), *checkpoint.candidates(run))]
+    return f"; {max(saved)} steps are saved, and `sunspark train` goes on from there: {run}" if any(saved) else ""

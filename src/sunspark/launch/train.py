@@ -1,0 +1,100 @@
+"""Train on a dataset into a run, or go on with the run that is there."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from sunspark import run_directory, storage
+from sunspark.data.dataset import Dataset
+from sunspark.launch.config import TrainConfig
+from sunspark.launch.display import Display
+from sunspark.launch.job import Job, raise_unless_finished
+from sunspark.launch.resume import only_driver, settle, state_to_start_from, what_is_saved
+from sunspark.launch.roster import Note
+from sunspark.launch.watch import Watch, event_of
+from sunspark.parallel.faults import Fault
+from sunspark.records import DRIVER, RecordWriter, driver_file
+from sunspark.training import checkpoint
+from sunspark.training.config import WorkConfig, plan_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What a training came to."""
+
+    run: str
+    steps: int
+    epochs: int
+    samples: int
+    """Samples applied over the whole run."""
+    seconds: float
+    """From the first step of this start to the end."""
+    images_per_second: float
+    """Of this start."""
+    workers: int
+    steps_redone: int
+    recoveries: int
+    resumed_from_step: int
+    dataset_id: str
+    finished: bool
+
+
+def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] = ()) -> TrainResult:
+    """Train on `dataset` into `run`, or go on with the run that is there.
+
+    `faults` are injected into the workers, for tests of what a run survives.
+    Raises RunError when the run may not be continued like this, WorkerError when workers fail for good, and
+    KeyboardInterrupt when it is interrupted, after the workers have saved what they have.
+    """
+    dataset, run = storage.absolute(dataset), storage.absolute(run)
+    opened = Dataset.open(dataset)
+    with only_driver(run):
+        work = settle(run, dataset, opened, config)
+        if storage.exists(run_directory.result_file(run)):
+            logger.warning("%s is finished already; choose another folder to train anew", run)
+            return TrainResult(**run_directory.read_object(run_directory.result_file(run)))
+        with Job(config.launch, run) as job:
+            return _train(job, opened, dataset, run, work, tuple(faults))
+
+
+def _train(
+    job: Job, opened: Dataset, dataset: str, run: str, work: WorkConfig, faults: tuple[Fault, ...]
+) -> TrainResult:
+    start = checkpoint.adopt_candidate(run)
+    first_step = start.step if start else 0
+    coordinator = job.open_coordinator(find_resume=lambda is_alone: state_to_start_from(run, is_alone))
+    spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)
+    plan = plan_of(opened, work)
+    coordinator.roster.step = first_step
+    records = RecordWriter(driver_file(run))
+    if start:
+        records.write(event_of(Note(worker=DRIVER, incarnation=0, event="resumed", step=first_step, detail=start.uri)))
+    display = Display(plan.num_steps, plan.num_epochs, plan.steps_per_epoch)
+    watch = Watch(records, display, plan, job.num_workers)
+    try:
+        ending = job.work_off(coordinator, spec, watch)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted" + what_is_saved(run)) from None
+    finally:
+        records.close()
+        display.close()
+    raise_unless_finished(ending, what_is_saved(run))
+    done = sum(plan.num_samples_of(step) for step in range(first_step, plan.num_steps))
+    result = TrainResult(
+        run=run,
+        steps=plan.num_steps,
+        epochs=plan.num_epochs,
+        samples=plan.num_samples * plan.num_epochs,
+        seconds=watch.seconds,
+        images_per_second=done / watch.seconds if watch.seconds else 0.0,
+        workers=job.num_workers,
+        steps_redone=coordinator.roster.steps_redone,
+        recoveries=coordinator.roster.recoveries,
+        resumed_from_step=first_step,
+        dataset_id=opened.id,
+        finished=True,
+    )
+    storage.write_json_atomic(run_directory.result_file(run), asdict(result))
+    return result

@@ -1,0 +1,73 @@
+"""Turns what the coordinator knows into the display and the driver's records, while the run goes on."""
+
+import time
+from typing import final
+
+from sunspark.data.order import StepPlan
+from sunspark.launch.coordinator import Coordinator
+from sunspark.launch.display import Display, ProgressSnapshot
+from sunspark.launch.roster import Note
+from sunspark.records import DRIVER, EventRecord, RecordWriter
+
+
+@final
+class Watch:
+    """Looks at the coordinator, as often as it is told to."""
+
+    def __init__(self, records: RecordWriter, display: Display, plan: StepPlan, expected: int) -> None:
+        self._records = records
+        self._display = display
+        self._plan = plan
+        self._expected = expected
+        self._begun: float | None = None
+        self._last = 0.0
+        self._step = 0
+        self._samples = 0
+        self._alive = 0
+
+    @property
+    def seconds(self) -> float:
+        """From the first step to the last look (seconds)."""
+        return self._last - self._begun if self._begun is not None else 0.0
+
+    def look(self, coordinator: Coordinator) -> None:
+        now, roster = time.monotonic(), coordinator.roster
+        for note in coordinator.take_notes():
+            self._records.write(event_of(note))
+            self._display.event(_sentence_of(note))
+        if not roster.may_go:
+            return
+        if self._begun is None:
+            self._begun, self._step = now, roster.step
+        self._last = now
+        self._samples += sum(self._plan.num_samples_of(step) for step in range(self._step, roster.step))
+        self._step = roster.step
+        if roster.ending is None:
+            self._alive = len(roster.alive(now))
+        self._display.update(
+            ProgressSnapshot(
+                step=roster.step,
+                loss=roster.report.get("loss"),
+                images_per_second=self._samples / max(1e-9, self.seconds),
+                workers_alive=self._alive,
+                workers_expected=self._expected,
+                learning_rate=roster.report.get("learning_rate"),
+            )
+        )
+
+
+def event_of(note: Note) -> EventRecord:
+    """The record of a note."""
+    return EventRecord(
+        worker=note.worker,
+        incarnation=note.incarnation,
+        time_unix_seconds=time.time(),
+        step=note.step,
+        event=note.event,
+        detail=note.detail,
+    )
+
+
+def _sentence_of(note: Note) -> str:
+    who = f"worker {note.worker}" if note.worker != DRIVER else "the run"
+    return f"{who} {note.event} at step {note.step}" + (f": {note.detail}" if note.detail else "")

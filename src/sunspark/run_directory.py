@@ -1,0 +1,90 @@
+"""The directory of a run: what is in it, under which name, and its configuration.
+
+RUN/config.json               what is trained on which dataset, and how it was launched last; decides whether the run
+                              may be continued
+RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
+RUN/candidates/               states that orphaned workers saved: the same
+RUN/records/                  steps and events, one file per worker process and one of the driver: `records.py`
+RUN/model/                    the finished network: `training/export.py`
+RUN/result.json               what `train` returned; there when the run is finished
+RUN/evaluation-<split>.json   what `evaluate` returned
+RUN/verify.json               what `verify` returned
+
+Free of torch, for whoever reads runs.
+"""
+
+import re
+from typing import Any, Final
+
+from sunspark import storage
+from sunspark.errors import RunError
+
+_FORMAT: Final = "sunspark-run-1"
+_EVALUATION: Final = re.compile(r"evaluation-.*\.json")
+_TYPES: Final = {"dataset": str, "dataset_id": str, "work": dict, "launch": dict}
+
+
+def config_file(run: str) -> str:
+    """What is trained, and how it was launched last."""
+    return storage.join(run, "config.json")
+
+
+def result_file(run: str) -> str:
+    """The result of a training that is finished."""
+    return storage.join(run, "result.json")
+
+
+def verdict_file(run: str) -> str:
+    """The last verdict of `verify`."""
+    return storage.join(run, "verify.json")
+
+
+def evaluation_file(run: str, split: str) -> str:
+    """The last evaluation on a split."""
+    return storage.join(run, f"evaluation-{split}.json")
+
+
+def evaluation_files(run: str) -> list[str]:
+    """The evaluations that are there."""
+    return [entry.uri for entry in storage.list_directory(run) if _EVALUATION.fullmatch(entry.name)]
+
+
+def model_description_file(run: str) -> str:
+    """How to build the finished network; there when its weights are."""
+    return storage.join(run, "model", "config.json")
+
+
+def model_weights_file(run: str) -> str:
+    """The weights of the finished network."""
+    return storage.join(run, "model", "model.safetensors")
+
+
+def write_config(run: str, *, dataset: str, dataset_id: str, work: dict[str, Any], launch: dict[str, Any]) -> None:
+    """Write RUN/config.json: where the dataset is and which it is, the WorkConfig and the LaunchConfig."""
+    body = {"format": _FORMAT, "dataset": dataset, "dataset_id": dataset_id, "work": work, "launch": launch}
+    storage.write_json_atomic(config_file(run), body)
+
+
+def read_config(run: str) -> dict[str, Any]:
+    """RUN/config.json, as `write_config` has written it.
+
+    Raises RunError when there is no run, or one of another format, or something else has written the file.
+    """
+    path = config_file(run)
+    if not storage.exists(path):
+        raise RunError(f"{run} is not a run; the folder that `sunspark train` made is needed")
+    stored = read_object(path)
+    if stored.get("format") != _FORMAT:
+        raise RunError(f"{run} has the format {stored.get('format')!r}, this version reads {_FORMAT!r}")
+    for key, kind in _TYPES.items():
+        if not isinstance(stored.get(key), kind):
+            raise RunError(f"{path} holds no {key}; it was written by something else")
+    return stored
+
+
+def read_object(uri: str) -> dict[str, Any]:
+    """One JSON file of a run. Raises RunError when it holds no object."""
+    body = storage.read_json(uri)
+    if not isinstance(body, dict):
+        raise RunError(f"{uri} holds a {type(body).__name__}, not an object; it was written by something else")
+    return body

@@ -1,0 +1,87 @@
+"""What is settled at the first start of a run, and what a later start may change."""
+
+import fcntl
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sunspark import storage
+from sunspark.data.loader import LoaderConfig
+from sunspark.errors import ConfigError, RunError, UserError, WorkerError
+from sunspark.launch.train import train
+from sunspark.models import ModelConfig
+from sunspark.training.config import TrainingConfig
+from tests.launch.short import short_config
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": TrainingConfig(epochs=1, split="trian")}, "no split 'trian'"),
+        ({"model": ModelConfig(model_args={"n_filter": 2})}, "no argument 'n_filter'"),
+        ({"data": LoaderConfig(image_size=8)}, "at least 16, got 8"),
+    ],
+)
+def test_a_run_that_was_refused_may_be_started_again(
+    law_dataset: str, run_folder: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(law_dataset, str(run_folder), replace(short_config(), **change))
+    assert not (run_folder / "config.json").exists()
+    assert train(law_dataset, str(run_folder), short_config()).finished
+
+
+def test_storage_without_append_is_refused_before_anything_is_written(
+    law_dataset: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str) -> None:
+        raise ConfigError(f"{uri} cannot be appended to")
+
+    monkeypatch.setattr(storage, "append_text", refuse)
+    with pytest.raises(ConfigError, match="cannot be appended to"):
+        train(law_dataset, str(run_folder), short_config())
+    assert not (run_folder / "config.json").exists()
+
+
+def test_a_run_is_not_continued_with_another_configuration(law_dataset: str, finished: str) -> None:
+    other = replace(short_config(), training=TrainingConfig(epochs=2, global_batch_size=64))
+    with pytest.raises(RunError, match=r"training\.epochs was 1, now 2"):
+        train(law_dataset, finished, other)
+
+
+def test_a_finished_run_is_not_trained_again(law_dataset: str, finished: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        result = train(law_dataset, finished, short_config())
+    assert result.finished
+    assert "finished already" in caplog.text
+
+
+def test_launching_may_change_on_a_second_start(law_dataset: str, finished: str) -> None:
+    assert train(law_dataset, finished, short_config(workers=2, start_timeout=10.0)).finished
+
+
+def test_the_configuration_of_a_run_is_that_of_its_last_start(
+    law_dataset: str, run_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(WorkerError):
+        train(law_dataset, str(run_folder), short_config(workers=2, start_timeout=0.1))
+    cache = str(tmp_path / "cache")
+    again = replace(short_config(), data=LoaderConfig(image_size=16, cache_directory=cache))
+    assert train(law_dataset, str(run_folder), again).finished
+    config = json.loads((run_folder / "config.json").read_text())
+    assert (config["launch"]["workers"], config["work"]["data"]["cache_directory"]) == (1, cache)
+    assert config["work"]["training"]["replicas"] == 2, "what is settled stays"
+
+
+def test_two_drivers_of_one_run_are_refused(law_dataset: str, run_folder: Path) -> None:
+    run_folder.mkdir()
+    with open(run_folder / ".driver.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another `sunspark train` works on"):
+            train(law_dataset, str(run_folder), short_config())
