@@ -32,6 +32,7 @@ EventName = Literal[
     "recovered",
     "restarted",
     "checkpoint",
+    "unsaved",
     "resumed",
     "finished",
     "duplicate",

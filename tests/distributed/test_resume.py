@@ -34,10 +34,10 @@ train(sys.argv[1], sys.argv[2], from_dict(TrainConfig, json.loads(sys.argv[3])))
 """
 
 
-def start_driver(dataset: str, run: Path, config: TrainConfig) -> "subprocess.Popen[bytes]":
+def start_driver(dataset: str, run: Path, config: TrainConfig, stderr: int | None = None) -> "subprocess.Popen[bytes]":
     """A training in a process of its own, which can be killed."""
     command = [sys.executable, "-c", _DRIVER, dataset, str(run), json.dumps(to_dict(config))]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr)
 
 
 def kill_at_random_step(dataset: str, run: Path, config: TrainConfig, dice: random.Random) -> None:

@@ -20,7 +20,12 @@ class Play:
         self.moves = 0
 
     def pass_time(self, seconds: float) -> None:
-        self.now += seconds
+        """The driver looks at the roster meanwhile."""
+        end = self.now + seconds
+        while self.now + 1 < end:
+            self.now += 1
+            self.roster.check(self.now)
+        self.now = end
 
     def start(self, worker: int, supervisor: str = "") -> str:
         """A supervisor claims the place and starts a process: its replica id."""
@@ -378,3 +383,38 @@ def test_the_furthest_step_and_its_figures_are_shown(play: Play) -> None:
     play.beat(one, step=5)
     play.beat(other, step=4)
     assert (play.roster.step, play.roster.report) == (5, {"loss": 1 / 6})
+
+
+# --- a driver that was away, and workers that fail once each ----------------------------------------------------------
+
+
+def test_a_driver_that_was_stopped_does_not_blame_the_workers_for_it(play: Play) -> None:
+    processes = [play.start(0), play.start(1)]
+    play.run_for(2, *processes)
+    play.now += 10 * START_TIMEOUT
+    play.roster.check(play.now)
+    assert play.roster.ending is None
+    play.run_for(START_TIMEOUT - 1)
+    assert play.roster.ending is None
+    play.run_for(3)
+    assert play.roster.ending is not None, "now it has looked, and nobody came"
+
+
+def test_workers_that_each_fail_once_do_not_end_a_run() -> None:
+    play = Play(num_workers=5)
+    for worker in range(5):
+        play.end(play.start(worker), code=1, cause="worker process ended with exit code 1")
+    assert play.roster.ending is None
+
+
+def test_one_worker_that_fails_three_times_without_a_step_ends_it() -> None:
+    play = Play(num_workers=5)
+    for _ in range(2):
+        play.end(play.start(0), code=1, cause="again")
+    play.beat(play.start(1), step=5)
+    for _ in range(2):
+        play.end(play.restart(0), code=1, cause="again")
+    assert play.roster.ending is None, "a step was done in between"
+    play.end(play.restart(0), code=1, cause="once more")
+    assert play.roster.ending is not None
+    assert play.roster.ending.cause == "once more"

@@ -19,6 +19,7 @@ from sunspark.launch.roster import Ending, Roster
 from sunspark.launch.supervisor import supervise
 from sunspark.training.config import WorkConfig
 from sunspark.training.spec import WorkerSpec
+from tests.distributed.laws import law_config
 
 
 @pytest.fixture
@@ -68,10 +69,28 @@ def test_a_workers_mistake_of_the_user_reaches_the_driver(coordinator: Coordinat
     assert events == ["started", "lost"]
 
 
+def test_a_nursery_that_dies_while_it_is_asked_costs_one_incarnation(
+    coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_worker = Nursery.start_worker
+    attempts: list[int] = []
+
+    def die_first(self: Nursery, stdin: int, stderr: int) -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise WorkerError("the nursery of the workers died")
+        return start_worker(self, stdin, stderr)
+
+    monkeypatch.setattr(Nursery, "start_worker", die_first)
+    assert supervise(spec_of(coordinator, tmp_path)) == "ended"
+    notes = [(note.event, note.incarnation) for note in coordinator.take_notes()]
+    assert notes[:3] == [("started", 1), ("lost", 1), ("restarted", 2)]
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("hangs", [False, True], ids=["worker leaves", "worker hangs"])
 def test_a_supervisor_whose_driver_falls_silent_ends_with_its_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+    law_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     monkeypatch.setattr(supervisor, "_DRIVER_SILENCE_SECONDS", 1.0)
     monkeypatch.setattr(supervisor, "_FAREWELL_SECONDS", 2.0)
@@ -85,7 +104,9 @@ def test_a_supervisor_whose_driver_falls_silent_ends_with_its_worker(
     coordinator = Coordinator(host="127.0.0.1", port=0, token="a token", roster=roster, find_resume=keep_waiting)
     nursery = Nursery(1)
     outcomes: list[str] = []
-    watching = threading.Thread(target=lambda: outcomes.append(supervise(spec_of(coordinator, tmp_path), nursery)))
+    work = to_dict(law_config("sgd", workers=1).work)
+    spec = replace(spec_of(coordinator, tmp_path), dataset=law_dataset, work=work)
+    watching = threading.Thread(target=lambda: outcomes.append(supervise(spec, nursery)))
     watching.start()
     assert has_joined.wait(30)
     (pid,) = nursery._codes

@@ -15,7 +15,7 @@ from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.recovery import Snapshot
 from sunspark.parallel.rpc import RpcClient, RpcServer
 from sunspark.training import checkpoint, driver_link, publisher
-from sunspark.training.config import WorkConfig
+from sunspark.training.config import TrainingConfig, WorkConfig
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Progress, Pulse
@@ -83,6 +83,35 @@ def test_an_error_of_storage_at_the_end_is_the_leaders(driver: DriverLink, monke
     monkeypatch.setattr(checkpoint, "publish", refuse)
     with pytest.raises(StorageError, match="the disk is full"):
         a_publisher(driver).publish_end(a_state())
+
+
+def test_a_checkpoint_that_storage_does_not_take_is_told_and_tried_again_later(
+    pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int, str]] = []
+    attempts: list[int] = []
+
+    def refuse(_run: str, snapshot: Snapshot) -> str:
+        attempts.append(snapshot.step)
+        raise StorageError("the disk is full")
+
+    driver = DriverLink(pulse._coordinator, "0001.000001", pulse)
+    monkeypatch.setattr(DriverLink, "note", lambda _, *event: told.append(event))
+    monkeypatch.setattr(checkpoint, "publish", refuse)
+    work = WorkConfig(training=TrainingConfig(checkpoint_every=1))
+    publisher_ = Publisher("file:///nowhere", work, None, driver, FaultInjector((), 0, 1))  # type: ignore[arg-type]
+    publisher_.published_step = -1
+    for _ in range(3):
+        publisher_.publish_when_due(a_state())
+        assert publisher_._writing is not None
+        publisher_._writing.join(5)
+    assert attempts == [0], "not at every step"
+    assert told == [("unsaved", 0, "no checkpoint: the disk is full")]
+    publisher_._not_before = 0.0
+    publisher_.publish_when_due(a_state())
+    publisher_._writing.join(5)
+    assert len(attempts) == 2
+    assert publisher_.published_step == -1
 
 
 def test_a_worker_that_leaves_is_gone_in_time_whatever_it_waits_for() -> None:

@@ -125,6 +125,21 @@ def test_twenty_steps_are_decoded_again_unless_all_are_asked_for(tmp_path: Path,
     assert (result.exactly_once, result.steps_with_pixels_checked) == (True, 20)
 
 
+def test_a_run_that_diverged_lost_no_sample(tmp_path: Path, honest: Honest) -> None:
+    state = state_after(honest, honestly)
+    with torch.no_grad():
+        for parameter in state.model.parameters():
+            parameter.fill_(float("nan"))
+    run = write_run(tmp_path / "run", honest, state.snapshot())
+    folder = tmp_path / "run" / "model"
+    folder.mkdir()
+    safetensors.torch.save_file(state.model.state_dict(), folder / "model.safetensors")
+    assert verify(run).exactly_once
+    state.model.bias.data.fill_(1.0)
+    safetensors.torch.save_file(state.model.state_dict(), folder / "model.safetensors")
+    assert not verify(run).exactly_once
+
+
 # --- a loader that cheats with samples: found by the sums over the index, whatever the pixels ------------------------
 
 

@@ -20,6 +20,7 @@ EVENT_STYLES = {
     "resumed": "begin",
     "recovered": "recovered",
     "lost": "lost",
+    "unsaved": "lost",
     "redone": "redone",
     "checkpoint": "checkpoint",
     "finished": "finished",
@@ -29,7 +30,7 @@ EVENT_STYLES = {
 
 MARK_WORDS = {
     "begin": "started, joined",
-    "lost": "lost",
+    "lost": "lost, not saved",
     "redone": "step done again",
     "recovered": "recovered from a peer",
     "checkpoint": "checkpoint",

@@ -138,10 +138,14 @@ class Job:
             return LocalLauncher()
         from sunspark.launch.spark import SparkLauncher
 
-        return SparkLauncher(self._session, has_ended=lambda: coordinator.roster.ending is not None)
+        return SparkLauncher(
+            self._session,
+            has_ended=lambda: coordinator.roster.ending is not None,
+            give_up=lambda cause: coordinator.stop(Ending(is_finished=False, cause=cause)),
+        )
 
 
 def raise_unless_finished(ending: Ending, addition: str = "") -> None:
-    """Raise the cause of an ending before its time, with `addition` behind it."""
+    """Raise the cause of an ending before its time; `addition` is for what starting again would mend."""
     if not ending.is_finished:
-        raise (UserError if ending.is_users_mistake else WorkerError)(ending.cause + addition)
+        raise UserError(ending.cause) if ending.is_users_mistake else WorkerError(ending.cause + addition)

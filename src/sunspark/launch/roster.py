@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, final
 from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
 from sunspark.parallel.rpc import Reply
 from sunspark.records import EventName
+from sunspark.training.spec import EXIT_FAILED, EXIT_USERS_MISTAKE
 
 ClaimAnswer = Literal["granted", "duplicate", "ended"]
 RenewalAnswer = Literal["go on", "replace", "leave"]
@@ -29,7 +30,9 @@ _START_SECONDS: Final = 120.0
 _MOST_LOSSES: Final = 10
 """Ends of worker processes, times the number of workers, without a step in between, that give up a run."""
 _MOST_FAILURES: Final = 3
-"""The same for ends by an exception, which tends to come again."""
+"""Ends by an exception of one and the same worker, which tends to come again, without a step in between."""
+_MOST_SECONDS_BETWEEN_CHECKS: Final = 5.0
+"""The driver looks ten times a second; if it did not for longer, it was away itself."""
 
 
 @dataclass(slots=True)
@@ -54,6 +57,8 @@ class _Place:
     last_heard: float = -1e9
     incarnation: int = 0
     process: _Process | None = None
+    failures: int = 0
+    """Ends by an exception since the last step that was done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +95,7 @@ class Roster:
         self._abandoned: dict[str, float] = {}
         self._redone: set[tuple[int, str]] = set()
         self._losses = 0
-        self._failures = 0
+        self._last_check = now
         self.may_go = False
         self.ending: Ending | None = None
         self.farewell = ""
@@ -155,10 +160,10 @@ class Roster:
             return
         self._note(worker, "lost", cause.partition("\n")[0])
         self._losses += 1
-        self._failures += code == 1
-        if code == 2:
+        place.failures += code == EXIT_FAILED
+        if code == EXIT_USERS_MISTAKE:
             self.stop(Ending(is_finished=False, cause=cause, is_users_mistake=True))
-        elif self._losses >= _MOST_LOSSES * len(self._places) or self._failures >= _MOST_FAILURES:
+        elif self._losses >= _MOST_LOSSES * len(self._places) or place.failures >= _MOST_FAILURES:
             self.stop(Ending(is_finished=False, cause=cause))
 
     def release(self, worker: int, supervisor: str) -> None:
@@ -219,7 +224,8 @@ class Roster:
     def note_progress(self) -> None:
         """Something was done since the last process ended."""
         self._losses = 0
-        self._failures = 0
+        for place in self._places.values():
+            place.failures = 0
 
     def lost(self, now: float) -> list[str]:
         """The replica ids that nobody should wait for: gone, silent, or replaced."""
@@ -254,6 +260,10 @@ class Roster:
 
     def check(self, now: float) -> None:
         """Look at the clock: open the gate, forget what is old, give up a run that has had no worker for too long."""
+        if (away := now - self._last_check) > _MOST_SECONDS_BETWEEN_CHECKS:  # stopped and continued, most likely
+            self._last_alive += away
+            self._go_deadline += away
+        self._last_check = now
         if self.alive(now):
             self._last_alive = now
         elif self.ending is None and now - self._last_alive > self._start_timeout_seconds:

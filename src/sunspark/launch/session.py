@@ -56,7 +56,8 @@ def open_session(master: str | None, app_name: str) -> Iterator[SparkSession]:
         _check(session)
         yield session
     finally:
-        session.stop()
+        with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone: whoever used it has said so
+            session.stop()
 
 
 def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout_seconds: float = 30.0) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import RDD
 from pyspark.errors import PySparkException
 from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
@@ -34,6 +34,8 @@ class SparkLauncher:
 
     session: SparkSession
     has_ended: Callable[[], bool]
+    give_up: Callable[[str], None]
+    """Called with the cause when no task can be started any more."""
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self, spec: WorkerSpec, num_workers: int) -> None:
@@ -64,7 +66,10 @@ class SparkLauncher:
         while not self.has_ended():
             try:
                 outcome = self._one_task(spec).collect()[0]
-            except (Py4JError, PySparkException, ConnectionError) as error:
+            except (Py4JNetworkError, ConnectionError) as error:
+                self.give_up(f"Spark's driver process is gone ({error}); its log may tell why")
+                return
+            except (Py4JError, PySparkException) as error:
                 logger.info("%s: its task was lost: %s", name, str(error).partition("\n")[0])
                 outcome = "task lost"
             if outcome == "ended":

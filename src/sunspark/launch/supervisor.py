@@ -19,13 +19,14 @@ from typing import Final, Literal, final
 from sunspark.errors import SunsparkError
 from sunspark.launch.nursery import Nursery
 from sunspark.parallel.rpc import Reply, RpcClient
-from sunspark.training.spec import EXIT_DONE, EXIT_UNWANTED, WorkerSpec
+from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_UNWANTED, WorkerSpec
 
 logger = logging.getLogger(__name__)
 
 Outcome = Literal["ended", "duplicate", "lost place"]
 
 _RENEW_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 1.0
 _DRIVER_SILENCE_SECONDS: Final = 15.0
 _FAREWELL_SECONDS: Final = 28.0
 _KEPT_LINES: Final = 50
@@ -65,7 +66,12 @@ class _Supervisor:
 
     def _keep_running(self) -> Outcome:
         while incarnation := self._ask("next_incarnation")["incarnation"]:
-            process = _WorkerProcess(self._spec.for_worker(self._spec.worker, incarnation), self._nursery)
+            try:
+                process = _WorkerProcess(self._spec.for_worker(self._spec.worker, incarnation), self._nursery)
+            except (SunsparkError, OSError) as error:  # the nursery died while it was asked
+                self._try_to_tell("process_ended", incarnation=incarnation, code=EXIT_FAILED, cause=str(error))
+                time.sleep(_PAUSE_SECONDS)
+                continue
             try:
                 word = self._watch(process)
             finally:
@@ -120,6 +126,9 @@ class _WorkerProcess:
         self._reader.start()
         try:
             self._pid = nursery.start_worker(stdin_reader, stderr_writer)
+        except BaseException:
+            self._stdin.close()
+            raise
         finally:
             os.close(stdin_reader)
             os.close(stderr_writer)

@@ -4,11 +4,12 @@ The coordinator leases ranges of the split; a worker hands in the tally of a ran
 leased again; the first tally of a range is the one that counts, so nothing is counted twice.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,13 +18,16 @@ from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.decode_pool import Batch
 from sunspark.data.loader import EvaluationLoader
+from sunspark.errors import SunsparkError
 from sunspark.parallel.membership import replica_id_of
-from sunspark.parallel.rpc import RpcClient
+from sunspark.parallel.rpc import Reply, RpcClient
 from sunspark.training.config import WorkConfig
 from sunspark.training.export import load_model
 from sunspark.training.forward import logits_of
-from sunspark.training.pulse import Progress, Pulse
-from sunspark.training.spec import EXIT_DONE, WorkerSpec
+from sunspark.training.pulse import Farewell, Progress, Pulse
+from sunspark.training.spec import EXIT_DONE, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
+
+logger = logging.getLogger(__name__)
 
 _BATCH_SIZE_PER_WORKER: Final = 64
 """Bounds the memory of a forward pass; while one batch is used the next is decoded."""
@@ -82,8 +86,8 @@ def evaluate_leases(spec: WorkerSpec) -> None:
     loader = EvaluationLoader(dataset, work.data, num_threads=spec.cores)
     dtype = str(description["dtype"])
     progress = Progress()
-    Pulse(coordinator, replica_id, progress, on_leave=lambda _: os._exit(EXIT_DONE)).start()
-    while not (lease := coordinator.call("lease", replica_id=replica_id))["ended"]:
+    Pulse(coordinator, replica_id, progress, on_leave=_leave).start()
+    while not (lease := _call(coordinator, "lease", replica_id=replica_id))["ended"]:
         progress.enter("evaluate")
         if lease["range"] is None:  # the rest is with others, who may be lost yet
             time.sleep(0.2)
@@ -93,7 +97,21 @@ def evaluate_leases(spec: WorkerSpec) -> None:
         for batch in loader.batches(np.asarray(rows[begin:end]), _BATCH_SIZE_PER_WORKER):
             tallies.append(_tally_batch(model, batch, dtype))
             progress.enter("evaluate")
-        coordinator.call("hand_in", begin=begin, tally=asdict(sum_of(tallies)))
+        _call(coordinator, "hand_in", begin=begin, tally=asdict(sum_of(tallies)))
+
+
+def _call(coordinator: RpcClient, name: str, **arguments: Any) -> Reply:
+    """The reply, however long the driver is away: asking twice does no harm, and the pulse knows when to leave."""
+    while True:
+        try:
+            return coordinator.call(name, **arguments)
+        except SunsparkError as error:
+            logger.warning("asking again: %s", error)
+            time.sleep(1)
+
+
+def _leave(farewell: Farewell) -> None:
+    os._exit({"ended": EXIT_DONE, "unwanted": EXIT_UNWANTED}.get(farewell, EXIT_LEFT))
 
 
 def _tally_batch(model: torch.nn.Module, batch: Batch, dtype: str) -> Tally:

@@ -6,6 +6,7 @@ storage: whoever leaves before saves a candidate.
 
 import logging
 import threading
+import time
 from typing import Final, final
 
 from sunspark.data.dataset import Dataset
@@ -20,6 +21,8 @@ from sunspark.training.state import TrainingState
 logger = logging.getLogger(__name__)
 
 _WRITE_SECONDS: Final = 900.0
+_PAUSE_SECONDS: Final = 30.0
+"""Between a checkpoint that storage did not take and the next attempt."""
 
 
 @final
@@ -33,13 +36,14 @@ class Publisher:
         self._driver = driver
         self._faults = faults
         self._writing: threading.Thread | None = None
+        self._not_before = 0.0
         self.published_step = 0
 
     def publish_when_due(self, state: TrainingState) -> None:
         """Write a checkpoint of a step that counts, if the last one is old enough and none is under way."""
         if state.step - self.published_step < self._work.training.checkpoint_every:
             return
-        if self._writing is not None and self._writing.is_alive():
+        if (self._writing is not None and self._writing.is_alive()) or time.monotonic() < self._not_before:
             return
         snapshot = state.snapshot()
 
@@ -47,8 +51,9 @@ class Publisher:
             self._faults.reach("checkpoint", snapshot.step)
             try:
                 uri = checkpoint.publish(self._run, snapshot)
-            except SunsparkError as error:  # the next step tries again
-                logger.error("no checkpoint at step %d: %s", snapshot.step, error)
+            except SunsparkError as error:
+                self._not_before = time.monotonic() + _PAUSE_SECONDS
+                self._driver.note("unsaved", snapshot.step, f"no checkpoint: {error}")
                 return
             self.published_step = snapshot.step
             self._driver.note("checkpoint", snapshot.step, uri)

@@ -11,6 +11,7 @@ from sunspark.parallel.faults import Fault
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
+EXIT_USERS_MISTAKE = 2
 EXIT_UNWANTED = 3
 """Another process has this worker's place, or the run has ended."""
 EXIT_LEFT = 4

@@ -21,7 +21,7 @@ from sunspark import storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader
-from sunspark.errors import DeadlineError, SunsparkError
+from sunspark.errors import DeadlineError, RunError, StorageError, SunsparkError, WorkerError
 from sunspark.models import build_model
 from sunspark.optim import build_optimizer
 from sunspark.parallel.faults import FaultInjector
@@ -35,7 +35,7 @@ from sunspark.training.driver_link import DriverLink
 from sunspark.training.evaluate import evaluate_leases
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
-from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
+from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_UNWANTED, EXIT_USERS_MISTAKE, WorkerSpec
 from sunspark.training.state import TrainingState
 from sunspark.training.trainer import Course, Observers, Peers, Trainer
 
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 _SAVE_SECONDS: Final = 20.0
 _START_SECONDS: Final = 900.0
+_MOST_READS: Final = 10
+"""A checkpoint is named when a process joins, and deleted when two newer ones are there."""
 
 
 def main() -> None:
@@ -59,8 +61,11 @@ def main() -> None:
             evaluate_leases(spec)
         code = EXIT_DONE
     except SunsparkError as error:
-        logger.error("%s: %s", type(error).__name__, error, exc_info=error.exit_code != 2)
+        logger.error("%s: %s", type(error).__name__, error, exc_info=error.exit_code != EXIT_USERS_MISTAKE)
         code = error.exit_code
+    except Exception as error:
+        logger.error("unexpected %s: %s", type(error).__name__, error, exc_info=True)
+        code = EXIT_FAILED
     logging.shutdown()
     os._exit(code)  # not sys.exit: threads of gloo and gRPC may still wait
 
@@ -91,13 +96,8 @@ class TrainingWorker:
     def run(self) -> None:
         threading.Thread(target=self._watch_parent, daemon=True, name="watch-parent").start()
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=self._leave, args=("stop",)).start())
-        welcome = self._coordinator.call(
-            "join", timeout_seconds=_START_SECONDS, replica_id=self._replica_id, host=self._host, pid=os.getpid()
-        )
-        if welcome["farewell"]:
-            self._leave(welcome["farewell"])
         dataset = Dataset.open(self._spec.dataset)
-        course = self._build_course(dataset, welcome["resume"])
+        course = self._build_course(dataset)
         publisher = Publisher(self._spec.run, self._work, dataset, self._driver, self._faults)
         publisher.published_step = course.state.step
         peers = self._open_lines(course.state)
@@ -123,17 +123,27 @@ class TrainingWorker:
         membership = Membership(self._spec.lighthouse, self._replica_id, server.uri)
         return Peers(membership=membership, group=self._group, source=source, token=self._spec.token)
 
-    def _build_course(self, dataset: Dataset, resume: str | None) -> Course:
+    def _join(self) -> str | None:
+        """Say that this process is there; the state to start from, if there is one. Leaves when it is not wanted."""
+        welcome = self._coordinator.call(
+            "join", timeout_seconds=_START_SECONDS, replica_id=self._replica_id, host=self._host, pid=os.getpid()
+        )
+        if welcome["farewell"]:
+            self._leave(welcome["farewell"])
+        resume: str | None = welcome["resume"]
+        return resume
+
+    def _build_course(self, dataset: Dataset) -> Course:
         plan = plan_of(dataset, self._work)
         return Course(
-            state=self._build_state(dataset, resume),
+            state=self._build_state(dataset),
             plan=plan,
             loader=Loader(dataset, plan, self._work.data, num_threads=self._spec.cores),
             optim=self._work.optim,
             dtype=self._work.training.dtype,
         )
 
-    def _build_state(self, dataset: Dataset, resume: str | None) -> TrainingState:
+    def _build_state(self, dataset: Dataset) -> TrainingState:
         work = self._work
         model = build_model(
             work.model,
@@ -144,16 +154,28 @@ class TrainingWorker:
         if work.training.dtype == "float64":
             model = model.double()
         state = TrainingState(model, build_optimizer(model.parameters(), work.optim))
-        if resume:
-            state.load(storage.read_bytes(resume), resume)
-        return state
+        for _ in range(_MOST_READS):
+            if (resume := self._join()) is None:
+                return state
+            try:
+                state.load(storage.read_bytes(resume), resume)
+                return state
+            except StorageError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                logger.info("%s gave way to a newer checkpoint while it was read", resume)
+            except RunError as error:
+                raise RunError(f"{error}. If it is damaged, delete it to go on from the checkpoint before") from error
+        raise WorkerError(
+            f"{_MOST_READS} checkpoints in a row were deleted before they were read; raise --checkpoint-every"
+        )
 
     def _cut_when_lost(self, lost: frozenset[str], abandoned: frozenset[str]) -> None:
         if self._group.key in abandoned or lost & frozenset(self._group.members):
             self._group.cut()
 
     def _watch_parent(self) -> None:
-        while sys.stdin.buffer.read(4096):
+        while os.read(0, 4096):  # not through sys.stdin, whose lock would abort the end of the interpreter
             pass
         self._leave("orphaned")
 
@@ -196,7 +218,7 @@ def _exit_after(seconds: float, code: int) -> None:
 
 def _end_with_parent() -> None:
     def watch() -> None:
-        while sys.stdin.buffer.read(4096):
+        while os.read(0, 4096):
             pass
         os._exit(EXIT_LEFT)
 
