@@ -187,6 +187,8 @@ def test_what_an_unfinished_ingest_left_is_replaced(
     left = data_files(dataset)
     (dataset / "manifest.json").unlink()
     (dataset / ".manifest.json.0123.tmp").write_text("{")
+    block = next((dataset / "data").iterdir()).name
+    (dataset / "data" / f".{block}.{'0' * 32}.tmp").write_text("half a block")
     with pytest.raises(DatasetError, match="not a finished dataset"):
         Dataset.open(str(dataset))
     again = ingest(str(scenes), str(dataset), SMALL, two_core_session)
@@ -196,6 +198,20 @@ def test_what_an_unfinished_ingest_left_is_replaced(
     assert not data_files(dataset) & left
 
 
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "mystuff/a.txt", "block-000000-0123456789abcdef.parquet/mine", "block-1.parquet"]
+)
+def test_files_of_the_user_are_refused_and_stay(
+    scenes: Path, tmp_path: Path, two_core_session: SparkSession, name: str
+) -> None:
+    mine = tmp_path / "project" / "data" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(DatasetError, match=rf"is not empty and not a dataset \(it holds data/{name.split('/')[0]}\)"):
+        ingest(str(scenes), str(tmp_path / "project"), SMALL, two_core_session)
+    assert mine.read_text() == "mine"
+
+
 def test_mistakes_are_told_before_any_work_is_done(
     scenes: Path, tmp_path: Path, two_core_session: SparkSession
 ) -> None:
@@ -203,6 +219,10 @@ def test_mistakes_are_told_before_any_work_is_done(
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(DatasetError, match=r"full is not empty and not a dataset \(it holds thesis\.tex\)"):
         ingest(str(scenes), str(tmp_path / "full"), SMALL, two_core_session)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "data").touch()
+    with pytest.raises(DatasetError, match=r"taken is not empty and not a dataset \(it holds data\)"):
+        ingest(str(scenes), str(tmp_path / "taken"), SMALL, two_core_session)
     for inner in (scenes / "dataset", scenes, scenes.parent):
         with pytest.raises(ConfigError, match="lie in each other"):
             ingest(str(scenes), str(inner), SMALL, two_core_session)
@@ -226,7 +246,7 @@ def test_a_task_that_cannot_write_ends_the_ingest_with_its_cause(
     scenes: Path, tmp_path: Path, two_core_session: SparkSession
 ) -> None:
     (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "data").write_text("a file where the folder should be")
+    (tmp_path / "dataset" / "data").symlink_to(tmp_path / "nowhere" / "at all")
     with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*StorageError: .*dataset/data"):
         ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     with pytest.raises(DatasetError, match="not a finished dataset"):

@@ -39,11 +39,13 @@ from sunspark.data.writer import (
     StoredSample,
     WrittenBlock,
     finish_dataset,
+    is_block_file,
     order_key,
     refuse_equal_ids,
     write_block,
 )
 from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, WorkerError
+from sunspark.storage import FileEntry
 
 _TASKS_PER_CORE = 4
 _log = logging.getLogger(__name__)
@@ -279,23 +281,32 @@ def _refuse_nesting(source: str, dataset: str) -> None:
 
 def _refuse_foreign_files(dataset: str) -> None:
     """Only an empty directory, or what an unfinished ingest left, may be written to."""
-    ours = {DATA_NAME, INDEX_NAME, QUARANTINE_NAME}
-    foreign = [entry.name for entry in storage.list_directory(dataset) if not _is_ours(entry.name, ours)]
+    foreign: list[str] = []
+    for entry in storage.list_directory(dataset):
+        if entry.name == DATA_NAME and entry.is_directory:
+            inside = storage.list_directory(storage.join(dataset, DATA_NAME))
+            foreign += [f"{DATA_NAME}/{one.name}" for one in inside if not _is_block(one)]
+        elif entry.is_directory or not _is_ours(entry.name):
+            foreign.append(entry.name)
     if foreign:
         raise DatasetError(
             f"{dataset} is not empty and not a dataset (it holds {', '.join(foreign[:5])}); choose another directory"
         )
 
 
-def _is_ours(name: str, ours: set[str]) -> bool:
-    return name in ours or (name.startswith(".") and name.endswith(".tmp"))
+def _is_ours(name: str) -> bool:
+    return name in (INDEX_NAME, QUARANTINE_NAME) or (name.startswith(".") and name.endswith(".tmp"))
+
+
+def _is_block(entry: FileEntry) -> bool:
+    return not entry.is_directory and is_block_file(entry.name)
 
 
 def _delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
-    """Delete what attempts left behind whose results did not count."""
+    """Delete the blocks that attempts left behind whose results did not count, and nothing else."""
     kept = {block.name for block in written}
     for entry in storage.list_directory(storage.join(dataset, DATA_NAME)):
-        if f"{DATA_NAME}/{entry.name}" not in kept:
+        if _is_block(entry) and f"{DATA_NAME}/{entry.name}" not in kept:
             storage.delete(entry.uri)
 
 
