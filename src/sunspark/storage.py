@@ -9,6 +9,7 @@ environment, as Arrow reads it; URIs are printed and stored, so keep them out of
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -24,8 +25,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sunspark.errors import ConfigError, StorageError
+from sunspark.errors import ConfigError, StorageError, SunsparkError
 
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -140,6 +142,33 @@ def make_directory(uri: str) -> None:
     with storage_errors(uri):
         filesystem, path = _resolve(uri)
         filesystem.create_dir(path, recursive=True)
+
+
+@contextlib.contextmanager
+def only_holder(directory: str, lock_name: str, refusal: SunsparkError) -> Iterator[None]:
+    """Make `directory` and hold its lock `lock_name`; raises `refusal` where another holds it already.
+
+    The lock goes with the process that holds it, however that ends. Object stores, hdfs:// and some network file
+    systems have no locks: there nobody is refused.
+    """
+    import fcntl
+
+    make_directory(directory)
+    local = as_local_path(directory)
+    if local is None:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with storage_errors(directory):
+            lock = stack.enter_context(open(local / lock_name, "a"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_HERE:
+                raise StorageError(f"{directory} cannot be locked: {_reason(error)}") from error
+        yield
 
 
 def delete(uri: str) -> None:

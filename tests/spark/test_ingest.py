@@ -1,6 +1,7 @@
 """Laws of ingest: the same images give the same dataset whatever happens to the tasks, and none is lost."""
 
 import csv
+import fcntl
 import hashlib
 import os
 import signal
@@ -11,19 +12,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import simplejpeg
 from pyspark.sql import SparkSession
 
+from sunspark import storage
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine, sample_id_of
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.sources import ListedImage
 from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, WorkerError
 from sunspark.launch.session import open_session
+from sunspark.spark import ingest as ingest_module
 from sunspark.spark.ingest import BlockPlan, IngestConfig, IngestResult, ingest, ingest_block
 from tests.images import sun_open
 
@@ -196,6 +201,38 @@ def test_what_an_unfinished_ingest_left_is_replaced(
     assert again.dataset_id == first.dataset_id
     assert data_files(dataset) == named_by_the_manifest(dataset)
     assert not data_files(dataset) & left
+
+
+def test_a_second_ingest_at_the_same_time_is_refused(
+    scenes: Path, tmp_path: Path, two_core_session: SparkSession
+) -> None:
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    with open(dataset / ".ingest.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DatasetError, match="another `sunspark ingest` works on"):
+            ingest(str(scenes), str(dataset), SMALL, two_core_session)
+    assert os.listdir(dataset) == [".ingest.lock"]
+
+
+def test_a_dataset_that_another_finished_meanwhile_stays_whole(
+    scenes: Path, tmp_path: Path, two_core_session: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there are no locks: the manifest decides."""
+    dataset = str(tmp_path / "dataset")
+    monkeypatch.setattr(storage, "only_holder", lambda *_: nullcontext())
+    run = ingest_module._run
+
+    def run_after_another(*arguments: Any) -> list[ingest_module.BlockResult]:
+        results = run(*arguments)
+        monkeypatch.setattr(ingest_module, "_run", run)
+        assert not ingest(str(scenes), dataset, SMALL, two_core_session).reused
+        return results
+
+    monkeypatch.setattr(ingest_module, "_run", run_after_another)
+    first = ingest(str(scenes), dataset, SMALL, two_core_session)
+    assert first.reused
+    assert data_files(tmp_path / "dataset") == named_by_the_manifest(tmp_path / "dataset")
 
 
 @pytest.mark.parametrize(
