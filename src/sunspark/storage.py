@@ -12,11 +12,13 @@ import contextlib
 import errno
 import io
 import json
+import logging
 import os
 import re
 import uuid
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +29,7 @@ import pyarrow.fs as pafs
 
 from sunspark.errors import ConfigError, StorageError, SunsparkError
 
+_log = logging.getLogger(__name__)
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -40,6 +43,8 @@ class FileEntry:
     name: str
     """Its name in the listed directory; from `list_tree`, its path below it, parts separated by `/`."""
     is_directory: bool
+    is_file: bool
+    """False for a directory, and for a pipe, socket or device, which must not be read."""
     size_bytes: int
     """0 for a directory."""
 
@@ -133,8 +138,12 @@ def list_directory(uri: str) -> list[FileEntry]:
 
 
 def list_tree(uri: str) -> list[FileEntry]:
-    """Everything below a directory, sorted by path; `name` is the path below `uri`."""
-    return _list(uri, recursive=True)
+    """Everything below a directory, sorted by path; `name` is the path below `uri`.
+
+    Local: no folder is listed twice, so a link to one that is in the tree, or above it, is not followed.
+    """
+    path = as_local_path(uri)
+    return _list(uri, recursive=True) if path is None else _list_local_tree(uri, path)
 
 
 def make_directory(uri: str) -> None:
@@ -284,12 +293,42 @@ def _list(uri: str, *, recursive: bool) -> list[FileEntry]:
                 uri=join(uri, name),
                 name=name,
                 is_directory=info.type == pafs.FileType.Directory,
+                is_file=info.type == pafs.FileType.File,
                 size_bytes=info.size or 0,
             )
             for name, info in zip(names, infos, strict=True)
             if name and info.type != pafs.FileType.NotFound
         ]
     return sorted(entries, key=lambda entry: entry.name)
+
+
+def _list_local_tree(uri: str, root: Path) -> list[FileEntry]:
+    """Real folders first, then what links lead to, so that it is the link that is left out."""
+    top = root.resolve()
+    seen, found, links = {top}, [], deque[str]()
+
+    def walk(folder: str) -> None:
+        for entry in _list(str(root / folder), recursive=False):
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            found.append(replace(entry, uri=join(uri, name), name=name))
+            if not entry.is_directory:
+                continue
+            if (root / name).is_symlink():
+                links.append(name)
+            elif (root / name).resolve() not in seen:
+                seen.add((root / name).resolve())
+                walk(name)
+
+    walk("")
+    while links:
+        link = links.popleft()
+        target = (root / link).resolve()
+        if target in seen or target in top.parents:
+            _log.warning("%s is a link to %s, which is listed already; it is not followed", root / link, target)
+        else:
+            seen.add(target)
+            walk(link)
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _write_local(path: Path, data: bytes) -> None:
