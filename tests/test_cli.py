@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from sunspark.cli import COMMANDS, main
+from sunspark.cli import COMMANDS, console, main
 
 # A command that prints on every way there is, as Java and Spark's Python workers do.
 NOISY = """
@@ -200,6 +201,42 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+LAST_WORDS = """
+import atexit, os, sys
+from sunspark import cli
+
+atexit.register(lambda: print("at exit"))
+sys.unraisablehook = lambda _: None
+
+class Destructor:
+    def __del__(self):
+        os.write(2, b"destroyed\\n")
+
+sys.modules["kept"] = Destructor()
+cli.console()
+"""
+
+
+def test_a_process_ends_after_what_is_due_at_exit_and_without_destructors() -> None:
+    """Those of torchft and Arrow now and then end in an abort."""
+    done = sunspark("--version", program=LAST_WORDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("at exit\n")
+    done = sunspark("trian", program=LAST_WORDS)
+    assert (done.returncode, done.stdout) == (2, "at exit\n")
+
+
+def test_a_full_disk_behind_standard_output_is_no_success() -> None:
+    with open("/dev/full", "w") as full:
+        start = [sys.executable, "-m", "sunspark.cli", "--version"]
+        assert subprocess.run(start, stdout=full, timeout=60, check=False).returncode == 1
+
+
+def test_the_command_is_the_entry_point_that_ends_like_this() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"sunspark": f"{console.__module__}:{console.__name__}"}
 
 
 def test_sample_draws_and_says_what(tmp_path: Path) -> None:

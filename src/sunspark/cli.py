@@ -5,6 +5,7 @@ what all commands share: exit codes (0 done, 2 the user's mistake, 1 anything el
 message per error on standard error, and with `--json` a standard output with the result and nothing else.
 """
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -38,8 +39,30 @@ _INTERRUPTED: Final = 130
 _STDOUT, _STDERR = 1, 2
 
 
+def console() -> NoReturn:
+    """Run the command of this process and end it with the command's exit code.
+
+    The process ends without the destructors of C++: torchft and Arrow leave threads behind, and those of one now and
+    then meet what the destructors of the other have taken away, which ends in an abort. What Python wants done at
+    exit is done before.
+    """
+    code = 1
+    try:
+        code = main()
+        atexit._run_exitfuncs()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                pass  # who read it has gone
+            except OSError:
+                code = code or 1
+        os._exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code of the process."""
+    """Run one command; returns the exit code for the process, which it leaves alive."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     _configure_logging(debug)
@@ -166,4 +189,4 @@ def _complain(message: str, exit_code: int, debug: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()
