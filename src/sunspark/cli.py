@@ -10,15 +10,14 @@ import contextlib
 import importlib
 import json
 import logging
-import math
 import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO, cast
 
 from sunspark import __version__
-from sunspark.config import nearest, to_dict
+from sunspark.config import as_json, nearest
 from sunspark.errors import ConfigError, SunsparkError
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def _dispatch(words: list[str]) -> int:
         print(outcome.text)
     else:
         with result_stream:
-            json.dump(_jsonable(outcome.result), result_stream, allow_nan=False)
+            json.dump(as_json(outcome.result), result_stream, allow_nan=False)
             result_stream.write("\n")
     return outcome.exit_code
 
@@ -156,21 +155,6 @@ def _keep_stdout_for_the_result() -> TextIO:
     kept = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
     return open(kept, "w", encoding="utf-8")
-
-
-def _jsonable(value: Any) -> Any:
-    """A result as what JSON can hold; NaN and infinities become null, what it does not know its own text."""
-    if hasattr(value, "__dataclass_fields__"):
-        return _jsonable(to_dict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's scalars and arrays
-        return _jsonable(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _configure_logging(debug: bool) -> None:

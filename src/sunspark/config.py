@@ -71,6 +71,21 @@ def to_dict(config: object) -> dict[str, Any]:
     return {field.name: _plain(getattr(config, field.name)) for field in _fields(config)}
 
 
+def as_json(value: Any) -> Any:
+    """A result as what JSON can hold; NaN and infinities become null, what it does not know its own text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_json(to_dict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return as_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
 def refuse_not_finite(config: object) -> None:
     """ConfigError when a number in a field of `config` is infinite or none (nan): no JSON file holds it."""
     for field in _fields(config):
