@@ -129,6 +129,18 @@ def test_an_unknown_key_in_the_config_file_names_the_nearest(tmp_path: Path) -> 
     assert_refused(done, "run.toml", "'optim.lerning_rate'", "optim.learning_rate")
 
 
+def test_a_file_in_place_of_a_folder_is_the_users_mistake(
+    law_dataset: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    file = str(tmp_path / "file")
+    for words in (["train", law_dataset, file, "--launcher", "local"], ["sample", file], ["inspect", file]):
+        assert main(words) == 2, words
+        said = capfd.readouterr().err
+        assert file in said
+        assert "; c" in said, "the remedy: choose, or check"
+
+
 def test_debug_shows_the_traceback() -> None:
     done = sunspark("--debug", "inspect", "nowhere")
     assert done.returncode == 2

@@ -27,7 +27,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sunspark.errors import ConfigError, StorageError, SunsparkError
+from sunspark.errors import ConfigError, PlaceError, StorageError, SunsparkError
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -215,16 +215,29 @@ def append_text(uri: str) -> TextIO:
 
 @contextlib.contextmanager
 def storage_errors(uri: str) -> Iterator[None]:
-    """Turn what file systems raise into StorageError that names `uri`; the cause is kept."""
+    """Turn what file systems raise into StorageError that names `uri`; the cause is kept.
+
+    Where the path itself is the mistake (permission, a file for a folder) it is PlaceError.
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise StorageError(f"{uri} does not exist; check the path") from error
     except PermissionError as error:
-        raise StorageError(f"{uri} may not be accessed ({_reason(error)}); check its owner and mode") from error
+        raise PlaceError(f"{uri} may not be accessed ({_reason(error)}); check its owner and mode") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PlaceError(
+            f"{uri}: there is a file where a folder is needed ({_reason(error)}); choose another path"
+        ) from error
+    except IsADirectoryError as error:
+        raise PlaceError(
+            f"{uri}: there is a folder where a file is needed ({_reason(error)}); choose another path"
+        ) from error
     except UnicodeError as error:
         raise StorageError(f"{uri} holds a file name that is not UTF-8 ({error}); rename it") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EROFS:
+            raise PlaceError(f"{uri} is on a disk that may only be read; choose another path") from error
         raise StorageError(f"{uri}: {_reason(error)}{_remedy(uri)}") from error
 
 

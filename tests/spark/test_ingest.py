@@ -26,7 +26,7 @@ from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine, sample_id_of
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.sources import ListedImage
-from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, WorkerError
+from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, UserError, WorkerError
 from sunspark.launch.session import open_session
 from sunspark.spark import ingest as ingest_module
 from sunspark.spark.ingest import BlockPlan, IngestConfig, IngestResult, ingest, ingest_block
@@ -260,6 +260,9 @@ def test_mistakes_are_told_before_any_work_is_done(
     (tmp_path / "taken" / "data").touch()
     with pytest.raises(DatasetError, match=r"taken is not empty and not a dataset \(it holds data\)"):
         ingest(str(scenes), str(tmp_path / "taken"), SMALL, two_core_session)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file: there is a file where a folder is needed.*choose another path"):
+        ingest(str(scenes), str(tmp_path / "file"), SMALL, two_core_session)
     for inner in (scenes / "dataset", scenes, scenes.parent):
         with pytest.raises(ConfigError, match="lie in each other"):
             ingest(str(scenes), str(inner), SMALL, two_core_session)
@@ -284,7 +287,7 @@ def test_a_task_that_cannot_write_ends_the_ingest_with_its_cause(
 ) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "data").symlink_to(tmp_path / "nowhere" / "at all")
-    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*StorageError: .*dataset/data"):
+    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*PlaceError: .*dataset/data"):
         ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     with pytest.raises(DatasetError, match="not a finished dataset"):
         Dataset.open(str(tmp_path / "dataset"))
