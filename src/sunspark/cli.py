@@ -2,7 +2,8 @@
 
 Imports a command's code when that command runs, so `sunspark --help` needs neither torch nor Spark. It owns
 what all commands share: exit codes (0 done, 2 the user's mistake, 1 anything else, 130 interrupted), one
-message per error on standard error, and with `--json` a standard output with the result and nothing else.
+message per error on standard error, and with `--json` a standard output with the result and nothing else, which
+stays empty where there is no result.
 """
 
 import atexit

@@ -62,3 +62,9 @@ class DeadlineError(SunsparkError):
 
 class WorkerError(SunsparkError):
     """A worker failed in a way that trying again does not cure."""
+
+
+def first_line_of(error: BaseException) -> str:
+    """What a foreign error says, without what follows its first line (the stack of C++ or Java)."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -27,7 +27,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sunspark.errors import ConfigError, PlaceError, StorageError, SunsparkError
+from sunspark.errors import ConfigError, PlaceError, StorageError, SunsparkError, first_line_of
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -176,7 +176,7 @@ def only_holder(directory: str, lock_name: str, refusal: SunsparkError) -> Itera
             raise refusal from None
         except OSError as error:
             if error.errno not in _NO_LOCKS_HERE:
-                raise StorageError(f"{directory} cannot be locked: {_reason(error)}") from error
+                raise StorageError(f"{directory} cannot be locked: {first_line_of(error)}") from error
         yield
 
 
@@ -224,27 +224,21 @@ def storage_errors(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise StorageError(f"{uri} does not exist; check the path") from error
     except PermissionError as error:
-        raise PlaceError(f"{uri} may not be accessed ({_reason(error)}); check its owner and mode") from error
+        raise PlaceError(f"{uri} may not be accessed ({first_line_of(error)}); check its owner and mode") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise PlaceError(
-            f"{uri}: there is a file where a folder is needed ({_reason(error)}); choose another path"
+            f"{uri}: there is a file where a folder is needed ({first_line_of(error)}); choose another path"
         ) from error
     except IsADirectoryError as error:
         raise PlaceError(
-            f"{uri}: there is a folder where a file is needed ({_reason(error)}); choose another path"
+            f"{uri}: there is a folder where a file is needed ({first_line_of(error)}); choose another path"
         ) from error
     except UnicodeError as error:
         raise StorageError(f"{uri} holds a file name that is not UTF-8 ({error}); rename it") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno == errno.EROFS:
             raise PlaceError(f"{uri} is on a disk that may only be read; choose another path") from error
-        raise StorageError(f"{uri}: {_reason(error)}{_remedy(uri)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error, without Arrow's C++ stack."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+        raise StorageError(f"{uri}: {first_line_of(error)}{_remedy(uri)}") from error
 
 
 def _remedy(uri: str) -> str:

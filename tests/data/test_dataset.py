@@ -281,3 +281,14 @@ def test_a_manifest_that_lacks_something_is_told_by_name(dataset: Dataset, lost:
     (Path(dataset.uri) / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DatasetError, match=rf"is not whole: manifest\.json has no proper {named}; copy it again"):
         Dataset.open(dataset.uri)
+
+
+def test_damage_that_comes_without_a_message_is_told_all_the_same(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(DatasetError, match="is not whole: OSError; copy it again"):
+        dataset.read_block(0)

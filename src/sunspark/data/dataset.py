@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sunspark import storage
-from sunspark.errors import DatasetError, StorageError
+from sunspark.errors import DatasetError, StorageError, first_line_of
 
 FORMAT = "sunspark-dataset"
 FORMAT_VERSION = 1
@@ -345,7 +345,7 @@ def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> 
         reader = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
         return reader.read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise DatasetError(_damaged(uri, str(error).splitlines()[0])) from error
+        raise DatasetError(_damaged(uri, first_line_of(error))) from error
 
 
 def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
