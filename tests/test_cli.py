@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from sunspark.cli import COMMANDS, main
+from sunspark.cli import COMMANDS, console, main
 
 # A command that prints on every way there is, as Java and Spark's Python workers do.
 NOISY = """
@@ -128,6 +129,18 @@ def test_an_unknown_key_in_the_config_file_names_the_nearest(tmp_path: Path) -> 
     assert_refused(done, "run.toml", "'optim.lerning_rate'", "optim.learning_rate")
 
 
+def test_a_file_in_place_of_a_folder_is_the_users_mistake(
+    law_dataset: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    file = str(tmp_path / "file")
+    for words in (["train", law_dataset, file, "--launcher", "local"], ["sample", file], ["inspect", file]):
+        assert main(words) == 2, words
+        said = capfd.readouterr().err
+        assert file in said
+        assert "; c" in said, "the remedy: choose, or check"
+
+
 def test_debug_shows_the_traceback() -> None:
     done = sunspark("--debug", "inspect", "nowhere")
     assert done.returncode == 2
@@ -200,6 +213,42 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+LAST_WORDS = """
+import atexit, os, sys
+from sunspark import cli
+
+atexit.register(lambda: print("at exit"))
+sys.unraisablehook = lambda _: None
+
+class Destructor:
+    def __del__(self):
+        os.write(2, b"destroyed\\n")
+
+sys.modules["kept"] = Destructor()
+cli.console()
+"""
+
+
+def test_a_process_ends_after_what_is_due_at_exit_and_without_destructors() -> None:
+    """Those of torchft and Arrow now and then end in an abort."""
+    done = sunspark("--version", program=LAST_WORDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("at exit\n")
+    done = sunspark("trian", program=LAST_WORDS)
+    assert (done.returncode, done.stdout) == (2, "at exit\n")
+
+
+def test_a_full_disk_behind_standard_output_is_no_success() -> None:
+    with open("/dev/full", "w") as full:
+        start = [sys.executable, "-m", "sunspark.cli", "--version"]
+        assert subprocess.run(start, stdout=full, timeout=60, check=False).returncode == 1
+
+
+def test_the_command_is_the_entry_point_that_ends_like_this() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"sunspark": f"{console.__module__}:{console.__name__}"}
 
 
 def test_sample_draws_and_says_what(tmp_path: Path) -> None:

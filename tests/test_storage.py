@@ -1,5 +1,6 @@
 """Laws of storage: what is written is there whole or not at all; failures name the URI and the remedy."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sunspark import storage
-from sunspark.errors import ConfigError, StorageError
+from sunspark.errors import ConfigError, PlaceError, StorageError, UserError
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,36 @@ def test_hdfs_without_libhdfs_says_what_is_missing(monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(StorageError, match=r"hdfs:// needs libhdfs, JAVA_HOME and CLASSPATH"):
         storage.read_bytes("hdfs://localhost:1/file")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "may not be accessed .*check its owner and mode"),
+        (errno.EPERM, "may not be accessed .*check its owner and mode"),
+        (errno.EROFS, "a disk that may only be read; choose another path"),
+        (errno.EEXIST, "a file where a folder is needed .*choose another path"),
+        (errno.ENOTDIR, "a file where a folder is needed .*choose another path"),
+        (errno.EISDIR, "a folder where a file is needed .*choose another path"),
+    ],
+)
+def test_a_path_that_cannot_be_used_like_this_is_the_users_mistake(number: int, words: str) -> None:
+    with pytest.raises(UserError, match=rf"^run.* {words}") as caught, storage.storage_errors("run"):
+        raise OSError(number, os.strerror(number))
+    assert isinstance(caught.value, StorageError)
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_where_a_folder_is_needed_is_refused_whoever_asks(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    file, inside = str(tmp_path / "file"), str(tmp_path / "file" / "inside")
+    attempts = [
+        lambda: storage.make_directory(file),
+        lambda: storage.make_directory(inside),
+        lambda: storage.list_directory(file),
+        lambda: storage.write_bytes_atomic(inside, b""),
+        lambda: storage.append_text(inside),
+    ]
+    for attempt in attempts:
+        with pytest.raises(PlaceError, match=r"a file where a folder is needed .*; choose another path"):
+            attempt()

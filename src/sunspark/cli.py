@@ -2,22 +2,23 @@
 
 Imports a command's code when that command runs, so `sunspark --help` needs neither torch nor Spark. It owns
 what all commands share: exit codes (0 done, 2 the user's mistake, 1 anything else, 130 interrupted), one
-message per error on standard error, and with `--json` a standard output with the result and nothing else.
+message per error on standard error, and with `--json` a standard output with the result and nothing else, which
+stays empty where there is no result.
 """
 
+import atexit
 import contextlib
 import importlib
 import json
 import logging
-import math
 import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO, cast
 
 from sunspark import __version__
-from sunspark.config import nearest, to_dict
+from sunspark.config import as_json, nearest
 from sunspark.errors import ConfigError, SunsparkError
 
 if TYPE_CHECKING:
@@ -38,8 +39,30 @@ _INTERRUPTED: Final = 130
 _STDOUT, _STDERR = 1, 2
 
 
+def console() -> NoReturn:
+    """Run the command of this process and end it with the command's exit code.
+
+    The process ends without the destructors of C++: torchft and Arrow leave threads behind, and those of one now and
+    then meet what the destructors of the other have taken away, which ends in an abort. What Python wants done at
+    exit is done before.
+    """
+    code = 1
+    try:
+        code = main()
+        atexit._run_exitfuncs()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                pass  # who read it has gone
+            except OSError:
+                code = code or 1
+        os._exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code of the process."""
+    """Run one command; returns the exit code for the process, which it leaves alive."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     _configure_logging(debug)
@@ -70,7 +93,7 @@ def _dispatch(words: list[str]) -> int:
         print(outcome.text)
     else:
         with result_stream:
-            json.dump(_jsonable(outcome.result), result_stream, allow_nan=False)
+            json.dump(as_json(outcome.result), result_stream, allow_nan=False)
             result_stream.write("\n")
     return outcome.exit_code
 
@@ -135,21 +158,6 @@ def _keep_stdout_for_the_result() -> TextIO:
     return open(kept, "w", encoding="utf-8")
 
 
-def _jsonable(value: Any) -> Any:
-    """A result as what JSON can hold; NaN and infinities become null, what it does not know its own text."""
-    if hasattr(value, "__dataclass_fields__"):
-        return _jsonable(to_dict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's scalars and arrays
-        return _jsonable(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
-
-
 def _configure_logging(debug: bool) -> None:
     logging.basicConfig(format="sunspark: %(levelname)s: %(message)s", level=logging.WARNING)
     if debug:
@@ -166,4 +174,4 @@ def _complain(message: str, exit_code: int, debug: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -6,6 +6,7 @@ configures; this file reads, writes and compares any tree of them. `command_line
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -68,6 +69,31 @@ def from_dict(cls: type[T], values: Mapping[str, object]) -> T:
 def to_dict(config: object) -> dict[str, Any]:
     """`config` as nested dictionaries of what JSON holds: a tuple becomes a list, a mapping a dictionary."""
     return {field.name: _plain(getattr(config, field.name)) for field in _fields(config)}
+
+
+def as_json(value: Any) -> Any:
+    """A result as what JSON can hold; NaN and infinities become null, what it does not know its own text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_json(to_dict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return as_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def refuse_not_finite(config: object) -> None:
+    """ConfigError when a number in a field of `config` is infinite or none (nan): no JSON file holds it."""
+    for field in _fields(config):
+        value = getattr(config, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            got = " ".join(map(str, numbers))
+            raise ConfigError(f"{field.name} must be finite, got {got}; give a number, or leave it out for its default")
 
 
 def differences(old: object, new: object) -> list[tuple[str, object, object]]:

@@ -8,6 +8,7 @@
     |   +-- RunError                 a run directory that is not there, or that may not be continued this way
     |   +-- SetupError               this machine: Java, a port, too few slots
     +-- StorageError              1  a file system or an object store did not answer as it should
+    |   +-- PlaceError            2  a UserError too: no permission, or a file where a folder is needed
     +-- DeadlineError             1  a wait reached its deadline; says who was missing
     +-- WorkerError               1  a worker failed in a way that trying again does not cure
 
@@ -51,9 +52,19 @@ class StorageError(SunsparkError):
     """A file system or an object store did not answer as it should."""
 
 
+class PlaceError(StorageError, UserError):
+    """A path that cannot be used like this: no permission, or a file where a folder is needed, or the reverse."""
+
+
 class DeadlineError(SunsparkError):
     """A wait reached its deadline."""
 
 
 class WorkerError(SunsparkError):
     """A worker failed in a way that trying again does not cure."""
+
+
+def first_line_of(error: BaseException) -> str:
+    """What a foreign error says, without what follows its first line (the stack of C++ or Java)."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

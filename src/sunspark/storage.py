@@ -9,13 +9,16 @@ environment, as Arrow reads it; URIs are printed and stored, so keep them out of
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
+import logging
 import os
 import re
 import uuid
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,8 +27,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sunspark.errors import ConfigError, StorageError
+from sunspark.errors import ConfigError, PlaceError, StorageError, SunsparkError, first_line_of
 
+_log = logging.getLogger(__name__)
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -38,6 +43,8 @@ class FileEntry:
     name: str
     """Its name in the listed directory; from `list_tree`, its path below it, parts separated by `/`."""
     is_directory: bool
+    is_file: bool
+    """False for a directory, and for a pipe, socket or device, which must not be read."""
     size_bytes: int
     """0 for a directory."""
 
@@ -131,8 +138,12 @@ def list_directory(uri: str) -> list[FileEntry]:
 
 
 def list_tree(uri: str) -> list[FileEntry]:
-    """Everything below a directory, sorted by path; `name` is the path below `uri`."""
-    return _list(uri, recursive=True)
+    """Everything below a directory, sorted by path; `name` is the path below `uri`.
+
+    Local: no folder is listed twice, so a link to one that is in the tree, or above it, is not followed.
+    """
+    path = as_local_path(uri)
+    return _list(uri, recursive=True) if path is None else _list_local_tree(uri, path)
 
 
 def make_directory(uri: str) -> None:
@@ -140,6 +151,33 @@ def make_directory(uri: str) -> None:
     with storage_errors(uri):
         filesystem, path = _resolve(uri)
         filesystem.create_dir(path, recursive=True)
+
+
+@contextlib.contextmanager
+def only_holder(directory: str, lock_name: str, refusal: SunsparkError) -> Iterator[None]:
+    """Make `directory` and hold its lock `lock_name`; raises `refusal` where another holds it already.
+
+    The lock goes with the process that holds it, however that ends. Object stores, hdfs:// and some network file
+    systems have no locks: there nobody is refused.
+    """
+    import fcntl
+
+    make_directory(directory)
+    local = as_local_path(directory)
+    if local is None:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with storage_errors(directory):
+            lock = stack.enter_context(open(local / lock_name, "a"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_HERE:
+                raise StorageError(f"{directory} cannot be locked: {first_line_of(error)}") from error
+        yield
 
 
 def delete(uri: str) -> None:
@@ -177,23 +215,30 @@ def append_text(uri: str) -> TextIO:
 
 @contextlib.contextmanager
 def storage_errors(uri: str) -> Iterator[None]:
-    """Turn what file systems raise into StorageError that names `uri`; the cause is kept."""
+    """Turn what file systems raise into StorageError that names `uri`; the cause is kept.
+
+    Where the path itself is the mistake (permission, a file for a folder) it is PlaceError.
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise StorageError(f"{uri} does not exist; check the path") from error
     except PermissionError as error:
-        raise StorageError(f"{uri} may not be accessed ({_reason(error)}); check its owner and mode") from error
+        raise PlaceError(f"{uri} may not be accessed ({first_line_of(error)}); check its owner and mode") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PlaceError(
+            f"{uri}: there is a file where a folder is needed ({first_line_of(error)}); choose another path"
+        ) from error
+    except IsADirectoryError as error:
+        raise PlaceError(
+            f"{uri}: there is a folder where a file is needed ({first_line_of(error)}); choose another path"
+        ) from error
     except UnicodeError as error:
         raise StorageError(f"{uri} holds a file name that is not UTF-8 ({error}); rename it") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
-        raise StorageError(f"{uri}: {_reason(error)}{_remedy(uri)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error, without Arrow's C++ stack."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+        if isinstance(error, OSError) and error.errno == errno.EROFS:
+            raise PlaceError(f"{uri} is on a disk that may only be read; choose another path") from error
+        raise StorageError(f"{uri}: {first_line_of(error)}{_remedy(uri)}") from error
 
 
 def _remedy(uri: str) -> str:
@@ -255,12 +300,42 @@ def _list(uri: str, *, recursive: bool) -> list[FileEntry]:
                 uri=join(uri, name),
                 name=name,
                 is_directory=info.type == pafs.FileType.Directory,
+                is_file=info.type == pafs.FileType.File,
                 size_bytes=info.size or 0,
             )
             for name, info in zip(names, infos, strict=True)
             if name and info.type != pafs.FileType.NotFound
         ]
     return sorted(entries, key=lambda entry: entry.name)
+
+
+def _list_local_tree(uri: str, root: Path) -> list[FileEntry]:
+    """Real folders first, then what links lead to, so that it is the link that is left out."""
+    top = root.resolve()
+    seen, found, links = {top}, [], deque[str]()
+
+    def walk(folder: str) -> None:
+        for entry in _list(str(root / folder), recursive=False):
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            found.append(replace(entry, uri=join(uri, name), name=name))
+            if not entry.is_directory:
+                continue
+            if (root / name).is_symlink():
+                links.append(name)
+            elif (root / name).resolve() not in seen:
+                seen.add((root / name).resolve())
+                walk(name)
+
+    walk("")
+    while links:
+        link = links.popleft()
+        target = (root / link).resolve()
+        if target in seen or target in top.parents:
+            _log.warning("%s is a link to %s, which is listed already; it is not followed", root / link, target)
+        else:
+            seen.add(target)
+            walk(link)
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _write_local(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -258,3 +259,36 @@ def test_a_flipped_byte_is_found_when_it_is_read(dataset: Dataset) -> None:
     index.write_bytes(body)
     with pytest.raises(DatasetError, match=r"index\.parquet has changed since it was written"):
         Dataset.open(dataset.uri)
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        (("blocks",), "blocks"),
+        (("classes",), "classes"),
+        (("dataset_id",), "dataset_id"),
+        (("files", "index.parquet"), r"files\.index\.parquet\.size_bytes"),
+        (("files", "index.parquet", "sha256"), r"files\.index\.parquet\.sha256"),
+        (("blocks", 1, "rows"), r"blocks\.1\.rows"),
+    ],
+)
+def test_a_manifest_that_lacks_something_is_told_by_name(dataset: Dataset, lost: tuple[Any, ...], named: str) -> None:
+    manifest = json.loads(json.dumps(dataset.manifest))
+    inner = manifest
+    for key in lost[:-1]:
+        inner = inner[key]
+    del inner[lost[-1]]
+    (Path(dataset.uri) / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match=rf"is not whole: manifest\.json has no proper {named}; copy it again"):
+        Dataset.open(dataset.uri)
+
+
+def test_damage_that_comes_without_a_message_is_told_all_the_same(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(DatasetError, match="is not whole: OSError; copy it again"):
+        dataset.read_block(0)

@@ -1,5 +1,6 @@
 """Laws of sources: labels and splits come from names alone; a mistake in a source is told, not guessed."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -299,3 +300,32 @@ def test_official_lists_beside_a_part_of_the_images_say_what_is_missing(tmp_path
     (source / "Training_01.txt").write_bytes(official.read_bytes())
     with pytest.raises(SourceError, match=r"of the 19850 files in the split list .*a/abbey/sun_.* and 19\d\d\d more"):
         list_source(str(source))
+
+
+def test_what_is_no_file_is_not_listed(folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(folders / "coast" / "pipe.jpg")
+    assert len(list_source(str(folders)).images) == 30
+    assert "left out, because no files (pipes, sockets, devices): coast/pipe.jpg" in caplog.text
+
+
+def test_a_link_to_what_is_listed_already_is_not_followed(folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = list_source(str(folders))
+    for name, target in {"coast/loop": "coast", "coast/up": ".", "city/above": ".."}.items():
+        (folders / name).symlink_to(folders / target)
+    assert list_source(str(folders)) == plain
+    assert caplog.text.count("it is not followed") == 3
+    (folders / "a").symlink_to(folders / "forest")
+    with pytest.raises(SourceError, match=r"1 of the 4 classes .* have no images \(a\)"):
+        list_source(str(folders))
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(folders: Path, tmp_path: Path) -> None:
+    elsewhere = touch(tmp_path / "elsewhere", "1.jpg", "deeper/2.jpg")
+    (folders / "desert").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folders)
+    listing = list_source(str(folders))
+    assert {path for path, name in labels(listing).items() if name == "desert"} == {
+        "desert/1.jpg",
+        "desert/deeper/2.jpg",
+    }
+    assert len(listing.images) == 32

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,19 @@ def test_a_finished_run_is_not_trained_again(law_dataset: str, finished: str, ca
         result = train(law_dataset, finished, short_config())
     assert result.finished
     assert "finished already" in caplog.text
+
+
+def test_a_result_that_is_damaged_is_named_and_can_be_made_again(
+    law_dataset: str, finished: str, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "copy")
+    (run / "result.json").write_text('{"a": 1}')
+    with pytest.raises(
+        RunError, match=r"result\.json is damaged .* no key 'a'.*delete it and start the training again"
+    ):
+        train(law_dataset, str(run), short_config())
+    (run / "result.json").unlink()
+    assert train(law_dataset, str(run), short_config()).finished
 
 
 def test_launching_may_change_on_a_second_start(law_dataset: str, finished: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from sunspark.errors import ConfigError
+from sunspark.errors import ConfigError, SetupError
 from sunspark.launch.session import open_session
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(180)]
@@ -40,3 +40,15 @@ def test_a_session_that_sunspark_opened_is_stopped_when_it_does_not_suit(monkeyp
     with pytest.raises(ConfigError, match="does not suit"), open_session("local[1]", "sunspark tests"):
         pass
     assert SparkContext._active_spark_context is None
+
+
+def test_a_spark_that_does_not_start_is_told_also_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError
+
+    monkeypatch.setattr(SparkContext, "_ensure_initialized", fail)
+    with (
+        pytest.raises(SetupError, match=r"did not start on master local\[1\]: OSError$"),
+        open_session("local[1]", "x"),
+    ):
+        pass

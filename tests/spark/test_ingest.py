@@ -1,6 +1,7 @@
 """Laws of ingest: the same images give the same dataset whatever happens to the tasks, and none is lost."""
 
 import csv
+import fcntl
 import hashlib
 import os
 import signal
@@ -11,19 +12,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import simplejpeg
 from pyspark.sql import SparkSession
 
+from sunspark import storage
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine, sample_id_of
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.sources import ListedImage
-from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, WorkerError
+from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, UserError, WorkerError
 from sunspark.launch.session import open_session
+from sunspark.spark import ingest as ingest_module
 from sunspark.spark.ingest import BlockPlan, IngestConfig, IngestResult, ingest, ingest_block
 from tests.images import sun_open
 
@@ -187,6 +192,8 @@ def test_what_an_unfinished_ingest_left_is_replaced(
     left = data_files(dataset)
     (dataset / "manifest.json").unlink()
     (dataset / ".manifest.json.0123.tmp").write_text("{")
+    block = next((dataset / "data").iterdir()).name
+    (dataset / "data" / f".{block}.{'0' * 32}.tmp").write_text("half a block")
     with pytest.raises(DatasetError, match="not a finished dataset"):
         Dataset.open(str(dataset))
     again = ingest(str(scenes), str(dataset), SMALL, two_core_session)
@@ -196,6 +203,52 @@ def test_what_an_unfinished_ingest_left_is_replaced(
     assert not data_files(dataset) & left
 
 
+def test_a_second_ingest_at_the_same_time_is_refused(
+    scenes: Path, tmp_path: Path, two_core_session: SparkSession
+) -> None:
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    with open(dataset / ".ingest.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DatasetError, match="another `sunspark ingest` works on"):
+            ingest(str(scenes), str(dataset), SMALL, two_core_session)
+    assert os.listdir(dataset) == [".ingest.lock"]
+
+
+def test_a_dataset_that_another_finished_meanwhile_stays_whole(
+    scenes: Path, tmp_path: Path, two_core_session: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there are no locks: the manifest decides."""
+    dataset = str(tmp_path / "dataset")
+    monkeypatch.setattr(storage, "only_holder", lambda *_: nullcontext())
+    run = ingest_module._run
+
+    def run_after_another(*arguments: Any) -> list[ingest_module.BlockResult]:
+        results = run(*arguments)
+        monkeypatch.setattr(ingest_module, "_run", run)
+        assert not ingest(str(scenes), dataset, SMALL, two_core_session).reused
+        return results
+
+    monkeypatch.setattr(ingest_module, "_run", run_after_another)
+    first = ingest(str(scenes), dataset, SMALL, two_core_session)
+    assert first.reused
+    assert data_files(tmp_path / "dataset") == named_by_the_manifest(tmp_path / "dataset")
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "mystuff/a.txt", "block-000000-0123456789abcdef.parquet/mine", "block-1.parquet"]
+)
+def test_files_of_the_user_are_refused_and_stay(
+    scenes: Path, tmp_path: Path, two_core_session: SparkSession, name: str
+) -> None:
+    mine = tmp_path / "project" / "data" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(DatasetError, match=rf"is not empty and not a dataset \(it holds data/{name.split('/')[0]}\)"):
+        ingest(str(scenes), str(tmp_path / "project"), SMALL, two_core_session)
+    assert mine.read_text() == "mine"
+
+
 def test_mistakes_are_told_before_any_work_is_done(
     scenes: Path, tmp_path: Path, two_core_session: SparkSession
 ) -> None:
@@ -203,6 +256,13 @@ def test_mistakes_are_told_before_any_work_is_done(
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(DatasetError, match=r"full is not empty and not a dataset \(it holds thesis\.tex\)"):
         ingest(str(scenes), str(tmp_path / "full"), SMALL, two_core_session)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "data").touch()
+    with pytest.raises(DatasetError, match=r"taken is not empty and not a dataset \(it holds data\)"):
+        ingest(str(scenes), str(tmp_path / "taken"), SMALL, two_core_session)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file: there is a file where a folder is needed.*choose another path"):
+        ingest(str(scenes), str(tmp_path / "file"), SMALL, two_core_session)
     for inner in (scenes / "dataset", scenes, scenes.parent):
         with pytest.raises(ConfigError, match="lie in each other"):
             ingest(str(scenes), str(inner), SMALL, two_core_session)
@@ -226,8 +286,8 @@ def test_a_task_that_cannot_write_ends_the_ingest_with_its_cause(
     scenes: Path, tmp_path: Path, two_core_session: SparkSession
 ) -> None:
     (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "data").write_text("a file where the folder should be")
-    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*StorageError: .*dataset/data"):
+    (tmp_path / "dataset" / "data").symlink_to(tmp_path / "nowhere" / "at all")
+    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*PlaceError: .*dataset/data"):
         ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     with pytest.raises(DatasetError, match="not a finished dataset"):
         Dataset.open(str(tmp_path / "dataset"))

@@ -214,7 +214,7 @@ def _accuracy_tiles(files: RunFiles) -> list[Tile]:
     note = f"95 % interval {100 * low:.1f} to {percent(high)}{chance}"
     tiles = [Tile(label=f"Top-1 on {first['split']}", value=percent(top1), note=note, tone="main")]
     if first.get("top5") is not None:
-        note = f"mean per class {percent(first['mean_per_class'])}" if "mean_per_class" in first else ""
+        note = f"mean per class {percent(first['mean_per_class'])}" if first.get("mean_per_class") is not None else ""
         tiles.append(Tile(label="Top-5", value=percent(first["top5"]), note=note))
     return tiles
 

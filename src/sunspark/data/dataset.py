@@ -4,6 +4,7 @@
     DATASET/index.parquet              one row per sample, in the dataset's order, without pixels
     DATASET/quarantine.parquet         path, stage and reason of every image that could not be decoded
     DATASET/data/block-NNNNNN-*.parquet   one block: one row group, one row per sample, JPEG bytes as they are
+    DATASET/.ingest.lock               held while an ingest works here; empty, no part of the dataset
 
 Samples are sorted by a hash of (seed, path) and cut into blocks of a fixed count before anything is
 decoded, so the layout depends on the list of images and the configuration, never on who wrote what. A
@@ -18,8 +19,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self, final
+from typing import Any, Final, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sunspark import storage
-from sunspark.errors import DatasetError, StorageError
+from sunspark.errors import DatasetError, StorageError, first_line_of
 
 FORMAT = "sunspark-dataset"
 FORMAT_VERSION = 1
@@ -55,6 +57,20 @@ INDEX_SCHEMA = pa.schema(
 )
 DATA_SCHEMA = INDEX_SCHEMA.append(pa.field("image", pa.binary()))
 QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+
+_MANIFEST_TYPES: Final = {
+    "dataset_id": str,
+    "listed": int,
+    "quarantined": int,
+    "listing": str,
+    "configuration": dict,
+    "split_names": list,
+    "classes": list,
+    "files": dict,
+    "blocks": list,
+}
+_FILE_TYPES: Final = {"size_bytes": int, "sha256": str}
+_BLOCK_TYPES: Final = {"name": str, "rows": int, "size_bytes": int}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,7 +283,27 @@ def read_manifest(uri: str) -> dict[str, Any]:
             f"{uri} has format version {manifest.get('format_version')}, this sunspark reads version "
             f"{FORMAT_VERSION}; ingest the images again, or use the sunspark that wrote it"
         )
+    lacking = next(_lacking(manifest), None)
+    if lacking:
+        raise DatasetError(_damaged(uri, f"{MANIFEST_NAME} has no proper {lacking}"))
     return manifest
+
+
+def _lacking(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing in a manifest, or of another type, as dotted keys."""
+    wrong = list(_wrong_keys(manifest, _MANIFEST_TYPES))
+    if wrong:
+        yield from wrong
+        return
+    for name in (INDEX_NAME, QUARANTINE_NAME):
+        yield from (f"files.{name}.{key}" for key in _wrong_keys(manifest["files"].get(name), _FILE_TYPES))
+    for number, block in enumerate(manifest["blocks"]):
+        yield from (f"blocks.{number}.{key}" for key in _wrong_keys(block, _BLOCK_TYPES))
+
+
+def _wrong_keys(body: object, types: Mapping[str, type]) -> Iterator[str]:
+    values = body if isinstance(body, dict) else {}
+    return (key for key, kind in types.items() if not isinstance(values.get(key), kind))
 
 
 def _check_files(uri: str, manifest: dict[str, Any]) -> None:
@@ -309,7 +345,7 @@ def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> 
         reader = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
         return reader.read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise DatasetError(_damaged(uri, str(error).splitlines()[0])) from error
+        raise DatasetError(_damaged(uri, first_line_of(error))) from error
 
 
 def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:

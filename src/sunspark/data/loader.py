@@ -14,6 +14,7 @@ from typing import final
 
 import numpy as np
 
+from sunspark.config import refuse_not_finite
 from sunspark.data.augment import AugmentConfig, KeyedRandom, Pixels, evaluation_pixels, training_pixels
 from sunspark.data.blob import Sample
 from sunspark.data.cache import NodeCache
@@ -47,6 +48,7 @@ class LoaderConfig:
     """How training images vary, and what evaluation looks at."""
 
     def __post_init__(self) -> None:
+        refuse_not_finite(self)
         for name in ("image_size", "cache_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -174,6 +174,10 @@ def _image_files(source: str) -> dict[str, int]:
     if not entries and not storage.exists(source):
         raise SourceError(f"{source} does not exist; give the folder that holds the images")
     visible = [entry for entry in entries if not _is_hidden(entry.name)]
+    special = [entry.name for entry in visible if not entry.is_file]
+    if special:
+        _log.warning("left out, because no files (pipes, sockets, devices): %s", _first_five(special))
+    visible = [entry for entry in visible if entry.is_file]
     images = {entry.name: entry.size_bytes for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES)}
     if not images:
         raise SourceError(

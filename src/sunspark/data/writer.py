@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,9 @@ from sunspark.data.dataset import (
 from sunspark.errors import ConfigError, SourceError
 
 _MAX_BLOCK_BYTES = 2**31 - 1
+_BLOCK_FILE = r"block-\d{6,}-[0-9a-f]{16}\.parquet"
+_TEMPORARY_BLOCK_FILE = rf"\.{_BLOCK_FILE}\.[0-9a-f]{{32}}\.tmp"
+_LEFT_BY_A_WRITER = re.compile(rf"{_BLOCK_FILE}|{_TEMPORARY_BLOCK_FILE}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,6 +164,11 @@ def write_block(uri: str, block: int, samples: Sequence[StoredSample]) -> Writte
     name = f"{DATA_NAME}/block-{block:06d}-{uuid.uuid4().hex[:16]}.parquet"
     storage.write_bytes_atomic(storage.join(uri, name), body)
     return WrittenBlock(block=block, name=name, size_bytes=len(body), num_samples=len(samples), index=_to_stream(index))
+
+
+def is_block_file(name: str) -> bool:
+    """Whether only `write_block` gives a file in `data/` such a name: a block, or one that was being written."""
+    return _LEFT_BY_A_WRITER.fullmatch(name) is not None
 
 
 def finish_dataset(

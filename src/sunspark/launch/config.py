@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from sunspark.config import refuse_not_finite
 from sunspark.errors import ConfigError
 from sunspark.training.config import WorkConfig
 
@@ -29,6 +30,7 @@ class LaunchConfig:
     """Port of the coordinator; the lighthouse takes the next one. 0: any two that are free."""
 
     def __post_init__(self) -> None:
+        refuse_not_finite(self)
         for name in ("workers", "cores_per_worker"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

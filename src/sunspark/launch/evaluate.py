@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sunspark import run_directory, storage
-from sunspark.config import from_dict
+from sunspark.config import as_json, from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig
@@ -28,7 +28,7 @@ class ClassAccuracy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationResult:
-    """How a model did on a split; shares between 0 and 1, loss in nats."""
+    """How a model did on a split; shares between 0 and 1, loss in nats, not finite when the model has diverged."""
 
     split: str
     samples: int
@@ -55,8 +55,7 @@ def evaluate(
     model = run_directory.model_description_file(run)
     if not storage.exists(model):
         raise RunError(f"{run} is not finished; run `sunspark train` on it to its end")
-    description = storage.read_json(model)
-    if list(opened.classes) != description["classes"]:
+    if list(opened.classes) != run_directory.read_object(model).get("classes"):
         raise RunError(f"{run} was trained for other classes than {dataset} holds")
     num_samples = len(opened.rows(split))
     if num_samples == 0:
@@ -71,7 +70,7 @@ def evaluate(
         ending = job.work_off(coordinator, spec, None)
     raise_unless_finished(ending)
     result = _sum_up(list(leases.tallies.values()), opened.classes, split, time.monotonic() - started)
-    storage.write_json_atomic(run_directory.evaluation_file(run, split), asdict(result))
+    storage.write_json_atomic(run_directory.evaluation_file(run, split), as_json(result))
     return result
 
 

@@ -4,8 +4,7 @@ The work of a run is settled at its first start. What may change afterwards is e
 stands in `_MAY_CHANGE`; anything else that differs is refused.
 """
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 
@@ -32,22 +31,10 @@ _MAY_CHANGE: Final = (
 )
 
 
-@contextlib.contextmanager
-def only_driver(run: str) -> Iterator[None]:
+def only_driver(run: str) -> AbstractContextManager[None]:
     """Refuse a second driver of the same run, where the file system can tell."""
-    import fcntl
-
-    storage.make_directory(run)
-    local = storage.as_local_path(run)
-    if local is None:
-        yield
-        return
-    with open(local / ".driver.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"another `sunspark train` works on {run}; wait for it, or choose another folder") from None
-        yield
+    refusal = RunError(f"another `sunspark train` works on {run}; wait for it, or choose another folder")
+    return storage.only_holder(run, ".driver.lock", refusal)
 
 
 def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> WorkConfig:

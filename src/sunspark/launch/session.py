@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.find_spark_home import _find_spark_home
 from pyspark.sql import SparkSession
 
-from sunspark.errors import ConfigError, SetupError
+from sunspark.errors import ConfigError, SetupError, first_line_of
 from sunspark.launch.java import find_java
 
 _DEFAULT_MASTER: Final = "local[*]"
@@ -96,7 +96,7 @@ def _start(master: str, app_name: str) -> SparkSession:
             conf.setIfMissing(key, value)
         return SparkSession.builder.config(conf=conf).getOrCreate()
     except (PySparkException, Py4JError, OSError) as error:
-        raise SetupError(f"Spark did not start on master {master}: {str(error).splitlines()[0]}") from error
+        raise SetupError(f"Spark did not start on master {master}: {first_line_of(error)}") from error
 
 
 def _configured_master() -> str | None:

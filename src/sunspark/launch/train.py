@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sunspark import run_directory, storage
+from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
+from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
 from sunspark.launch.job import Job, raise_unless_finished
@@ -54,9 +56,21 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
         work = settle(run, dataset, opened, config)
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
-            return TrainResult(**run_directory.read_object(run_directory.result_file(run)))
+            return _stored_result(run)
         with Job(config.launch, run) as job:
             return _train(job, opened, dataset, run, work, tuple(faults))
+
+
+def _stored_result(run: str) -> TrainResult:
+    """What the training came to that is finished. Raises RunError when the file holds something else."""
+    path = run_directory.result_file(run)
+    try:
+        return from_dict(TrainResult, run_directory.read_object(path))
+    except ConfigError as error:
+        raise RunError(
+            f"{path} is damaged or was written by something else: {error}; "
+            "delete it and start the training again, which goes on from its last checkpoint"
+        ) from error
 
 
 def _train(

@@ -39,13 +39,16 @@ from sunspark.data.writer import (
     StoredSample,
     WrittenBlock,
     finish_dataset,
+    is_block_file,
     order_key,
     refuse_equal_ids,
     write_block,
 )
 from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, WorkerError
+from sunspark.storage import FileEntry
 
 _TASKS_PER_CORE = 4
+_LOCK_NAME = ".ingest.lock"
 _log = logging.getLogger(__name__)
 
 
@@ -128,7 +131,8 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     """Make the dataset `dataset` from the images in `source`, on the Spark cluster of `session`.
 
     A finished dataset of the same images and configuration is left as it is and reported as reused; of
-    anything else, DatasetError. What an unfinished ingest left there is replaced. Raises SourceError for
+    anything else, DatasetError. What an unfinished ingest left there is replaced; while another ingest works there,
+    DatasetError. Raises SourceError for
     sources that cannot be used as they are, ConfigError for options that contradict each other.
     """
     started = time.monotonic()
@@ -137,21 +141,41 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     listing = list_source(source, split_lists=config.split_list, test_fraction=config.test_fraction, seed=config.seed)
     refuse_equal_ids([image.path for image in listing.images])
     recipe = _recipe(listing, config)
-    if storage.exists(storage.join(dataset, MANIFEST_NAME)):
+    if _is_finished(dataset):
         return _result(_reuse(dataset, recipe), started, reused=True)
     _refuse_foreign_files(dataset)
-    _log.info("%d images of %d classes listed in %s", len(listing.images), len(listing.classes), source)
-    results = _run(session, list(_plan(listing, dataset, config)), config.partitions)
+    refusal = DatasetError(f"another `sunspark ingest` works on {dataset}; wait for it, or choose another directory")
+    with storage.only_holder(dataset, _LOCK_NAME, refusal):
+        if _is_finished(dataset):
+            return _result(_reuse(dataset, recipe), started, reused=True)
+        _log.info("%d images of %d classes listed in %s", len(listing.images), len(listing.classes), source)
+        results = _run(session, list(_plan(listing, dataset, config)), config.partitions)
+        return _finish(dataset, recipe, results, started)
+
+
+def _finish(dataset: str, recipe: Recipe, results: Sequence[BlockResult], started: float) -> IngestResult:
+    """Make the blocks that were written a dataset, unless another has finished one here.
+
+    That can be where there are no locks: then the other's dataset stays as it is, and these blocks go.
+    """
     quarantine = [entry for result in results for entry in result.quarantine]
-    if len(quarantine) == len(listing.images):
+    if len(quarantine) == recipe.num_listed:
         first = quarantine[0]
         raise SourceError(
-            f"none of the {len(quarantine)} images in {source} could be decoded; "
+            f"none of the {len(quarantine)} images in {recipe.source} could be decoded; "
             f"the first is {first.path}: {first.reason}"
         )
     written = [result.written for result in results]
-    _delete_orphans(dataset, written)
+    if not _is_finished(dataset):
+        _delete_orphans(dataset, written)
+    if _is_finished(dataset):
+        _delete_blocks(dataset, written)
+        return _result(_reuse(dataset, recipe), started, reused=True)
     return _result(finish_dataset(dataset, recipe, written, quarantine), started, reused=False)
+
+
+def _is_finished(dataset: str) -> bool:
+    return storage.exists(storage.join(dataset, MANIFEST_NAME))
 
 
 def ingest_block(plan: BlockPlan) -> BlockResult:
@@ -279,24 +303,40 @@ def _refuse_nesting(source: str, dataset: str) -> None:
 
 def _refuse_foreign_files(dataset: str) -> None:
     """Only an empty directory, or what an unfinished ingest left, may be written to."""
-    ours = {DATA_NAME, INDEX_NAME, QUARANTINE_NAME}
-    foreign = [entry.name for entry in storage.list_directory(dataset) if not _is_ours(entry.name, ours)]
+    foreign: list[str] = []
+    for entry in storage.list_directory(dataset):
+        if entry.name == DATA_NAME and entry.is_directory:
+            inside = storage.list_directory(storage.join(dataset, DATA_NAME))
+            foreign += [f"{DATA_NAME}/{one.name}" for one in inside if not _is_block(one)]
+        elif entry.is_directory or not _is_ours(entry.name):
+            foreign.append(entry.name)
     if foreign:
         raise DatasetError(
             f"{dataset} is not empty and not a dataset (it holds {', '.join(foreign[:5])}); choose another directory"
         )
 
 
-def _is_ours(name: str, ours: set[str]) -> bool:
-    return name in ours or (name.startswith(".") and name.endswith(".tmp"))
+def _is_ours(name: str) -> bool:
+    return name in (INDEX_NAME, QUARANTINE_NAME, _LOCK_NAME) or (name.startswith(".") and name.endswith(".tmp"))
+
+
+def _is_block(entry: FileEntry) -> bool:
+    return not entry.is_directory and is_block_file(entry.name)
 
 
 def _delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
-    """Delete what attempts left behind whose results did not count."""
+    """Delete the blocks that attempts left behind whose results did not count, and nothing else."""
     kept = {block.name for block in written}
     for entry in storage.list_directory(storage.join(dataset, DATA_NAME)):
-        if f"{DATA_NAME}/{entry.name}" not in kept:
+        if _is_block(entry) and f"{DATA_NAME}/{entry.name}" not in kept:
             storage.delete(entry.uri)
+
+
+def _delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
+    """Delete blocks that this ingest wrote; nobody else has given a file one of their names."""
+    for block in written:
+        if block.name:
+            storage.delete(storage.join(dataset, block.name))
 
 
 def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:

@@ -39,8 +39,8 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.replicas < 0:
             raise ConfigError(f"replicas must be at least 0, got {self.replicas}; 0 for one a worker")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be at least 0, got {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be 0 to 2**63 - 1, got {self.seed}; use 0 if in doubt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
