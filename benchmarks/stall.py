@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process would ignore it
     dice = random.Random(arguments.seed)
     print(f"seed {arguments.seed}, {arguments.kills} kills at each number of workers")
     with tempfile.TemporaryDirectory() as folder:
