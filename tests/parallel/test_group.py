@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from sunspark.parallel.group import Group
+from sunspark.parallel.rendezvous import GroupBrokenError
+from sunspark.parallel.rpc import RpcClient
 from tests.parallel.members import SHAPES, Cast, Process, Told, evidence_of_worker, gradients_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -148,6 +151,44 @@ def test_an_all_reduce_that_a_member_does_not_come_to_ends_at_its_deadline(cast:
     with pytest.raises(Told, match="GroupBrokenError"):
         member.ask("sum_within", 1.0)
     assert 0.9 < time.monotonic() - began < MUCH_SOONER_THAN_THE_TIMEOUT
+
+
+class _EndsJustAfterALook:
+    """A work whose end falls between the time-out of a look and the question whether it has ended."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._looks = 0
+        self._error = error
+
+    def wait(self, _timeout: object) -> bool:
+        self._looks += 1
+        if self._looks == 1:
+            raise RuntimeError("Operation timed out!")
+        if self._error:
+            raise self._error
+        return True
+
+    def is_completed(self) -> bool:
+        return True
+
+
+def test_a_work_that_ends_just_after_a_look_has_not_failed() -> None:
+    client = RpcClient("grpc://127.0.0.1:1", "a token")
+    group = Group(client, "0000.000001", "127.0.0.1")
+    group.wait([_EndsJustAfterALook(None)])  # type: ignore[list-item]
+    assert group.failures == 0
+    with pytest.raises(GroupBrokenError, match="connection closed"):
+        group.wait([_EndsJustAfterALook(RuntimeError("connection closed"))])  # type: ignore[list-item]
+
+
+def test_sums_that_take_about_as_long_as_a_look_never_fail(cast: Cast) -> None:
+    members = cast.add(2)
+    cast.form(*members)
+    for late in np.linspace(0.049, 0.0515, 60):
+        members[0].tell("sum", 1.0, 10)
+        time.sleep(late)
+        members[1].tell("sum", 1.0, 10)
+        assert [member.hear() for member in members] == [[2.0, 4.0]] * 2
 
 
 def test_a_group_that_did_not_form_is_never_taken_for_a_group_of_one(cast: Cast) -> None:

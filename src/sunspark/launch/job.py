@@ -5,6 +5,7 @@ Spark is imported when it is what launches them.
 
 import contextlib
 import logging
+import os
 import secrets
 import time
 from typing import Any, Final, Literal, Protocol, final
@@ -51,6 +52,8 @@ class Job:
             self._session: Any = None
             if self._launch.launcher == "spark":
                 self._open_spark()
+            else:
+                self._warn_of_too_few_cores()
             self._host = self._launch.host or self._host
             self._closers = self._closers.pop_all()
         return self
@@ -76,6 +79,15 @@ class Job:
                 self.num_workers, self._launch.cores_per_worker, master, slots, slots,
             )  # fmt: skip
             self.num_workers = slots
+
+    def _warn_of_too_few_cores(self) -> None:
+        wanted, there = self._launch.workers * self._launch.cores_per_worker, len(os.sched_getaffinity(0))
+        if wanted > there:
+            logger.warning(
+                "%d workers of %d cores were asked for, this machine has %d cores: they will wait for each other; "
+                "lower --workers or --cores-per-worker",
+                self._launch.workers, self._launch.cores_per_worker, there,
+            )  # fmt: skip
 
     def open_coordinator(self, **options: Any) -> Coordinator:
         """The coordinator of this job, and a lighthouse beside it."""

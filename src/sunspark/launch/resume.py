@@ -13,7 +13,7 @@ import torch
 from sunspark import run_directory, storage
 from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import RunError
+from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.models import build_model
 from sunspark.records import driver_file
@@ -43,15 +43,34 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Work
     Everything is checked before RUN/config.json is written: a mistake must not leave a run that nobody can start.
     It is written at every start: what may change is there as it was last.
     """
+    _refuse_nesting(run, dataset)
     if storage.exists(run_directory.config_file(run)):
         work = _continued(run, dataset, opened, config.work)
     else:
+        _refuse_foreign_files(run)
         work = _resolve(config.work, config.launch.workers)
     _check(run, opened, work)
     run_directory.write_config(
         run, dataset=dataset, dataset_id=opened.id, work=to_dict(work), launch=to_dict(config.launch)
     )
     return work
+
+
+def _refuse_nesting(run: str, dataset: str) -> None:
+    inner, outer = f"{run.rstrip('/')}/", f"{dataset.rstrip('/')}/"
+    if inner.startswith(outer) or outer.startswith(inner):
+        raise ConfigError(
+            f"the run {run} and the dataset {dataset} lie in each other; give the run a folder of its own"
+        )
+
+
+def _refuse_foreign_files(run: str) -> None:
+    """A first start takes an empty folder, or what a start that was refused has left."""
+    foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name != "records"]
+    if foreign:
+        raise RunError(
+            f"{run} is not empty and not a run (it holds {', '.join(sorted(foreign)[:5])}); choose another folder"
+        )
 
 
 def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> WorkConfig:

@@ -211,11 +211,12 @@ class Roster:
         self._abandoned[group_key] = now
 
     def note(self, replica_id: str, event: EventName, step: int, detail: str) -> None:
-        """A worker reports an event."""
+        """A worker reports an event; a step done again with the key of the group that broke before the cause."""
         if event == "redone":
-            if (step, detail) in self._redone:
+            group_key, _, detail = detail.partition(" ")
+            if (step, group_key) in self._redone:
                 return
-            self._redone.add((step, detail))
+            self._redone.add((step, group_key))
         if event == "recovered":
             self.recoveries += 1
         worker, incarnation = worker_and_incarnation_of(replica_id)

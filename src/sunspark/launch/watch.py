@@ -69,5 +69,7 @@ def event_of(note: Note) -> EventRecord:
 
 
 def _sentence_of(note: Note) -> str:
+    if note.event == "redone":
+        return f"step {note.step} is done again: {note.detail}"
     who = f"worker {note.worker}" if note.worker != DRIVER else "the run"
     return f"{who} {note.event} at step {note.step}" + (f": {note.detail}" if note.detail else "")

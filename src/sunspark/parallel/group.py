@@ -163,8 +163,9 @@ class Group:
                 work.wait(_LOOK)
                 return True
             except RuntimeError:
-                if work.is_completed():
-                    raise  # it failed, and did not merely take longer than a look
+                if work.is_completed():  # it failed, or ended just after the look did: the next one tells
+                    work.wait(_LOOK)
+                    return True
             if self._is_cut.is_set():
                 give_up_at = min(give_up_at, time.monotonic() + _GIVE_UP_SECONDS)
             if time.monotonic() > give_up_at:

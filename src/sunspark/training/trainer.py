@@ -227,7 +227,7 @@ class Trainer:
 
     def _note_failure(self, agreement: Agreement, error: Exception) -> None:
         logger.info("%s: step %d again: %s", self._peers.membership.replica_id, agreement.step, error)
-        self._driver.note("redone", agreement.step, agreement.group_key)
+        self._driver.note("redone", agreement.step, f"{agreement.group_key} {error}")
         if agreement.replica_ids != self._failed_with:
             self._failed_with, self._num_failures = agreement.replica_ids, 0
         self._num_failures += 1
