@@ -23,7 +23,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from sunspark.errors import SunsparkError
+from sunspark.errors import SunsparkError, first_line_of
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused: 300 MB of pixels, or a decompression bomb."""
@@ -257,8 +257,7 @@ def _decode_with_pillow(data: bytes, name: str) -> Picture:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].replace("<_io.BytesIO object at", "<bytes at")
+    return first_line_of(error).replace("<_io.BytesIO object at", "<bytes at")
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
