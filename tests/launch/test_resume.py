@@ -38,6 +38,17 @@ def test_a_run_that_was_refused_may_be_started_again(
     assert train(law_dataset, str(run_folder), short_config()).finished
 
 
+def test_a_run_is_not_written_among_other_files(law_dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "beach.jpg").write_bytes(b"mine")
+    with pytest.raises(RunError, match=r"not empty and not a run .*beach\.jpg"):
+        train(law_dataset, str(tmp_path / "photos"), short_config())
+    for nested in (law_dataset, f"{law_dataset}/run", str(Path(law_dataset).parent)):
+        with pytest.raises(ConfigError, match="lie in each other"):
+            train(law_dataset, nested, short_config())
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["beach.jpg"]
+
+
 def test_storage_without_append_is_refused_before_anything_is_written(
     law_dataset: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

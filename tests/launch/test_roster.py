@@ -364,9 +364,9 @@ def test_the_first_cause_is_the_one_that_is_told(play: Play) -> None:
 
 def test_a_redone_step_is_counted_once_however_many_report_it(play: Play) -> None:
     for replica_id in (replica_id_of(0, 1), replica_id_of(1, 1)):
-        play.roster.note(replica_id, "redone", 7, "group a")
+        play.roster.note(replica_id, "redone", 7, "a it was cut")
         play.roster.note(replica_id, "recovered", 8, "")
-    play.roster.note(replica_id_of(0, 1), "redone", 7, "group b")
+    play.roster.note(replica_id_of(0, 1), "redone", 7, "b it was cut")
     assert (play.roster.steps_redone, play.roster.recoveries) == (2, 2)
 
 

@@ -37,40 +37,35 @@ def only_driver(run: str) -> AbstractContextManager[None]:
     return storage.only_holder(run, ".driver.lock", refusal)
 
 
+def refuse_other_folders(run: str, dataset: str) -> None:
+    """A run has a folder of its own: empty, or a run's, or what a start that was refused has left."""
+    inner, outer = f"{run.rstrip('/')}/", f"{dataset.rstrip('/')}/"
+    if inner.startswith(outer) or outer.startswith(inner):
+        raise ConfigError(f"the run {run} and the dataset {dataset} lie in each other; give the run its own folder")
+    if storage.exists(run_directory.config_file(run)):
+        return
+    foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name != "records"]
+    if foreign:
+        raise RunError(
+            f"{run} is not empty and not a run (it holds {', '.join(sorted(foreign)[:5])}); choose another folder"
+        )
+
+
 def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> WorkConfig:
     """The work of this run: that of its first start, which `config` may not contradict.
 
     Everything is checked before RUN/config.json is written: a mistake must not leave a run that nobody can start.
     It is written at every start: what may change is there as it was last.
     """
-    _refuse_nesting(run, dataset)
     if storage.exists(run_directory.config_file(run)):
         work = _continued(run, dataset, opened, config.work)
     else:
-        _refuse_foreign_files(run)
         work = _resolve(config.work, config.launch.workers)
     _check(run, opened, work)
     run_directory.write_config(
         run, dataset=dataset, dataset_id=opened.id, work=to_dict(work), launch=to_dict(config.launch)
     )
     return work
-
-
-def _refuse_nesting(run: str, dataset: str) -> None:
-    inner, outer = f"{run.rstrip('/')}/", f"{dataset.rstrip('/')}/"
-    if inner.startswith(outer) or outer.startswith(inner):
-        raise ConfigError(
-            f"the run {run} and the dataset {dataset} lie in each other; give the run a folder of its own"
-        )
-
-
-def _refuse_foreign_files(run: str) -> None:
-    """A first start takes an empty folder, or what a start that was refused has left."""
-    foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name != "records"]
-    if foreign:
-        raise RunError(
-            f"{run} is not empty and not a run (it holds {', '.join(sorted(foreign)[:5])}); choose another folder"
-        )
 
 
 def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> WorkConfig:

@@ -11,7 +11,7 @@ from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
 from sunspark.launch.job import Job, raise_unless_finished
-from sunspark.launch.resume import only_driver, settle, state_to_start_from, what_is_saved
+from sunspark.launch.resume import only_driver, refuse_other_folders, settle, state_to_start_from, what_is_saved
 from sunspark.launch.roster import Note
 from sunspark.launch.watch import Watch, event_of
 from sunspark.parallel.faults import Fault
@@ -52,6 +52,7 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     """
     dataset, run = storage.absolute(dataset), storage.absolute(run)
     opened = Dataset.open(dataset)
+    refuse_other_folders(run, dataset)
     with only_driver(run):
         work = settle(run, dataset, opened, config)
         if storage.exists(run_directory.result_file(run)):
