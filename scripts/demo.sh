@@ -8,7 +8,7 @@ JAVA_HOME=$(cat .venv/.java-home)
 export JAVA_HOME PATH="$PWD/.venv/bin:$PATH"
 
 # Show a command as a user would type it, then run it.
-step() { printf '\n$ %s\n' "$*"; "$@"; }
+step() { printf '\n$ %s\n' "$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' "$@")"; "$@"; }
 
 # The split whose name starts so; lists of SUN397's kind have names like Training_01.
 split_named() {
@@ -38,16 +38,15 @@ fi
 [ -e "$dataset/manifest.json" ] || step sunspark ingest "$images" "$dataset" --master 'local[2]'
 step sunspark inspect "$dataset"
 train_split=$(split_named train) test_split=$(split_named test)
-step sunspark train "$dataset" "$run" --config recipes/demo.toml --split "$train_split" --master 'local[2]' --workers 2
+[ -e "$run/result.json" ] || \
+    step sunspark train "$dataset" "$run" --config recipes/demo.toml --split "$train_split" --master 'local[2]' --workers 2
 [ -e "$run/evaluation-$test_split.json" ] || step sunspark evaluate "$run" --split "$test_split"
 step sunspark verify "$run"
 step sunspark report "$run" --out "$home/report.html"
 
-cat <<END
-
-The demo is done. Look at
-  $home/report.html   the report: open it in a browser
-  $images             the images
-  $dataset            the dataset that Spark made of them
-  $run                the run: configuration, records, checkpoints, ledger, the model
-END
+printf '\nThe demo is done; the command is .venv/bin/sunspark. Look at\n'
+printf '  %-36s %s\n' \
+    "$home/report.html" "the report: open it in a browser" \
+    "$images" "the images" \
+    "$dataset" "the dataset that Spark made of them" \
+    "$run" "the run: configuration, records, checkpoints, ledger, the model"

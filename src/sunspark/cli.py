@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,7 @@ def console() -> NoReturn:
     exit is done before.
     """
     code = 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's word is taken as Ctrl-C is
     try:
         code = main()
         atexit._run_exitfuncs()

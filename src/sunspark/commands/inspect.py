@@ -12,6 +12,7 @@ from sunspark.commands.text import Outcome, summary, table
 from sunspark.data.dataset import DatasetSummary
 
 _MOST_QUARANTINED = 20
+_MOST_COLUMNS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +29,8 @@ def run(argv: Sequence[str]) -> Outcome:
     arguments = parse(Arguments, argv, prog="sunspark inspect", description=description)
     result = sunspark.inspect(arguments.dataset)
     parts = [
-        summary(result, leave_out=("class_counts", "quarantine")),
+        summary(result, leave_out=("class_counts", "quarantine", "splits")),
+        table("splits", ["split", "images"], result.splits.items()),
         _classes(result),
         *_quarantine(result),
     ]
@@ -36,11 +38,12 @@ def run(argv: Sequence[str]) -> Outcome:
 
 
 def _classes(result: DatasetSummary) -> str:
+    splits = list(result.splits) if len(result.splits) <= _MOST_COLUMNS else []
     rows = [
-        (count.name, count.images, *(count.splits.get(split, 0) for split in result.splits))
-        for count in result.class_counts
+        (count.name, count.images, *(count.splits.get(split, 0) for split in splits)) for count in result.class_counts
     ]
-    return table("classes", ["class", "images", *result.splits], rows)
+    title = "classes" if splits else "classes (--json has their splits)"
+    return table(title, ["class", "images", *splits], rows)
 
 
 def _quarantine(result: DatasetSummary) -> list[str]:

@@ -6,7 +6,9 @@
 import contextlib
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from sunspark.errors import ConfigError, SetupError, first_line_of
 from sunspark.launch.java import find_java
 
 _DEFAULT_MASTER: Final = "local[*]"
+_LOGGING: Final = Path(__file__).with_name("log4j2.properties")
 _ON_ONE_MACHINE: Final = {
     # Spark's own ports stay on this machine too.
     "spark.driver.host": "127.0.0.1",
@@ -50,14 +53,12 @@ def open_session(master: str | None, app_name: str) -> Iterator[SparkSession]:
         _check(session)
         yield session
         return
-    session = _start(master or configured or _DEFAULT_MASTER, app_name)
-    try:
-        session.sparkContext.setLogLevel("ERROR")
+    with contextlib.ExitStack() as started:
+        with _interrupts_held_back():
+            session = _start(master or configured or _DEFAULT_MASTER, app_name)
+            started.callback(_stop, session)
         _check(session)
         yield session
-    finally:
-        with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone: whoever used it has said so
-            session.stop()
 
 
 def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout_seconds: float = 30.0) -> int:
@@ -88,6 +89,8 @@ def _check(session: SparkSession) -> None:
 def _start(master: str, app_name: str) -> SparkSession:
     if master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if not (_configuration_folder() / "log4j2.properties").exists():
+        os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
     try:
         SparkContext._ensure_initialized()
         conf = SparkConf().setMaster(master).setAppName(app_name)
@@ -96,7 +99,40 @@ def _start(master: str, app_name: str) -> SparkSession:
             conf.setIfMissing(key, value)
         return SparkSession.builder.config(conf=conf).getOrCreate()
     except (PySparkException, Py4JError, OSError) as error:
-        raise SetupError(f"Spark did not start on master {master}: {first_line_of(error)}") from error
+        raise SetupError(f"Spark did not start on master {master}: {_cause_of(error)}") from error
+
+
+def _stop(session: SparkSession) -> None:
+    with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone: whoever used it has said so
+        session.stop()
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C waits until Spark has started: interrupted in between, pyspark would leave its Java process behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+def _cause_of(error: Exception) -> str:
+    """The innermost cause that Java gives, else the first line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    given = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
+    caused = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return next(iter(reversed([*given, *caused])), first_line_of(error))
+
+
+def _configuration_folder() -> Path:
+    return Path(os.environ.get("SPARK_CONF_DIR") or Path(_find_spark_home()) / "conf")
 
 
 def _configured_master() -> str | None:
@@ -104,8 +140,7 @@ def _configured_master() -> str | None:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         SparkContext._ensure_initialized()
         return SparkConf().get("spark.master")
-    folder = Path(os.environ.get("SPARK_CONF_DIR") or Path(_find_spark_home()) / "conf")
-    defaults = folder / "spark-defaults.conf"
+    defaults = _configuration_folder() / "spark-defaults.conf"
     if defaults.is_file():
         for line in defaults.read_text().splitlines():
             if match := re.match(r"\s*spark\.master[\s=:]+(\S+)", line):

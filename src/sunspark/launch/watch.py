@@ -69,6 +69,8 @@ def event_of(note: Note) -> EventRecord:
 
 
 def _sentence_of(note: Note) -> str:
+    if note.event == "checkpoint":
+        return f"step {note.step} is saved"
     if note.event == "redone":
         return f"step {note.step} is done again: {note.detail}"
     who = f"worker {note.worker}" if note.worker != DRIVER else "the run"
