@@ -1,6 +1,11 @@
 """A Spark session that is there already stays as it was; one that sunspark opened is stopped, whatever happens."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyspark import SparkContext
@@ -8,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from sunspark.errors import ConfigError, SetupError
 from sunspark.launch.session import open_session
+from tests.distributed.harness import descendants, wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(180)]
 
@@ -51,4 +57,32 @@ def test_a_spark_that_does_not_start_is_told_also_without_a_message(monkeypatch:
         pytest.raises(SetupError, match=r"did not start on master local\[1\]: OSError$"),
         open_session("local[1]", "x"),
     ):
+        pass
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupted_while_spark_starts_leaves_no_java_behind(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "1.jpg").write_bytes(b"")
+    program = "from sunspark.cli import console; console()"
+    words = ["ingest", str(tmp_path / "images"), str(tmp_path / "dataset"), "--master", "local[1]"]
+    command = [sys.executable, "-c", program, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as driver:
+        wait_until(lambda: bool(javas_below(driver.pid)), 60, "Java's start")
+        os.killpg(driver.pid, number)
+        output, _ = driver.communicate(timeout=50)  # Java holds the pipe too
+    assert driver.returncode == 130
+    assert output.decode().endswith("sunspark: interrupted\n")
+
+
+def javas_below(pid: int) -> list[int]:
+    return [child for child in descendants(pid) if Path(f"/proc/{child}/comm").read_text().strip() == "java"]
+
+
+@pytest.mark.parametrize(
+    ("master", "cause"), [("foo", "Could not parse Master URL: 'foo'"), ("local[many]", "Could not parse Master URL")]
+)
+def test_a_master_that_spark_does_not_take_is_named_with_its_cause(master: str, cause: str) -> None:
+    with pytest.raises(SetupError, match=cause), open_session(master, "a test"):
         pass

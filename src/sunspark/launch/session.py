@@ -109,16 +109,22 @@ def _stop(session: SparkSession) -> None:
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C waits until Spark has started: interrupted in between, pyspark would leave its Java process behind."""
+    """Ctrl-C, and what is taken like it, waits until Spark has started: pyspark would leave its Java process behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is signal.default_int_handler]
+    for number in numbers:
+        signal.signal(number, lambda number, _: came.append(number))
     try:
         yield
+    except SetupError:
+        if not came:  # else Java was told to end, too, and its failure is no cause
+            raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
     if came:
         raise KeyboardInterrupt
 
