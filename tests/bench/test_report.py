@@ -146,20 +146,20 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
         workers=2,
         steps_redone=7,
         recoveries=5,
-        resumed_from_step=100,
+        resumed_from_step=0,
         dataset_id="abc123",
         finished=True,
     )
     made.put("result.json", asdict(result))
     text = page_of(made.run).text
     for words in (
-        "model scene_vgg dataset abc123 split train strategy all_reduce",
+        "model scene_vgg dataset d split train strategy all_reduce",
         "Top-1 on test 90.0 %",
         "quiet beach 90 %",
         "Every sample exactly once no",
         "step 17 has other samples than it should",
-        "0 30,720 64 0 0",
-        "Images per second 307 in 1 min 40 s, since the last start",
+        "1 30,720 64 0 0",
+        "Images per second 307 in 1 min 40 s",
         "Steps done again 7",
         "global_batch_size 64",
         "cores_per_worker 1",
@@ -193,3 +193,17 @@ def test_the_report_needs_neither_torch_nor_spark(made: MadeRun) -> None:
     out = made.run / "report.html"
     subprocess.run([sys.executable, "-c", program, str(made.run), str(out)], check=True, timeout=50)
     assert out.exists()
+
+
+def test_the_figures_of_a_resumed_run_are_those_of_all_its_starts(tmp_path: Path) -> None:
+    run = MadeRun(run=tmp_path / "run", pause_at=200)
+    run.write()
+    (run.run / "result.json").unlink()
+    whole = page_of(run.run).text
+    last_start = {"steps": 480, "epochs": 12, "samples": 30720, "workers": 2, "seconds": 1.0, "finished": True}
+    last_start |= {"images_per_second": 9999.0, "steps_redone": 77, "recoveries": 88, "resumed_from_step": 200}
+    run.put("result.json", last_start)
+    text = page_of(run.run).text
+    for label in ("Images per second", "Steps done again", "Recoveries"):
+        assert re.findall(f"{label} ([0-9,.]+)", text)[0] == re.findall(f"{label} ([0-9,.]+)", whole)[0]
+    assert not {"9,999", "77", "88"} & set(text.split())

@@ -1,11 +1,10 @@
 """What a run's records say, step by step: the arrays behind the charts of a report.
 
 Shape legend: S steps that were recorded, P phases of a step. Times are on the training clock: seconds since
-the first record, with the pauses between two sessions of a run taken out.
+the first worker had joined, without the times between two starts of a run, loading torch and Spark included.
 Cost: one pass over the records and a few arrays of S.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -44,12 +43,12 @@ class TrainingClock:
 
     start_unix_seconds: float
     pauses: tuple[tuple[float, float], ...]
-    """Start and end of the times between two sessions (wall clock, in order)."""
+    """From the last sign of one start of the run to the first worker of the next (wall clock, in order)."""
 
     def seconds(self, time_unix_seconds: float) -> float:
         """Seconds of training until then."""
         idle = sum(max(0.0, min(end, time_unix_seconds) - start) for start, end in self.pauses)
-        return time_unix_seconds - self.start_unix_seconds - idle
+        return max(0.0, time_unix_seconds - self.start_unix_seconds - idle)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,13 +80,13 @@ class Life:
 
 def training_clock(records: Sequence[Record]) -> TrainingClock:
     """The clock of a run, from its records, oldest first."""
-    pauses = [
-        (before.time_unix_seconds, record.time_unix_seconds)
-        for before, record in itertools.pairwise(records)
-        if isinstance(record, EventRecord) and record.worker == DRIVER and record.event == "resumed"
-    ]
-    start = records[0].time_unix_seconds if records else 0.0
-    return TrainingClock(start_unix_seconds=start, pauses=tuple(pauses))
+    joined = [r.time_unix_seconds for r in records if isinstance(r, EventRecord) and r.event == "joined"]
+    starts = [0.0, *(r.time_unix_seconds for r in records if isinstance(r, EventRecord) and r.event == "resumed")]
+    began = [next((time for time in joined if time >= start), start) for start in starts]
+    before = [[r.time_unix_seconds for r in records if r.time_unix_seconds < start] for start in starts]
+    ended = [max(times, default=start) for times, start in zip(before, starts, strict=True)]
+    first = began[0] or (records[0].time_unix_seconds if records else 0.0)
+    return TrainingClock(start_unix_seconds=first, pauses=tuple(zip(ended[1:], began[1:], strict=True)))
 
 
 def step_history(records: Iterable[Record], clock: TrainingClock) -> History:

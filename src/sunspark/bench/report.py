@@ -35,6 +35,7 @@ from sunspark.records import EventRecord, Record, read_records
 _FEW_CLASSES = 60
 _ENDS_SHOWN = 15
 _EVENTS_SHOWN = 200
+_OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples", "workers"})
 _PLAIN_EVENTS = frozenset({"started", "joined", "checkpoint", "finished"})
 
 
@@ -148,7 +149,7 @@ def render(files: RunFiles) -> str:
 
 def _subject(files: RunFiles) -> list[tuple[str, str]]:
     """What was trained, as terms and their values."""
-    rows = [("dataset", files.config.get("dataset_id") or (files.result or {}).get("dataset_id"))]
+    rows = [("dataset", files.config.get("dataset") or (files.result or {}).get("dataset_id"))]
     if files.config:
         model, training = files.config["work"]["model"], files.config["work"]["training"]
         what = [("split", training["split"]), ("strategy", training["strategy"])]
@@ -200,6 +201,8 @@ def _result_or_records(
         "steps_redone": len({event.step for event in events if event.event == "redone"}),
         "recoveries": sum(event.event == "recovered" for event in events),
     }
+    if result and result.get("resumed_from_step"):  # its times and counts are those of its last start alone
+        result = {key: value for key, value in result.items() if key in _OF_THE_WHOLE_RUN}
     return from_records | (result or {})
 
 
@@ -271,9 +274,12 @@ def _event_rows(events: Sequence[EventRecord], clock: TrainingClock) -> list[dic
 
 
 def _epoch_rows(verdict: dict[str, Any] | None) -> list[list[str]]:
-    """The account of samples, an epoch per row."""
-    keys = ("epoch", "samples", "missing", "repeated", "excused")
-    return [[count(int(epoch.get(key, 0))) for key in keys] for epoch in (verdict or {}).get("epochs", [])]
+    """The account of samples, an epoch per row; counted from 1, as the display of a training does."""
+    keys = ("samples", "missing", "repeated", "excused")
+    return [
+        [count(int(epoch["epoch"]) + 1), *(count(int(epoch.get(key, 0))) for key in keys)]
+        for epoch in (verdict or {}).get("epochs", [])
+    ]
 
 
 def _class_section(evaluation: dict[str, Any]) -> ClassSection:
@@ -330,9 +336,7 @@ def _plural(number: int, one: str, many: str = "") -> str:
 def _duration_note(result: Mapping[str, Any]) -> str:
     if not result["seconds"]:
         return ""
-    return f"in {duration(float(result['seconds']))}" + (
-        ", since the last start" if result.get("resumed_from_step") else ""
-    )
+    return f"in {duration(float(result['seconds']))}"
 
 
 def _read_if_present(uri: str) -> dict[str, Any] | None:
