@@ -1,10 +1,16 @@
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.distributed.laws import Optimizer, law_config, losses, make_dataset
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is tested; whoever starts the tests in the background has the shell ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 
 from sunspark.bench.history import ELSEWHERE, PHASES, images_per_second, phase_totals, step_history, training_clock
 from sunspark.records import (
+    EventRecord,
     RecordWriter,
     StepRecord,
     read_records,
@@ -73,3 +74,13 @@ def test_phases_and_what_lay_between_add_up_to_the_time_of_the_workers(tmp_path:
     alive = steps[-1].time_unix_seconds - steps[0].time_unix_seconds + first
     assert sum(totals.values()) == pytest.approx(alive)
     assert totals[ELSEWHERE] > 4 * 0.25  # the checkpoints
+
+
+def test_training_begins_with_the_first_worker_not_with_the_start_of_spark(made: MadeRun) -> None:
+    made.write()
+    records = read_records(str(made.run))
+    begun, joined = records[0], next(r for r in records if isinstance(r, EventRecord) and r.event == "joined")
+    clock = training_clock(records)
+    assert joined.time_unix_seconds > begun.time_unix_seconds
+    assert clock.seconds(joined.time_unix_seconds) == clock.seconds(begun.time_unix_seconds) == 0
+    assert clock.seconds(joined.time_unix_seconds + 7) == pytest.approx(7)
