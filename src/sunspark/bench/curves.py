@@ -87,7 +87,7 @@ def phase_chart(history: History) -> Chart:
         history,
         title="One step",
         caption=f"A step takes {duration(float(np.median(history.phase_seconds_SP.sum(axis=1))))} (median), "
-        "mean over its workers. Cool colours compute, warm colours wait.",
+        "mean over its workers. Blue and green compute, yellow, orange and pink wait.",
         y_label=f"seconds per step ({name})" if name == "s" else "milliseconds per step",
         y_ticks=plot.number_ticks(ticks),
         shapes=tuple(shapes),
