@@ -1,8 +1,8 @@
 """How long does training stand still when a worker is killed?
 
 Kills one random worker at a random moment, and again when it is back, while 2, 3 and 4 local workers train a network
-with more than 50 MB of state. The stall of a kill is the longest gap between two applied steps within 20 s of it,
-less the median step. An eviction is a survivor that had to recover although nobody had killed it.
+with more than 50 MB of state. The stall of a kill is the longest gap between two applied steps within 20 s of it (or until the
+next kill), less the median step. An eviction is a survivor that had to recover although nobody had killed it.
 
     python benchmarks/stall.py [--kills 50] [--workers 2 3 4]
 """
@@ -10,6 +10,7 @@ less the median step. An eviction is a survivor that had to recover although nob
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -111,7 +112,11 @@ def kill_again_and_again(dataset: str, run: Path, workers: int, num_kills: int, 
         train(dataset, str(run), config(workers))
     except (KeyboardInterrupt, SunsparkError) as error:  # the interruption above, most of all
         print(str(error).partition("\n")[0])
-    return [judge(run, workers, moment, victim) for moment, victim in moments]
+    ends = [moment for moment, _ in moments[1:]] + [math.inf]
+    return [
+        judge(run, workers, victim, (moment, min(end, moment + _WINDOW_SECONDS)))
+        for (moment, victim), end in zip(moments, ends, strict=True)
+    ]
 
 
 def wait_for_all(run: Path, workers: int) -> list[int]:
@@ -135,15 +140,17 @@ def newest_processes(run: Path) -> dict[int, int]:
     return newest
 
 
-def judge(run: Path, workers: int, moment: float, victim: int) -> Kill:
+def judge(run: Path, workers: int, victim: int, window: tuple[float, float]) -> Kill:
+    """What came of one kill, until the next one."""
+    moment, end = window
     times = sorted({float(step["time_unix_seconds"]) for step in steps_of(run, keep_all=True)})
     median_step = statistics.median(b - a for a, b in itertools.pairwise(times))
-    near = [time for time in times if moment - 1 <= time <= moment + _WINDOW_SECONDS]
+    near = [time for time in times if moment - 1 <= time <= end]
     longest = max(b - a for a, b in itertools.pairwise(near))
     evicted = sum(
         event.get("event") == "recovered" and int(event["worker"]) != victim
         for event in read(run / "records" / "driver.jsonl")
-        if moment <= float(event["time_unix_seconds"]) <= moment + _WINDOW_SECONDS
+        if moment <= float(event["time_unix_seconds"]) < end
     )
     return Kill(workers=workers, victim=victim, stall_seconds=longest - median_step, evicted=evicted)
 

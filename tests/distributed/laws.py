@@ -1,5 +1,6 @@
 """What the laws share: a small dataset, a network with its dropout on, and how far two final models are apart."""
 
+import random
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from sunspark.training.verify import verify
 
 NUM_CLASSES = 6
 NUM_IMAGES = 250
+CHECKPOINT_EVERY = 40
 Optimizer = Literal["sgd", "adam"]
 GradientPath = Literal["auto", "network"]
 PATHS: tuple[GradientPath, ...] = ("auto", "network")
@@ -61,9 +63,16 @@ def law_config(
         model=ModelConfig(model_args={"n_filters": 4}),
         optim=optim,
         data=LoaderConfig(image_size=32, augment=AugmentConfig(flip_probability=0.0, crop_scale=(0.7, 1.0))),
-        training=TrainingConfig(epochs=19, global_batch_size=16, replicas=4, dtype=dtype, checkpoint_every=40),
+        training=TrainingConfig(
+            epochs=19, global_batch_size=16, replicas=4, dtype=dtype, checkpoint_every=CHECKPOINT_EVERY
+        ),
         launch=LaunchConfig(launcher="local", workers=workers, gradient_path=gradient_path),
     )
+
+
+def step_between_checkpoints(dice: random.Random, steps: range) -> int:
+    """One of `steps` after which nobody comes back to where the others stand by loading a checkpoint alone."""
+    return dice.choice([step for step in steps if 2 <= step % CHECKPOINT_EVERY <= CHECKPOINT_EVERY - 3])
 
 
 def weights_of(run: str) -> torch.Tensor:

@@ -10,7 +10,15 @@ import pytest
 from sunspark.parallel.faults import Fault, Phase
 from sunspark.training.verify import verify
 from tests.distributed.harness import HOLD_AT_STEP, joined, train_and_watch
-from tests.distributed.laws import PATHS, GradientPath, Optimizer, assert_nothing_was_lost, distance, law_config
+from tests.distributed.laws import (
+    PATHS,
+    GradientPath,
+    Optimizer,
+    assert_nothing_was_lost,
+    distance,
+    law_config,
+    step_between_checkpoints,
+)
 
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adam")
 PHASES: tuple[Phase, ...] = ("quorum", "backward", "reduced", "applied", "recovery")
@@ -50,7 +58,7 @@ def check_kill(
 ) -> None:
     phase, workers, optimizer = case
     victim = dice.randrange(workers)
-    step = dice.randrange(20, HOLD_AT_STEP - 20)
+    step = step_between_checkpoints(dice, range(20, HOLD_AT_STEP - 20))
     path = dice.choice(PATHS)
     print(f"worker {victim} of {workers} is killed at step {step}, phase {phase}, {optimizer}, gradient path {path}")
     if phase == "recovery":
