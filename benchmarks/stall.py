@@ -1,8 +1,8 @@
 """How long does training stand still when a worker is killed?
 
 Kills one random worker at a random moment, and again when it is back, while 2, 3 and 4 local workers train a network
-with more than 50 MB of state. The stall of a kill is the longest gap between two applied steps within 20 s of it (or until the
-next kill), less the median step. An eviction is a survivor that had to recover although nobody had killed it.
+with more than 50 MB of state. The stall of a kill is the longest gap between two applied steps within 20 s of it (or
+until the next kill), less the median step. An eviction is a survivor that had to recover although nobody had killed it.
 
     python benchmarks/stall.py [--kills 50] [--workers 2 3 4]
 """
