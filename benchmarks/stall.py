@@ -2,7 +2,7 @@
 
 Kills one random worker at a random moment, and again when it is back, while 2, 3 and 4 local workers train a network
 with more than 50 MB of state. The stall of a kill is the longest gap between two applied steps within 20 s of it (or
-until the next kill), less the median step. An eviction is a survivor that had to recover although nobody had killed it.
+until the next kill), less the median step. An eviction is a survivor without whom a step was done.
 
     python benchmarks/stall.py [--kills 50] [--workers 2 3 4]
 """
@@ -45,6 +45,9 @@ class Kill:
     victim: int
     stall_seconds: float
     evicted: int
+    """Survivors without whom a step was done."""
+    behind: int
+    """Survivors that took one step from a peer: theirs had failed when the peer's had just succeeded."""
 
 
 def main() -> None:
@@ -64,7 +67,8 @@ def main() -> None:
             print(
                 f"{workers} workers: n={len(stalls)} median {statistics.median(stalls):.2f} s, "
                 f"90th percentile {stalls[int(0.9 * (len(stalls) - 1))]:.2f} s, worst {stalls[-1]:.2f} s, "
-                f"evicted survivors {sum(kill.evicted for kill in kills)}",
+                f"evicted survivors {sum(kill.evicted for kill in kills)}, "
+                f"a step behind {sum(kill.behind for kill in kills)}",
                 flush=True,
             )
 
@@ -147,12 +151,23 @@ def judge(run: Path, workers: int, victim: int, window: tuple[float, float]) -> 
     median_step = statistics.median(b - a for a, b in itertools.pairwise(times))
     near = [time for time in times if moment - 1 <= time <= end]
     longest = max(b - a for a, b in itertools.pairwise(near))
-    evicted = sum(
-        event.get("event") == "recovered" and int(event["worker"]) != victim
+    sizes = [
+        int(str(step["world_size"]))
+        for step in steps_of(run, keep_all=True)
+        if moment <= float(str(step["time_unix_seconds"])) < end
+    ]
+    behind = sum(
+        event.get("event") == "recovered" and int(str(event["worker"])) != victim
         for event in read(run / "records" / "driver.jsonl")
-        if moment <= float(event["time_unix_seconds"]) < end
+        if moment <= float(str(event["time_unix_seconds"])) < end
     )
-    return Kill(workers=workers, victim=victim, stall_seconds=longest - median_step, evicted=evicted)
+    return Kill(
+        workers=workers,
+        victim=victim,
+        stall_seconds=longest - median_step,
+        evicted=max(0, workers - 1 - min(sizes, default=workers)),
+        behind=behind,
+    )
 
 
 def steps_of(run: Path, *, keep_all: bool = False) -> list[dict[str, object]]:
