@@ -59,6 +59,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def name_of(pid: int) -> str:
+    """The name of a process's program; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def descendants(pid: int) -> list[int]:
     """All processes below `pid`; threads and processes that end meanwhile have none."""
     children: list[int] = []

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from sunspark.errors import ConfigError, SetupError
 from sunspark.launch.session import open_session
-from tests.distributed.harness import descendants, wait_until
+from tests.distributed.harness import descendants, name_of, wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(180)]
 
@@ -77,7 +77,7 @@ def test_interrupted_while_spark_starts_leaves_no_java_behind(tmp_path: Path, nu
 
 
 def javas_below(pid: int) -> list[int]:
-    return [child for child in descendants(pid) if Path(f"/proc/{child}/comm").read_text().strip() == "java"]
+    return [child for child in descendants(pid) if name_of(child) == "java"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sunspark.launch.config import LaunchConfig
-from tests.distributed.harness import descendants, is_running, step_reached, wait_until
+from tests.distributed.harness import descendants, is_running, name_of, step_reached, wait_until
 from tests.distributed.laws import law_config
 from tests.distributed.test_resume import start_driver
 
@@ -25,7 +25,7 @@ def test_a_killed_jvm_ends_the_run_with_that_as_its_cause(law_dataset: str, run_
     try:
         wait_until(lambda: step_reached(run_folder) >= 40, 120, "step 40")
         below = descendants(driver.pid)
-        jvm = next(pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == "java")
+        jvm = next(pid for pid in below if name_of(pid) == "java")
         os.kill(jvm, signal.SIGKILL)
         died = time.monotonic()
         _, words = driver.communicate(timeout=70)

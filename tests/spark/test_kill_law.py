@@ -15,7 +15,7 @@ from pyspark import SparkContext
 
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.parallel.faults import Fault
-from tests.distributed.harness import events, joined, step_reached, train_and_watch
+from tests.distributed.harness import events, joined, name_of, step_reached, train_and_watch
 from tests.distributed.laws import (
     PATHS,
     GradientPath,
@@ -45,7 +45,7 @@ def executors() -> list[int]:
         return []
     pattern = f"CoarseGrainedExecutorBackend.*--app-id {context.applicationId} "
     found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, timeout=10, check=False).stdout
-    return sorted(int(pid) for pid in found.split() if Path(f"/proc/{pid}/comm").read_text().strip() == "java")
+    return sorted(int(pid) for pid in found.split() if name_of(int(pid)) == "java")
 
 
 def kill_executors(run: Path, step: int, count: int, killed: list[int]) -> None:
