@@ -98,14 +98,11 @@ def test_what_groups_of_long_ago_have_put_is_forgotten(open_coordinator: Open) -
 
 def test_the_addresses_of_replaced_processes_are_forgotten(open_coordinator: Open) -> None:
     _, client = open_coordinator()
-    for incarnation in range(1, 5):
+    for incarnation in range(1, 41):
         client.call("announce", replica_id=replica_id_of(0, incarnation), address=f"address {incarnation}")
     client.call("announce", replica_id=replica_id_of(1, 1), address="another")
-    assert client.call("addresses")["addresses"] == {
-        replica_id_of(0, 3): "address 3",  # may be in a quorum still
-        replica_id_of(0, 4): "address 4",
-        replica_id_of(1, 1): "another",
-    }
+    known = {replica_id_of(0, number): f"address {number}" for number in range(9, 41)}  # may be in a quorum still
+    assert client.call("addresses")["addresses"] == known | {replica_id_of(1, 1): "another"}
 
 
 def test_a_process_never_starts_from_nothing_where_there_is_a_checkpoint(open_coordinator: Open) -> None:

@@ -8,13 +8,17 @@ sample is applied exactly once does not depend on it.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Ending, Note, Roster
 from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
 from sunspark.parallel.rpc import Reply, RpcServer
 from sunspark.records import EventName
+
+
+_KEPT_ADDRESSES: Final = 32
+"""Of each worker: processes that die one after the other stand in quorums together, while their heartbeats last."""
 
 
 @final
@@ -120,13 +124,12 @@ class Coordinator:
     def _announce(self, replica_id: str, address: str) -> Reply:
         worker, incarnation = worker_and_incarnation_of(replica_id)
 
-        def is_replaced(other: str) -> bool:
-            """The one before is not: it may stand in a quorum still, since its heartbeat is heard for a while."""
+        def is_forgotten(other: str) -> bool:
             place, number = worker_and_incarnation_of(other)
-            return place == worker and number < incarnation - 1
+            return place == worker and number <= incarnation - _KEPT_ADDRESSES
 
         with self._lock:
-            known = {key: value for key, value in self._addresses.items() if not is_replaced(key)}
+            known = {key: value for key, value in self._addresses.items() if not is_forgotten(key)}
             self._addresses = known | {replica_id: address}
         return {}
 
