@@ -16,7 +16,6 @@ from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_o
 from sunspark.parallel.rpc import Reply, RpcServer
 from sunspark.records import EventName
 
-
 _KEPT_ADDRESSES: Final = 32
 """Of each worker: processes that die one after the other stand in quorums together, while their heartbeats last."""
 
