@@ -75,6 +75,12 @@ def absolute(uri: str) -> str:
     return uri if path is None else str(path)
 
 
+def lie_in_each_other(one: str, other: str) -> bool:
+    """Whether one of two absolute URIs is the other, or a folder above it."""
+    inner, outer = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    return inner.startswith(outer) or outer.startswith(inner)
+
+
 def exists(uri: str) -> bool:
     """Whether there is a file or directory."""
     with storage_errors(uri):

@@ -39,8 +39,7 @@ def only_driver(run: str) -> AbstractContextManager[None]:
 
 def refuse_other_folders(run: str, dataset: str) -> None:
     """A run has a folder of its own: empty, or a run's, or what a start that was refused has left."""
-    inner, outer = f"{run.rstrip('/')}/", f"{dataset.rstrip('/')}/"
-    if inner.startswith(outer) or outer.startswith(inner):
+    if storage.lie_in_each_other(run, dataset):
         raise ConfigError(f"the run {run} and the dataset {dataset} lie in each other; give the run its own folder")
     if storage.exists(run_directory.config_file(run)):
         return

@@ -84,10 +84,11 @@ def _train(
     plan = plan_of(opened, work)
     coordinator.roster.step = first_step
     records = RecordWriter(driver_file(run))
+    if start:
+        records.write(event_of(Note(worker=DRIVER, incarnation=0, event="resumed", step=first_step, detail=start.uri)))
     display = Display(plan.num_steps, plan.num_epochs, plan.steps_per_epoch)
     if start:
         display.event(f"going on from step {first_step} of {plan.num_steps}")
-        records.write(event_of(Note(worker=DRIVER, incarnation=0, event="resumed", step=first_step, detail=start.uri)))
     watch = Watch(records, display, plan, job.num_workers)
     try:
         ending = job.work_off(coordinator, spec, watch)

@@ -294,8 +294,7 @@ def _reuse(uri: str, recipe: Recipe) -> Dataset:
 
 
 def _refuse_nesting(source: str, dataset: str) -> None:
-    inner, outer = f"{dataset.rstrip('/')}/", f"{source.rstrip('/')}/"
-    if inner.startswith(outer) or outer.startswith(inner):
+    if storage.lie_in_each_other(dataset, source):
         raise ConfigError(
             f"the dataset {dataset} and the source {source} lie in each other; give the dataset a directory of its own"
         )
