@@ -28,7 +28,7 @@ from sunspark.data.writer import write_dataset
 from sunspark.errors import SunsparkError
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.train import train
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig
 

@@ -23,7 +23,7 @@ from sunspark.data.scenes import draw_scenes
 from sunspark.data.writer import write_dataset
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.train import train
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.records import StepRecord, read_records
 from sunspark.training.config import TrainingConfig
@@ -34,7 +34,7 @@ _WARMUP_STEPS = 10
 
 _PLAIN_LOOP = """
 import sys, time, statistics, torch
-from sunspark.models import ModelConfig, build_model, normalize
+from sunspark.models.registry import ModelConfig, build_model, normalize
 steps = int(sys.argv[1])
 torch.set_num_threads(2)
 model = build_model(ModelConfig(model_args={"n_filters": 8}), num_classes=397, image_size=128, seed=0)
@@ -47,7 +47,7 @@ for _ in range(steps):
     started = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
-        logits = model(normalize(pixels, torch.float32))
+        logits = model(normalize(pixels, model, torch.float32))
     torch.nn.functional.cross_entropy(logits.float(), labels).backward()
     optimizer.step()
     seconds.append(time.perf_counter() - started)

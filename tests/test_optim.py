@@ -63,7 +63,7 @@ def test_one_cycle_goes_from_a_twentyfifth_to_a_ten_thousandth() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_the_configuration_reaches_the_optimizer(optimizer: str) -> None:
     config = OptimConfig(optimizer=optimizer, learning_rate=0.5, momentum=0.7, weight_decay=0.01)  # type: ignore[arg-type]
-    (group,) = build_optimizer([nn.Parameter(torch.ones(2))], config).param_groups
+    (group,) = build_optimizer(nn.Linear(2, 2, bias=False), config).param_groups
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.01)
     assert group["betas"] == (0.7, 0.999) if optimizer == "adam" else group["momentum"] == 0.7
 
@@ -73,8 +73,8 @@ MISTAKES: list[tuple[dict[str, float], str]] = [
     ({"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, got nan"),
     ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, got inf"),
     ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
-    ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
-    ({"weight_decay": float("nan")}, "weight_decay must be at least 0, got nan"),
+    ({"weight_decay": -0.1}, "weight_decay must be at least 0 and finite, got -0.1"),
+    ({"weight_decay": float("nan")}, "weight_decay must be at least 0 and finite, got nan"),
     ({"warmup_fraction": 1.0}, "warmup_fraction must be at least 0 and below 1, got 1.0"),
 ]
 

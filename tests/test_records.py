@@ -38,6 +38,7 @@ STEP = StepRecord(
     epoch=1,
     loss=1.25,
     learning_rate=1e-3,
+    gradient_norm=2.5,
     samples=32,
     quorum_seconds=0.01,
     data_seconds=0.02,
@@ -179,7 +180,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_readable_file(tmp_path: Path) ->
     [
         ("{", "line 2: is not JSON"),
         ("[1]", "line 2: holds a list"),
-        ("{}", "line 2: has the kind None; known are step, event"),
+        ("{}", "line 2: has the kind None; known are step, evaluation, event"),
         ('{"kind":"stepp"}', "line 2: has the kind 'stepp'"),
         ('{"kind":"event","worker":0}', "line 2: lacks incarnation, time_unix_seconds, step, event, detail"),
     ],

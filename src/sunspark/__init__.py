@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sunspark.launch.config import TrainConfig as TrainConfig
     from sunspark.launch.evaluate import EvaluationResult
     from sunspark.launch.train import TrainResult
-    from sunspark.models import ModelConfig as ModelConfig
+    from sunspark.models.registry import ModelConfig as ModelConfig
     from sunspark.optim import OptimConfig as OptimConfig
     from sunspark.spark.ingest import IngestConfig as IngestConfig
     from sunspark.spark.ingest import IngestResult
@@ -32,7 +32,7 @@ _HOMES: Final = {
     "IngestConfig": "sunspark.spark.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
-    "ModelConfig": "sunspark.models",
+    "ModelConfig": "sunspark.models.registry",
     "OptimConfig": "sunspark.optim",
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",

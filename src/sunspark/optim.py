@@ -4,58 +4,116 @@ The learning rate is a pure function of the step, so it is never state and a red
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import nn
 
+from sunspark.config import nearest
 from sunspark.errors import ConfigError
+
+_OWN: Final = ("adam", "adamw", "nesterov", "sgd")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
     """Optimizer and schedule."""
 
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """adam (arXiv 1412.6980) or sgd."""
+    optimizer: str = "adam"
+    """adam (arXiv 1412.6980), adamw (arXiv 1711.05101), sgd, nesterov (sgd with that momentum), or one of timm's."""
     learning_rate: float = 1e-3
     """Highest learning rate of the schedule."""
     momentum: float = 0.9
-    """Momentum of sgd, or beta1 of adam."""
+    """Momentum of sgd and nesterov, or beta1 of adam and adamw; timm's take what they know of it."""
     weight_decay: float = 0.0
-    """L2 penalty added to the gradient."""
+    """Decay of all weights but norms and biases: an L2 penalty in the gradient; adamw's is apart from the gradient."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     """How the learning rate changes over the run, step by step."""
     warmup_fraction: float = 0.05
     """Share of all steps in which the learning rate rises to its highest value (one_cycle: 0.3 is usual)."""
+    clip_norm: float = 0.0
+    """Largest L2 norm of a step's gradient over all parameters; a longer one is scaled down. 0 clips nothing."""
+    ema_decay: float = 0.0
+    """Decay a step of an exponential moving average of the weights, which is then the model that is evaluated and
+    kept, for instance 0.999; 0 keeps none."""
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum must be at least 0 and below 1, got {self.momentum}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ConfigError(f"weight_decay must be at least 0, got {self.weight_decay}")
-        if not 0 <= self.warmup_fraction < 1:
-            raise ConfigError(f"warmup_fraction must be at least 0 and below 1, got {self.warmup_fraction}")
+        for name in ("momentum", "warmup_fraction", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise ConfigError("nesterov needs a momentum above 0; use sgd for none")
+        if self.optimizer not in _OWN:
+            _check_name(self.optimizer)
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer over `parameters`; the caller sets the learning rate before each step."""
-    if config.optimizer == "adam":
-        betas = (config.momentum, 0.999)
-        return torch.optim.Adam(
-            parameters, lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer over what is trained of `model`; the caller sets the learning rate before each step.
+
+    Vectors (biases, scales and shifts of norms) and what the network names itself are not decayed.
+    """
+    groups = _groups(model, config.weight_decay)
+    momentum, rate = config.momentum, config.learning_rate
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
+        case "nesterov":
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=True, fused=True)
+    from timm.optim import create_optimizer_v2
+
+    return create_optimizer_v2(groups, opt=config.optimizer, lr=rate, momentum=momentum, weight_decay=0.0)
+
+
+def check_optimizer(config: OptimConfig) -> None:
+    """Take a step on a small network. Raises ConfigError when the optimizer cannot, or keeps what cannot be saved."""
+    with torch.random.fork_rng(devices=[]):
+        model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(2, 2))
+        try:
+            optimizer = build_optimizer(model, config)
+            model(torch.randn(2, 2, 3, 3)).sum().backward()
+            optimizer.step()
+        except Exception as error:  # whatever the optimizers of timm and torch raise
+            raise ConfigError(f"the optimizer {config.optimizer} cannot be used here: {error}") from error
+    for parameter in model.parameters():
+        for key, value in optimizer.state[parameter].items():
+            if not isinstance(value, torch.Tensor | int | float | None):
+                raise ConfigError(
+                    f"the optimizer {config.optimizer} keeps {key} as a {type(value).__name__}, which checkpoints do "
+                    "not hold; choose another"
+                )
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    name_exempt: Any = getattr(model, "no_weight_decay", set)
+    exempt = set(name_exempt())
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    decayed = [p for name, p in trained if p.ndim > 1 and name not in exempt]
+    others = [p for name, p in trained if p.ndim <= 1 or name in exempt]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _check_name(name: str) -> None:
+    from timm.optim import get_optimizer_info, list_optimizers
+
+    known = [str(one) for one in list_optimizers()]
+    if name not in known:
+        close = nearest(name, [*_OWN, *known]) or list(_OWN)
+        raise ConfigError(f"there is no optimizer {name!r}; the nearest names are {', '.join(close)}")
+    if get_optimizer_info(name).second_order:
+        raise ConfigError(
+            f"the optimizer {name} needs second derivatives, which workers do not compute; choose another"
         )
-    return torch.optim.SGD(
-        parameters,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 def learning_rate_at(config: OptimConfig, step: int, num_steps: int) -> float:

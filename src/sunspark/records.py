@@ -31,6 +31,8 @@ EventName = Literal[
     "redone",
     "recovered",
     "restarted",
+    "evaluated",
+    "diverged",
     "checkpoint",
     "unsaved",
     "resumed",
@@ -54,6 +56,8 @@ class StepRecord:
     loss: float
     """Mean loss over all samples of the step (nats): the same on every worker."""
     learning_rate: float
+    gradient_norm: float
+    """L2 norm of the step's gradient over all parameters, before it is clipped."""
     samples: int
     """Samples that this worker computed; the sum over the workers is the size of the step."""
     quorum_seconds: float
@@ -70,6 +74,27 @@ class StepRecord:
     """Workers in the quorum of this step."""
     rank: int
     kind: Literal["step"] = "step"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationRecord:
+    """What an evaluation while training has found: the same from every worker that took part."""
+
+    worker: int
+    incarnation: int
+    time_unix_seconds: float
+    step: int
+    """Steps that had been applied."""
+    epoch: int
+    """Epochs that were over."""
+    split: str
+    samples: int
+    top1: float
+    top5: float
+    mean_per_class: float
+    loss: float
+    """Mean cross-entropy (nats)."""
+    kind: Literal["evaluation"] = "evaluation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,10 +116,11 @@ class EventRecord:
             raise ConfigError(f"an event must be one of {known}; got {self.event!r}")
 
 
-Record = StepRecord | EventRecord
+Record = StepRecord | EvaluationRecord | EventRecord
 
 _KINDS: dict[str, type[Record]] = {
     "step": StepRecord,
+    "evaluation": EvaluationRecord,
     "event": EventRecord,
 }
 _WORKER_FILE = re.compile(r"worker-\d+\.(\d+)\.jsonl")
@@ -235,10 +261,17 @@ def _whole_lines(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _without_superseded(records: list[Record]) -> list[Record]:
-    """`records`, which are in order of time, without those of steps that the same worker did again."""
-    last = {(record.worker, record.step): record for record in records if isinstance(record, StepRecord)}
-    steps = {id(record) for record in last.values()}
-    return [record for record in records if not isinstance(record, StepRecord) or id(record) in steps]
+    """`records`, which are in order of time, without those of steps that the same worker did again.
+
+    Of the records of one evaluation, which all who took part write, the last is left.
+    """
+    last = {_place_of(record): record for record in records if not isinstance(record, EventRecord)}
+    left = {id(record) for record in last.values()}
+    return [record for record in records if isinstance(record, EventRecord) or id(record) in left]
+
+
+def _place_of(record: StepRecord | EvaluationRecord) -> tuple[str, int, int]:
+    return record.kind, record.worker if isinstance(record, StepRecord) else 0, record.step
 
 
 def _to_line(record: Record) -> str:

@@ -2,6 +2,7 @@
 
 RUN/config.json               what is trained on which dataset, and how it was launched last; decides whether the run
                               may be continued
+RUN/initial.safetensors       the weights that training began with, where the seed alone does not give them
 RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
 RUN/candidates/               states that orphaned workers saved: the same
 RUN/records/                  steps and events, one file per worker process and one of the driver: `records.py`
@@ -27,6 +28,11 @@ _TYPES: Final = {"dataset": str, "dataset_id": str, "work": dict, "launch": dict
 def config_file(run: str) -> str:
     """What is trained, and how it was launched last."""
     return storage.join(run, "config.json")
+
+
+def initial_weights_file(run: str) -> str:
+    """The weights that training began with; there when it began with pretrained ones, or those of a file."""
+    return storage.join(run, "initial.safetensors")
 
 
 def result_file(run: str) -> str:

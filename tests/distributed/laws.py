@@ -13,7 +13,7 @@ from sunspark.data.codec import encode_jpeg
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.writer import write_dataset
 from sunspark.launch.config import LaunchConfig, TrainConfig
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.records import StepRecord, read_records
 from sunspark.training.config import TrainingConfig

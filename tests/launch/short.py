@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sunspark.data.loader import LoaderConfig
 from sunspark.launch.config import LaunchConfig, TrainConfig
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.training.config import TrainingConfig
 from tests.distributed.harness import wait_until
 

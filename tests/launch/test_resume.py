@@ -14,7 +14,7 @@ from sunspark import storage
 from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError, RunError, UserError, WorkerError
 from sunspark.launch.train import train
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.training.config import TrainingConfig
 from tests.launch.short import short_config
 

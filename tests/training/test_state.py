@@ -1,7 +1,9 @@
 """Laws of the training state: as bytes it is the same state, bit for bit, and goes on as if nothing had been."""
 
+import json
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -9,10 +11,11 @@ import torch
 from torch import nn
 
 from sunspark.errors import RunError
-from sunspark.models import ModelConfig, build_model
+from sunspark.models.registry import ModelConfig, build_model
 from sunspark.optim import OptimConfig, build_optimizer
 from sunspark.parallel.ledger import Evidence
-from sunspark.training.state import TrainingState, ledger_of, metadata_of
+from sunspark.training.state import TrainingState
+from sunspark.training.state_file import ledger_of, metadata_of
 
 OPTIMIZERS = {
     "adam": OptimConfig(optimizer="adam", weight_decay=0.01),
@@ -51,7 +54,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"scene_vgg": scene_vgg, "with_buff
 
 def state_of(model: nn.Module, optimizer: str = "adam", dtype: torch.dtype = torch.float32) -> TrainingState:
     model = model.to(dtype)
-    return TrainingState(model, build_optimizer(model.parameters(), OPTIMIZERS[optimizer]))
+    return TrainingState(model, build_optimizer(model, OPTIMIZERS[optimizer]))
 
 
 def train(state: TrainingState, steps: int) -> None:
@@ -59,7 +62,11 @@ def train(state: TrainingState, steps: int) -> None:
         dtype = next(state.model.parameters()).dtype
         images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(step)).to(dtype)
         state.optimizer.zero_grad(set_to_none=True)
-        state.model(images).square().sum().backward()
+        state.statistics.begin_step()
+        state.statistics.begin_slice(len(images))
+        loss = state.model(images).square().sum()
+        state.statistics.end_slice(1.0)
+        loss.backward()
         evidence = Evidence(samples=4, sample_sum=step - 2**60, pixel_sum=step)
         state.apply(1e-3 * (step + 1), quorum_id=1 + step // 3, evidence=evidence)
 
@@ -174,32 +181,36 @@ def _json_that_is_no_header(_: bytes) -> bytes:
     return (2).to_bytes(8, "little") + b"[]"
 
 
+def saved(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> bytes:
+    return safetensors.torch.save(tensors, {"sunspark": json.dumps(metadata)})
+
+
 def _plain_safetensors(_: bytes) -> bytes:
     return safetensors.torch.save({"weight": torch.ones(2)})
 
 
 def _another_format(_: bytes) -> bytes:
-    return safetensors.torch.save({"weight": torch.ones(2)}, {"format": "sunspark-state-9"})
+    return saved({"weight": torch.ones(2)}, {"format": "sunspark-state-9"})
 
 
 def _without_ledger(body: bytes) -> bytes:
     tensors = safetensors.torch.load(body)
     del tensors["ledger"]
-    return safetensors.torch.save(tensors, metadata_of(body, ""))
+    return saved(tensors, metadata_of(body, ""))
 
 
 def _another_step(body: bytes) -> bytes:
-    return safetensors.torch.save(safetensors.torch.load(body), metadata_of(body, "") | {"step": "7"})
+    return saved(safetensors.torch.load(body), metadata_of(body, "") | {"step": "7"})
 
 
 def _tampered_line(body: bytes) -> bytes:
     tensors = safetensors.torch.load(body)
     tensors["ledger"][0, 3] += 1
-    return safetensors.torch.save(tensors, metadata_of(body, ""))
+    return saved(tensors, metadata_of(body, ""))
 
 
 def _no_lineage(body: bytes) -> bytes:
-    return safetensors.torch.save(safetensors.torch.load(body), {"format": metadata_of(body, "")["format"]})
+    return saved(safetensors.torch.load(body), {"format": metadata_of(body, "")["format"]})
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from sunspark.parallel.ledger import Evidence, Ledger, evidence_of
 from sunspark.parallel.recovery import Snapshot
 from sunspark.training import checkpoint
 from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
-from sunspark.training.state import TrainingState, metadata_of
+from sunspark.training.state import TrainingState
+from sunspark.training.state_file import metadata_of
 from sunspark.training.verify import VerifyResult, verify
 from tests.distributed.laws import NUM_IMAGES, make_dataset
 

@@ -22,6 +22,8 @@ from sunspark.errors import ConfigError
 
 Positions = npt.NDArray[np.int64]
 
+_LEAST_SLICE_SIZE = 2
+
 
 def epoch_order(*, dataset_id: str, split: str, seed: int, epoch: int, num_samples: int) -> Positions:
     """A permutation of `range(num_samples)`, shape (num_samples,): position -> index into the split."""
@@ -107,8 +109,14 @@ class StepPlan:
         return len(self.samples_of(step))
 
     def slice_of(self, step: int, replica: int) -> range:
-        """The positions of `step` that `replica` takes; none where a step has fewer samples than replicas."""
-        return even_split(self.samples_of(step), replica, self.num_replicas)
+        """The positions of `step` that `replica` takes.
+
+        None where a step has too few samples: it is then cut into fewer slices, so that each has two at least, since
+        a batch norm learns nothing from one.
+        """
+        samples = self.samples_of(step)
+        num_slices = min(self.num_replicas, max(1, len(samples) // _LEAST_SLICE_SIZE))
+        return even_split(samples, replica, num_slices) if replica < num_slices else samples[len(samples) :]
 
     def rows_of(self, step: int) -> Positions:
         """The samples of `step` as indices into the split, shape (num_samples_of(step),)."""

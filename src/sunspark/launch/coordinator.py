@@ -59,6 +59,7 @@ class Coordinator:
                 "abandon": self._abandon,
                 "note": self._take_note,
                 "finish": self._finish,
+                "give_up": self._give_up,
                 "put": self._put,
                 "get": self._get,
                 "lease": self._lease,
@@ -151,6 +152,10 @@ class Coordinator:
         with self._lock:
             self.roster.step = step
             self.roster.finish()
+        return {}
+
+    def _give_up(self, cause: str) -> Reply:
+        self.stop(Ending(is_finished=False, cause=cause))
         return {}
 
     def _put(self, key: str, value: str) -> Reply:

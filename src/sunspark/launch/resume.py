@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 
+import safetensors.torch
 import torch
 
 from sunspark import run_directory, storage
@@ -15,7 +16,9 @@ from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
-from sunspark.models import build_model
+from sunspark.models.initial import initial_weights
+from sunspark.models.registry import build_model, check_forward
+from sunspark.optim import check_optimizer
 from sunspark.records import driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
@@ -43,7 +46,8 @@ def refuse_other_folders(run: str, dataset: str) -> None:
         raise ConfigError(f"the run {run} and the dataset {dataset} lie in each other; give the run its own folder")
     if storage.exists(run_directory.config_file(run)):
         return
-    foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name != "records"]
+    ours = ("records", "initial.safetensors")
+    foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name not in ours]
     if foreign:
         raise RunError(
             f"{run} is not empty and not a run (it holds {', '.join(sorted(foreign)[:5])}); choose another folder"
@@ -60,7 +64,9 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Work
         work = _continued(run, dataset, opened, config.work)
     else:
         work = _resolve(config.work, config.launch.workers)
-    _check(run, opened, work)
+        _check(run, opened, work)
+        if work.model.has_initial_weights:
+            _write_initial_weights(run, opened, work)
     run_directory.write_config(
         run, dataset=dataset, dataset_id=opened.id, work=to_dict(work), launch=to_dict(config.launch)
     )
@@ -87,11 +93,21 @@ def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> Wor
 def _check(run: str, opened: Dataset, work: WorkConfig) -> None:
     """Find the user's mistakes that workers would meet. Raises what they would raise."""
     plan_of(opened, work)
-    with torch.device("meta"):  # no memory, no numbers: the arguments are what is tried
-        build_model(
-            work.model, num_classes=len(opened.classes), image_size=work.data.image_size, seed=work.training.seed
-        )
+    if work.validation.eval_every and not len(opened.rows(work.validation.split)):
+        raise ConfigError(f"the split {work.validation.split!r} is empty; choose another with --eval-split")
+    num_classes, image_size = len(opened.classes), work.data.image_size
+    model = build_model(work.model, num_classes=num_classes, image_size=image_size, seed=work.training.seed)
+    check_forward(model, num_classes, image_size)
+    check_optimizer(work.optim)
     storage.append_text(driver_file(run)).close()
+
+
+def _write_initial_weights(run: str, opened: Dataset, work: WorkConfig) -> None:
+    weights = initial_weights(
+        work.model, num_classes=len(opened.classes), image_size=work.data.image_size, seed=work.training.seed
+    )
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    storage.write_bytes_atomic(run_directory.initial_weights_file(run), safetensors.torch.save(tensors))
 
 
 def _resolve(work: WorkConfig, workers: int) -> WorkConfig:

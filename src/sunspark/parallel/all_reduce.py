@@ -31,14 +31,14 @@ class _Transport(Protocol):
 
 @final
 class AllReduce:
-    """Sums the gradients of `parameters` over the group.
+    """Sums the gradients of `parameters` over the group; the first ones travel last.
 
     Communicates at every step; needs every rank (one without samples sends zeros); holds no state between steps.
     When a rank dies the step fails on whoever still waited for it and is done again.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._parameters = [p for p in reversed(parameters) if p.requires_grad]
+        self._parameters = list(reversed(parameters))
         self._transport: _Transport | None = None
         self._group_key = ""
 

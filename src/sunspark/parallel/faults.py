@@ -22,6 +22,7 @@ Phase = Literal[
     "reduced",
     "optimizer",
     "applied",
+    "evaluate",
     "checkpoint",
     "close",
     "end",

@@ -25,13 +25,19 @@ class SavedState:
     """Empty for a checkpoint."""
 
 
-def publish(run: str, snapshot: Snapshot) -> str:
-    """Write a checkpoint, and delete those before the last two."""
-    uri = storage.join(run, "checkpoints", f"step-{snapshot.step:09d}.safetensors")
+def publish(run: str, snapshot: Snapshot, best_step: int = 0) -> str:
+    """Write a checkpoint, and delete those before the last two, except for that of `best_step`."""
+    uri = uri_of(run, snapshot.step)
     storage.write_bytes_atomic(uri, snapshot.body)
     for old in checkpoints(run)[:-_KEPT]:
-        storage.delete(old.uri)
+        if old.step != best_step:
+            storage.delete(old.uri)
     return uri
+
+
+def uri_of(run: str, step: int) -> str:
+    """Where the checkpoint of the first `step` steps is."""
+    return storage.join(run, "checkpoints", f"step-{step:09d}.safetensors")
 
 
 def save_candidate(run: str, snapshot: Snapshot, replica_id: str) -> str:
@@ -62,8 +68,7 @@ def adopt_candidate(run: str) -> SavedState | None:
     waiting = candidates(run)
     published = checkpoints(run)
     if waiting and (not published or waiting[-1].step > published[-1].step):
-        name = f"step-{waiting[-1].step:09d}.safetensors"
-        storage.write_bytes_atomic(storage.join(run, "checkpoints", name), storage.read_bytes(waiting[-1].uri))
+        storage.write_bytes_atomic(uri_of(run, waiting[-1].step), storage.read_bytes(waiting[-1].uri))
     for candidate in waiting:
         storage.delete(candidate.uri)
     return next(iter(reversed(checkpoints(run))), None)

@@ -7,8 +7,10 @@ from sunspark.data.dataset import Dataset
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.order import StepPlan
 from sunspark.errors import ConfigError
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
+from sunspark.training.loss import LossConfig
+from sunspark.training.validation import ValidationConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,9 @@ class TrainingConfig:
     """Slices that a step is cut into, whoever computes them; 0 for as many as workers are asked for."""
     seed: int = 0
     """Seed of weights, order, augmentation and dropout."""
+    micro_batch_size: int = 0
+    """Most samples of a slice that are computed at once; a larger slice is computed in parts, and their gradients are
+    added up, which bounds memory. 0: whole slices."""
     dtype: Literal["auto", "float32", "float64", "bf16"] = "auto"
     """Arithmetic: bf16 is autocast over float32 weights; auto takes it where the driver's processor has it,
     whatever the workers' have; settled at the first start."""
@@ -37,6 +42,8 @@ class TrainingConfig:
         for name in ("epochs", "global_batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.micro_batch_size < 0 or self.micro_batch_size == 1:
+            raise ConfigError(f"micro_batch_size must be 0 or at least 2, got {self.micro_batch_size}")
         if self.replicas < 0:
             raise ConfigError(f"replicas must be at least 0, got {self.replicas}; 0 for one a worker")
         if not 0 <= self.seed < 2**63:
@@ -51,6 +58,8 @@ class WorkConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: LoaderConfig = field(default_factory=LoaderConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
 
 def plan_of(dataset: Dataset, work: WorkConfig) -> StepPlan:

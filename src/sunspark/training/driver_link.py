@@ -48,6 +48,10 @@ class DriverLink:
         if strangers := members.items() - self._known_addresses.items():
             raise WorkerError(f"strangers take part in the quorum, and are refused: {dict(strangers)}")
 
+    def give_up(self, cause: str) -> None:
+        """The run cannot go on, whoever did this worker's part. Raises when the driver does not hear it."""
+        self._coordinator.call("give_up", timeout_seconds=30, cause=cause)
+
     def finish(self, step: int) -> None:
         """The end of the run is published. Raises when the driver does not hear it."""
         self._coordinator.call("finish", timeout_seconds=30, step=step)

@@ -7,21 +7,28 @@ from sunspark import run_directory, storage
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError
-from sunspark.models import ModelConfig, build_model
+from sunspark.models import zoo
+from sunspark.models.registry import ModelConfig, build_model
 from sunspark.training.config import WorkConfig
 
 
 def export_model(run: str, work: WorkConfig, dataset: Dataset, model: nn.Module) -> None:
-    """Write RUN/model: model.safetensors and config.json, the latter last."""
+    """Write RUN/model: model.safetensors and config.json, the latter last.
+
+    Of timm's networks config.json is also what timm reads: `timm.create_model("local-dir:RUN/model", pretrained=True)`.
+    """
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     storage.write_bytes_atomic(run_directory.model_weights_file(run), safetensors.torch.save(tensors))
+    classes, image_size = list(dataset.classes), work.data.image_size
     description = {
         "model": to_dict(work.model),
-        "image_size": work.data.image_size,
+        "image_size": image_size,
         "dtype": work.training.dtype,
-        "classes": list(dataset.classes),
+        "classes": classes,
         "dataset_id": dataset.id,
     }
+    if work.model.is_timms:
+        description = zoo.description_for_timm(model, classes, image_size) | description
     storage.write_json_atomic(run_directory.model_description_file(run), description)
 
 

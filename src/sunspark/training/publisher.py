@@ -1,22 +1,28 @@
 """What a worker writes for the whole run: checkpoints, the end, and its candidate when it must leave.
 
-A checkpoint is written in a thread of its own while training goes on. A state counts as published only once it is on
-storage: whoever leaves before saves a candidate.
+A checkpoint is written in a thread of its own while training goes on; but training waits for that of the best state
+so far, which no other step can give again. A state counts as published only once it is on storage: whoever leaves
+before saves a candidate.
 """
 
+import copy
 import logging
 import threading
 import time
 from typing import Final, final
 
+from sunspark import storage
 from sunspark.data.dataset import Dataset
 from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.parallel.faults import FaultInjector
+from sunspark.parallel.recovery import Snapshot
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.export import export_model
 from sunspark.training.state import TrainingState
+from sunspark.training.state_file import judged_weights_of
+from sunspark.training.validation import best_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,40 +46,55 @@ class Publisher:
         self.published_step = 0
 
     def publish_when_due(self, state: TrainingState) -> None:
-        """Write a checkpoint of a step that counts, if the last one is old enough and none is under way."""
-        if state.step - self.published_step < self._work.training.checkpoint_every:
+        """Write a checkpoint of a step that counts, if it is due and none is under way; the best one in any case."""
+        best = best_of(state.evaluations)
+        is_best = best is not None and best.step == state.step
+        if state.step == self.published_step or not (is_best or self._is_due(state)):
             return
-        if (self._writing is not None and self._writing.is_alive()) or time.monotonic() < self._not_before:
-            return
-        snapshot = state.snapshot()
-
-        def write() -> None:
-            self._faults.reach("checkpoint", snapshot.step)
-            try:
-                uri = checkpoint.publish(self._run, snapshot)
-            except SunsparkError as error:
-                self._not_before = time.monotonic() + _PAUSE_SECONDS
-                self._driver.note("unsaved", snapshot.step, f"no checkpoint: {error}")
-                return
-            self.published_step = snapshot.step
-            self._driver.note("checkpoint", snapshot.step, uri)
-
-        self._writing = threading.Thread(target=write, daemon=True, name="publish")
+        if is_best:
+            self._wait_for_writing()
+        self._writing = threading.Thread(
+            target=self._write, args=(state.snapshot(), best.step if best else 0), daemon=True, name="publish"
+        )
         self._writing.start()
+        if is_best:
+            self._wait_for_writing()
+
+    def _is_due(self, state: TrainingState) -> bool:
+        if state.step - self.published_step < self._work.training.checkpoint_every:
+            return False
+        is_writing = self._writing is not None and self._writing.is_alive()
+        return not is_writing and time.monotonic() >= self._not_before
+
+    def _write(self, snapshot: Snapshot, best_step: int) -> None:
+        self._faults.reach("checkpoint", snapshot.step)
+        try:
+            uri = checkpoint.publish(self._run, snapshot, best_step)
+        except SunsparkError as error:
+            self._not_before = time.monotonic() + _PAUSE_SECONDS
+            self._driver.note("unsaved", snapshot.step, f"no checkpoint: {error}")
+            return
+        self.published_step = snapshot.step
+        self._driver.note("checkpoint", snapshot.step, uri)
+
+    def _wait_for_writing(self) -> None:
+        if self._writing is None:
+            return
+        self._writing.join(_WRITE_SECONDS)
+        if self._writing.is_alive():
+            raise DeadlineError(f"storage did not take a checkpoint within {_WRITE_SECONDS:.0f} s: {self._run}")
 
     def publish_end(self, state: TrainingState) -> None:
         """Write the last checkpoint and the finished model.
 
         Raises DeadlineError when storage takes longer than 15 minutes: another worker shall try.
         """
-        if self._writing is not None:
-            self._writing.join(_WRITE_SECONDS)
+        self._wait_for_writing()
         failures: list[SunsparkError] = []
 
         def write() -> None:
             try:
-                checkpoint.publish(self._run, state.snapshot())
-                export_model(self._run, self._work, self._dataset, state.model)
+                self._write_end(state)
             except SunsparkError as error:
                 failures.append(error)
 
@@ -84,6 +105,15 @@ class Publisher:
             raise DeadlineError(f"storage did not take the end of the run within {_WRITE_SECONDS:.0f} s: {self._run}")
         if failures:
             raise failures[0]
+
+    def _write_end(self, state: TrainingState) -> None:
+        best = best_of(state.evaluations)
+        checkpoint.publish(self._run, state.snapshot(), best.step if best else 0)
+        model = copy.deepcopy(state.judged_model)
+        if best and best.step < state.step and self._work.validation.keep == "best":
+            uri = checkpoint.uri_of(self._run, best.step)
+            model.load_state_dict(judged_weights_of(storage.read_bytes(uri), uri))
+        export_model(self._run, self._work, self._dataset, model)
 
     def save_candidate(self, state: TrainingState, replica_id: str) -> None:
         """Save the state of a worker that leaves, if it is further than what is published; it moves on no more."""

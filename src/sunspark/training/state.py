@@ -1,68 +1,119 @@
-"""The state of a training: weights, optimizer, step and ledger, changed by whole steps only.
+"""The state of a training: weights, optimizer, ledger, evaluations, changed by whole steps only.
 
 One lock guards it. A step is applied under the lock; checkpoints, candidates and recovering peers take a snapshot
-under it, so that nobody ever sees half a step. As bytes it is one safetensors file, the same for all three.
+under it, so that nobody ever sees half a step.
 """
 
-import json
+import copy
+import math
 import threading
-from typing import Any, final
+from dataclasses import asdict
+from typing import final
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine
 from sunspark.parallel.recovery import Snapshot
-
-_FORMAT = "sunspark-state-1"
-_KEY = "sunspark"
+from sunspark.training import optimizer_state, state_file
+from sunspark.training.batch_statistics import BatchStatistics
+from sunspark.training.validation import Evaluation
 
 
 @final
 class TrainingState:
     """What a worker would have to lose."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, clip_norm: float = 0.0, ema_decay: float = 0.0
+    ) -> None:
+        """`clip_norm` and `ema_decay` as in OptimConfig."""
         self.model = model
         self.optimizer = optimizer
+        self.statistics = BatchStatistics(model)
         self.ledger = Ledger()
+        self.evaluations: tuple[Evaluation, ...] = ()
         self.lock = threading.RLock()
         self.is_whole = True
         """False once applying a step, or loading a state, has failed half-way."""
+        self._clip_norm = clip_norm
+        self._ema_decay = ema_decay
+        self._average = copy.deepcopy(model) if ema_decay else None
 
     @property
     def step(self) -> int:
         """The next step; all before it are applied."""
         return len(self.ledger)
 
-    def apply(self, learning_rate: float, quorum_id: int, evidence: Evidence) -> None:
-        """Take the optimizer's step with the gradients that are there, and write it into the ledger."""
+    @property
+    def lineage(self) -> str:
+        """Names the one history that led here."""
+        return state_file.lineage_of(self.ledger, self.evaluations)
+
+    @property
+    def judged_model(self) -> nn.Module:
+        """The network that is evaluated and kept: the average of the weights where there is one."""
+        return self.model if self._average is None else self._average
+
+    def summands(self) -> list[nn.Parameter]:
+        """Everything whose `grad` is summed over the workers in a step."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return [self.statistics.staged, *trained] if self.statistics else trained
+
+    def gradient_norm(self) -> float:
+        """The L2 norm of the gradient over all parameters; not finite where training has diverged."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        return float(nn.utils.get_total_norm(gradients))
+
+    def apply(self, learning_rate: float, quorum_id: int, evidence: Evidence, gradient_norm: float = math.nan) -> None:
+        """Take the optimizer's step with the gradients that are there, and write it into the ledger.
+
+        `gradient_norm` is that of these gradients; only clipping needs it.
+        """
         with self.lock:
             self.is_whole = False
+            if self._clip_norm and gradient_norm > self._clip_norm:
+                nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, torch.tensor(gradient_norm))
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
+            torch.manual_seed(self.step)  # for optimizers that draw random numbers
             self.optimizer.step()
+            if self.statistics:
+                self.statistics.commit()
+            self._move_average()
             self.ledger.append(LedgerLine(step=self.step, quorum_id=quorum_id, evidence=evidence))
             self.is_whole = True
 
-    def snapshot(self) -> Snapshot:
-        """The whole state as the bytes of a safetensors file."""
+    def add_evaluation(self, evaluation: Evaluation) -> None:
+        """Write down what an evaluation of this state has found."""
         with self.lock:
-            tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-            tensors |= self._optimizer_tensors()
+            self.evaluations = (*self.evaluations, evaluation)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with these weights."""
+        with self.lock:
+            self.model.load_state_dict(weights)
+            self.statistics.take_over()
+            if self._average is not None:
+                self._average.load_state_dict(weights)
+
+    def snapshot(self) -> Snapshot:
+        """The whole state as bytes."""
+        with self.lock:
+            tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
+            if self._average is not None:
+                tensors |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
+            tensors |= optimizer_state.tensors_of(self.model, self.optimizer)
             tensors["ledger"] = torch.from_numpy(self.ledger.to_array())
             metadata = {
-                "format": _FORMAT,
                 "step": str(self.step),
-                "lineage": self.ledger.lineage,
+                "lineage": self.lineage,
                 "optimizer": type(self.optimizer).__name__,
+                "counters": optimizer_state.counters_of(self.model, self.optimizer),
+                "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
             }
-            # One entry, because safetensors writes several in any order, and peers must have the same bytes.
-            body = safetensors.torch.save({k: t.contiguous() for k, t in tensors.items()}, {_KEY: json.dumps(metadata)})
-            return Snapshot(step=self.step, lineage=self.ledger.lineage, body=body)
+            return Snapshot(step=self.step, lineage=self.lineage, body=state_file.write(tensors, metadata))
 
     def load(self, body: bytes, source: str) -> None:
         """Become the state in `body`.
@@ -70,18 +121,24 @@ class TrainingState:
         Raises RunError, naming `source`, when it is no state, or one of another network or optimizer; this state is
         then unchanged.
         """
-        metadata = metadata_of(body, source)
-        tensors = _tensors_of(body, source)
+        metadata = state_file.metadata_of(body, source)
+        evaluations = state_file.evaluations_of(body, source)
+        tensors = state_file.tensors_of(body, source)
         ledger = Ledger.from_array(tensors.pop("ledger").numpy())
-        if (ledger.lineage, str(len(ledger))) != (metadata["lineage"], metadata["step"]):
+        if (state_file.lineage_of(ledger, evaluations), str(len(ledger))) != (metadata["lineage"], metadata["step"]):
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
-        weights = _weights_in(tensors)
+        weights, average = state_file.part_of(tensors, "model."), state_file.part_of(tensors, "average.")
         self._check(weights, metadata["optimizer"], source)
+        if bool(average) != (self._average is not None):
+            raise RunError(f"{source} {'holds an' if average else 'lacks the'} average of the weights")
         with self.lock:
             self.is_whole = False
             self.model.load_state_dict(weights)
-            self._load_optimizer(tensors)
-            self.ledger = ledger
+            self.statistics.take_over()
+            if self._average is not None:
+                self._average.load_state_dict(average)
+            optimizer_state.load(self.model, self.optimizer, tensors, metadata["counters"])
+            self.ledger, self.evaluations = ledger, evaluations
             self.is_whole = True
 
     def _check(self, weights: dict[str, Tensor], optimizer: str, source: str) -> None:
@@ -96,72 +153,21 @@ class TrainingState:
         if optimizer != type(self.optimizer).__name__:
             raise RunError(f"{source} was trained with the optimizer {optimizer}, not {type(self.optimizer).__name__}")
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        return {
-            f"optimizer.{name}.{key}": value
-            for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-            if isinstance(value, Tensor)
-        }
+    def _weights(self) -> dict[str, Tensor]:
+        """The network's tensors as they were when the last step was applied, whatever a forward pass does now."""
+        return self.model.state_dict() | self.statistics.committed
 
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        self.optimizer.state.clear()
-        for name, parameter in self.model.named_parameters():
-            prefix = f"optimizer.{name}."
-            entries: dict[str, Any] = {
-                key.removeprefix(prefix): _like_parameter(value, parameter)
-                for key, value in tensors.items()
-                if key.startswith(prefix) and "." not in key.removeprefix(prefix)
-            }
-            if entries:
-                self.optimizer.state[parameter] = entries
-
-
-def metadata_of(body: bytes, source: str) -> dict[str, str]:
-    """The metadata of a state's bytes: format, step, lineage, optimizer. Raises RunError when they are no state."""
-    try:
-        size = int.from_bytes(body[:8], "little")
-        metadata: dict[str, str] = json.loads(json.loads(body[8 : 8 + size])["__metadata__"][_KEY])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{source} is not a checkpoint of sunspark, or not whole") from error
-    if metadata.get("format") != _FORMAT:
-        raise RunError(f"{source} has the format {metadata.get('format')!r}, this version reads {_FORMAT!r}")
-    if missing := {"step", "lineage", "optimizer"} - metadata.keys():
-        raise RunError(f"{source} is not a checkpoint of sunspark: it does not say its {', '.join(sorted(missing))}")
-    return metadata
-
-
-def ledger_of(body: bytes, source: str) -> Ledger:
-    """The ledger in a state's bytes."""
-    metadata_of(body, source)
-    return Ledger.from_array(_tensors_of(body, source)["ledger"].numpy())
-
-
-def weights_of(body: bytes) -> dict[str, Tensor]:
-    """The weights in a state's bytes, by their names in the network."""
-    return _weights_in(_tensors_of(body, "the state"))
-
-
-def _weights_in(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-
-
-def _tensors_of(body: bytes, source: str) -> dict[str, Tensor]:
-    try:
-        tensors = safetensors.torch.load(body)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise RunError(f"{source} is not whole: {error}") from error
-    if "ledger" not in tensors:
-        raise RunError(f"{source} is not a checkpoint of sunspark: it holds no ledger")
-    return tensors
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        if self._average is None:
+            return
+        ours = self.model.state_dict()
+        for name, average in self._average.state_dict().items():
+            if average.is_floating_point():
+                average.lerp_(ours[name], 1 - self._ema_decay)
+            else:
+                average.copy_(ours[name])
 
 
 def _shape(shape: torch.Size | None) -> str:
     return "absent" if shape is None else str(tuple(shape))
-
-
-def _like_parameter(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A moment has the parameter's memory layout (channels_last), as a fused step wants it; a counter is a scalar."""
-    if value.shape != parameter.shape:
-        return value
-    return torch.empty_like(parameter, requires_grad=False).copy_(value)

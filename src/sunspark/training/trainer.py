@@ -4,18 +4,15 @@ The loop is the same for one worker and for many, for the first step and after a
 step counts: it applies what was reduced, and learns at the next agreement whether the others went along.
 """
 
-import hashlib
 import logging
+import math
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, final
+from dataclasses import asdict, dataclass
+from typing import Final, NoReturn, final
 
-import torch
-
-from sunspark.data.decode_pool import Batch
 from sunspark.data.loader import Loader
 from sunspark.data.order import StepPlan, replicas_of
 from sunspark.errors import DeadlineError, WorkerError
@@ -23,16 +20,17 @@ from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
-from sunspark.parallel.ledger import Evidence, evidence_of
 from sunspark.parallel.membership import Agreement, Membership, Position, worker_and_incarnation_of
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
-from sunspark.records import StepRecord
+from sunspark.records import EvaluationRecord, StepRecord
+from sunspark.training.compute import Computation
 from sunspark.training.driver_link import DriverLink
-from sunspark.training.forward import summed_loss
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Progress
 from sunspark.training.state import TrainingState
+from sunspark.training.validation import Evaluation
+from sunspark.training.validator import Validator
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +44,16 @@ _MOST_FAILURES: Final = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """What is trained: the state that a worker holds, and where its samples come from."""
+    """What is trained: the state that a worker holds, where its samples come from, what is done with them."""
 
     state: TrainingState
     plan: StepPlan
     loader: Loader
     optim: OptimConfig
-    dtype: str
-    """As in TrainingConfig, resolved."""
+    computation: Computation
+    validator: Validator
+    paths_of: Callable[[int], Sequence[str]]
+    """The images of a step, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +71,8 @@ class Observers:
     """Who is told what the main thread does."""
 
     progress: Progress
-    write: Callable[[StepRecord], None]
-    """Keep the record of a step that counts."""
+    write: Callable[[StepRecord | EvaluationRecord], None]
+    """Keep the record of a step that counts, or of an evaluation."""
     faults: FaultInjector
 
 
@@ -83,13 +83,13 @@ class Trainer:
     def __init__(
         self, course: Course, peers: Peers, driver: DriverLink, publisher: Publisher, observers: Observers
     ) -> None:
-        self._state, self._plan, self._loader = course.state, course.plan, course.loader
-        self._optim, self._dtype = course.optim, course.dtype
+        self._course = course
+        self._state, self._plan, self._validator = course.state, course.plan, course.validator
         self._peers = peers
         self._driver = driver
         self._publisher = publisher
         self._progress, self._write, self._faults = observers.progress, observers.write, observers.faults
-        self._strategy = AllReduce(list(course.state.model.parameters()))
+        self._strategy = AllReduce(course.state.summands())
         self._counted = 0
         self._pending: StepRecord | None = None
         self._failed_with: tuple[str, ...] = ()
@@ -106,13 +106,15 @@ class Trainer:
             agreement = self._agree()
             if agreement is None:
                 continue
-            if agreement.step == self._plan.num_steps:
+            if self._is_leader(agreement):
+                with self._phase("publish", has_own_deadline=True):
+                    self._publisher.publish_when_due(self._state)
+            if self._validator.is_due(self._state):
+                self._evaluate(agreement)
+            elif agreement.step == self._validator.end_of(self._state):
                 if self._close(agreement):
                     return
-                continue
-            if self._is_leader(agreement):
-                self._publisher.publish_when_due(self._state)
-            if self._take_step(agreement):
+            elif self._take_step(agreement):
                 self._progress.slowest_step_seconds = max(
                     self._progress.slowest_step_seconds, time.monotonic() - started
                 )
@@ -154,8 +156,8 @@ class Trainer:
         step = agreement.step
         replicas = replicas_of(self._rank(agreement), agreement.world_size, self._plan.num_replicas)
         with self._phase("data", has_own_deadline=True):
-            batches = self._loader.take(step, replicas)
-        evidence, loss_sum = self._compute(step, replicas, batches)
+            batches = self._course.loader.take(step, replicas)
+        evidence, loss_sum = self._course.computation.run(step, replicas, batches, self._phase)
         try:
             with self._phase("reduce", has_own_deadline=True):
                 evidence_of_all, loss_sum = self._strategy.reduce(
@@ -166,34 +168,56 @@ class Trainer:
             self._note_failure(agreement, error)
             return False
         self._faults.reach("reduced", step)
-        learning_rate = learning_rate_at(self._optim, step, self._plan.num_steps)
+        loss = loss_sum / self._plan.num_samples_of(step)
+        learning_rate = learning_rate_at(self._course.optim, step, self._plan.num_steps)
         with self._phase("optimizer"):
-            self._state.apply(learning_rate, agreement.quorum_id, evidence_of_all)
+            gradient_norm = self._state.gradient_norm()
+            if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+                self._give_up(step, loss, gradient_norm, learning_rate)
+            self._state.apply(learning_rate, agreement.quorum_id, evidence_of_all, gradient_norm)
         self._peers.source.forget()
         self._faults.reach("applied", step)
         self._num_failures = 0
-        self._remember(agreement, step, evidence.samples, loss_sum / self._plan.num_samples_of(step), learning_rate)
+        self._remember(agreement, step, evidence.samples, (loss, learning_rate, gradient_norm))
         return True
 
-    def _compute(self, step: int, replicas: range, batches: list[Batch]) -> tuple[Evidence, float]:
-        """Leave the gradient of the step's mean loss, this worker's part of it, in the parameters.
+    def _evaluate(self, agreement: Agreement) -> None:
+        """Evaluate the state that the members agreed on; when the group breaks, the next quorum does it again."""
+        started = time.monotonic()
+        with self._phase("evaluate"):
+            tally = self._validator.count(
+                self._state, self._rank(agreement), agreement.world_size, lambda: self._progress.enter("evaluate")
+            )
+        deadline = max(self._deadline_seconds(), 10 * (time.monotonic() - started))
+        try:
+            with self._phase("reduce", has_own_deadline=True):
+                evaluation = self._validator.reduce(tally, agreement.step, self._peers.group, deadline)
+        except GroupBrokenError as error:
+            self._driver.abandon(agreement.group_key)
+            self._note_failure(agreement, error)
+            return
+        self._state.add_evaluation(evaluation)
+        self._peers.source.forget()
+        self._num_failures = 0
+        self._write(self._record_of(evaluation))
+        if self._is_leader(agreement):
+            what = (
+                f"top-1 {100 * evaluation.top1:.2f} %, top-5 {100 * evaluation.top5:.2f} %, loss {evaluation.loss:.4f}"
+            )
+            self._driver.note("evaluated", evaluation.step, f"{self._validator.config.split}: {what}")
 
-        Returns the evidence of the samples and the sum of their losses (nats).
-        """
-        self._state.optimizer.zero_grad(set_to_none=True)
-        num_samples, epoch = self._plan.num_samples_of(step), self._plan.epoch_of(step)
-        evidence, loss_sum = Evidence(samples=0, sample_sum=0, pixel_sum=0), 0.0
-        for replica, batch in zip(replicas, batches, strict=True):
-            if not len(batch.labels):
-                continue
-            with self._phase("forward"):
-                torch.manual_seed(_mask_seed_of(self._plan.seed, step, replica))
-                evidence += evidence_of(batch.sample_ids, batch.labels, batch.pixels, epoch)
-                loss = summed_loss(self._state.model, batch, self._dtype)
-            with self._phase("backward"):
-                (loss / num_samples).backward()
-                loss_sum += float(loss.detach())
-        return evidence, loss_sum
+    def _give_up(self, step: int, loss: float, gradient_norm: float, learning_rate: float) -> NoReturn:
+        """The training has diverged: no worker could do better. The state before this step is what is saved."""
+        paths = self._course.paths_of(step)
+        self._driver.note("diverged", step, f"loss {loss}, gradient norm {gradient_norm}, images: {', '.join(paths)}")
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        cause = (
+            f"the {what} of step {step} is not finite (loss {loss}, gradient norm {gradient_norm}, learning rate "
+            f"{learning_rate:g}); lower --learning-rate, or set --clip-norm; its {len(paths)} images begin with "
+            f"{', '.join(paths[:5])}, and the event 'diverged' in the run's records names all"
+        )
+        self._driver.give_up(cause)
+        raise WorkerError(cause)
 
     def _close(self, agreement: Agreement) -> bool:
         """The closing quorum: the leader publishes the end, the others wait for it. False when the leader is lost."""
@@ -210,7 +234,7 @@ class Trainer:
     def _position(self) -> Position:
         return Position(
             step=self._state.step,
-            lineage=self._state.ledger.lineage,
+            lineage=self._state.lineage,
             counted=self._counted,
             failures=self._peers.group.failures,
         )
@@ -237,8 +261,9 @@ class Trainer:
                 f"({', '.join(agreement.replica_ids)}); the last time: {error}"
             ) from error
 
-    def _remember(self, agreement: Agreement, step: int, samples: int, loss: float, learning_rate: float) -> None:
-        """Keep the record of the step until the step counts."""
+    def _remember(self, agreement: Agreement, step: int, samples: int, figures: tuple[float, float, float]) -> None:
+        """Keep the record of the step until the step counts; `figures`: loss, learning rate, gradient norm."""
+        loss, learning_rate, gradient_norm = figures
         seconds, self._seconds = self._seconds, {}
         self._progress.step = step + 1
         self._progress.report = {"loss": loss, "learning_rate": learning_rate}
@@ -251,6 +276,7 @@ class Trainer:
             epoch=self._plan.epoch_of(step),
             loss=loss,
             learning_rate=learning_rate,
+            gradient_norm=gradient_norm,
             samples=samples,
             quorum_seconds=seconds.get("quorum", 0.0) + seconds.get("connect", 0.0) + seconds.get("recovery", 0.0),
             data_seconds=seconds.get("data", 0.0),
@@ -261,6 +287,17 @@ class Trainer:
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             world_size=agreement.world_size,
             rank=self._rank(agreement),
+        )
+
+    def _record_of(self, evaluation: Evaluation) -> EvaluationRecord:
+        worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
+        return EvaluationRecord(
+            worker=worker,
+            incarnation=incarnation,
+            time_unix_seconds=time.time(),
+            epoch=-(-evaluation.step // self._plan.steps_per_epoch),
+            split=self._validator.config.split,
+            **asdict(evaluation),
         )
 
     def _write_counted(self) -> None:
@@ -275,9 +312,3 @@ class Trainer:
         started = time.monotonic()
         yield
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started
-
-
-def _mask_seed_of(seed: int, step: int, replica: int) -> int:
-    """A seed for the masks of one replica in one step."""
-    digest = hashlib.blake2b(f"{seed} {step} {replica}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1

@@ -24,7 +24,8 @@ from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine, evidence_of, sum_of_samples
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
-from sunspark.training.state import ledger_of, metadata_of, weights_of
+from sunspark.training.state_file import evaluations_of, judged_weights_of, ledger_of, lineage_of, metadata_of
+from sunspark.training.validation import best_of, end_of
 
 _PIXEL_STEPS = 20
 
@@ -71,10 +72,11 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     body = storage.read_bytes(states[-1].uri)
     lines = ledger_of(body, states[-1].uri).lines
     plan = plan_of(opened, work)
-    problems = [*_broken_chain(body, states[-1].uri, lines), *_other_model(run, body)]
-    # A run that says it is finished owes all its steps; another one those that it has done.
+    problems = [*_broken_chain(body, states[-1].uri, lines), *_other_model(run, work, body, states[-1].uri)]
+    # A run that says it is finished owes all its steps, up to an early end; another one those that it has done.
     is_finished = storage.exists(run_directory.result_file(run))
-    due = range(plan.num_steps if is_finished else min(len(lines), plan.num_steps))
+    num_steps = end_of(work.validation, evaluations_of(body, states[-1].uri), plan.num_steps)
+    due = range(num_steps if is_finished else min(len(lines), num_steps))
     if len(lines) != len(due):
         problems.append(f"the ledger holds {len(lines)} steps, and {len(due)} were to be taken")
     expected = [_expected(plan, opened, step) for step in due]
@@ -86,7 +88,7 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
         exactly_once=not problems,
         epochs=_accounts(lines, expected, plan),
         steps=len(lines),
-        finished=len(lines) == plan.num_steps,
+        finished=len(lines) == num_steps,
         steps_with_pixels_checked=len(chosen),
         problems=problems[:10],
     )
@@ -113,7 +115,7 @@ def _is_right(line: LedgerLine, expected: tuple[int, int]) -> bool:
 
 
 def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterator[str]:
-    if Ledger(lines).lineage != metadata_of(body, uri)["lineage"]:
+    if lineage_of(Ledger(lines), evaluations_of(body, uri)) != metadata_of(body, uri)["lineage"]:
         yield "the chain over the ledger's lines does not lead to the model's lineage"
     for index, line in enumerate(lines):
         if line.step != index:
@@ -121,14 +123,26 @@ def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterato
             return
 
 
-def _other_model(run: str, body: bytes) -> Iterator[str]:
-    """The model that was exported must be the one that the ledger tells of."""
+def _other_model(run: str, work: WorkConfig, body: bytes, uri: str) -> Iterator[str]:
+    """The model that was exported must be the one that the ledger tells of, or its best state on the way."""
     path = run_directory.model_weights_file(run)
     if not storage.exists(path):
         return
-    exported, judged = safetensors.torch.load(storage.read_bytes(path)), weights_of(body)
+    best = best_of(evaluations_of(body, uri))
+    if best and work.validation.keep == "best" and best.step < len(ledger_of(body, uri)):
+        last, lines = body, ledger_of(body, uri).lines
+        uri = checkpoint.uri_of(run, best.step)
+        body = storage.read_bytes(uri)
+        if ledger_of(body, uri).lines != lines[: best.step] or not _is_prefix(body, last, uri):
+            yield f"the best state, after {best.step} steps, is not on the way to the last one"
+    exported, judged = safetensors.torch.load(storage.read_bytes(path)), judged_weights_of(body, uri)
     if exported.keys() != judged.keys() or any(not _same_bits(exported[name], judged[name]) for name in judged):
         yield "RUN/model holds other weights than the checkpoint that the ledger belongs to"
+
+
+def _is_prefix(body: bytes, last: bytes, uri: str) -> bool:
+    evaluations = evaluations_of(body, uri)
+    return evaluations == evaluations_of(last, uri)[: len(evaluations)]
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -15,14 +15,17 @@ import time
 from typing import Final, final
 from urllib.parse import urlsplit
 
+import numpy as np
+import safetensors.torch
 import torch
 
 from sunspark import storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.data.loader import Loader
+from sunspark.data.loader import EvaluationLoader, Loader
+from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, RunError, StorageError, SunsparkError, WorkerError
-from sunspark.models import build_model
+from sunspark.models.registry import build_model
 from sunspark.optim import build_optimizer
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
@@ -30,14 +33,18 @@ from sunspark.parallel.membership import Membership, replica_id_of
 from sunspark.parallel.recovery import RecoverySource
 from sunspark.parallel.rpc import RpcClient, RpcServer
 from sunspark.records import RecordWriter, worker_file
+from sunspark.run_directory import initial_weights_file
+from sunspark.training.compute import Computation
 from sunspark.training.config import WorkConfig, plan_of
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.evaluate import evaluate_leases
+from sunspark.training.loss import Loss
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
 from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_UNWANTED, EXIT_USERS_MISTAKE, WorkerSpec
 from sunspark.training.state import TrainingState
 from sunspark.training.trainer import Course, Observers, Peers, Trainer
+from sunspark.training.validator import Validator
 
 logger = logging.getLogger(__name__)
 
@@ -134,12 +141,34 @@ class TrainingWorker:
         return resume
 
     def _build_course(self, dataset: Dataset) -> Course:
-        plan = plan_of(dataset, self._work)
+        work, plan = self._work, plan_of(dataset, self._work)
+        state = self._build_state(dataset)
+        rows = dataset.rows(plan.split)
+        per_class = np.bincount(dataset.labels[rows], minlength=len(dataset.classes)).tolist()
         return Course(
-            state=self._build_state(dataset),
+            state=state,
             plan=plan,
-            loader=Loader(dataset, plan, self._work.data, num_threads=self._spec.cores),
-            optim=self._work.optim,
+            loader=Loader(dataset, plan, work.data, num_threads=self._spec.cores),
+            optim=work.optim,
+            computation=Computation(
+                state=state,
+                plan=plan,
+                loss=Loss(work.loss, per_class),
+                dtype=work.training.dtype,
+                micro_batch_size=work.training.micro_batch_size,
+            ),
+            validator=self._build_validator(dataset, plan),
+            paths_of=lambda step: [dataset.path_of(int(row)) for row in rows[plan.rows_of(step)]],
+        )
+
+    def _build_validator(self, dataset: Dataset, plan: StepPlan) -> Validator:
+        config, evaluates = self._work.validation, bool(self._work.validation.eval_every)
+        return Validator(
+            config=config,
+            plan=plan,
+            rows=dataset.rows(config.split) if evaluates else np.zeros(0, np.int64),
+            num_classes=len(dataset.classes),
+            loader=EvaluationLoader(dataset, self._work.data, num_threads=self._spec.cores) if evaluates else None,
             dtype=self._work.training.dtype,
         )
 
@@ -153,7 +182,11 @@ class TrainingWorker:
         )
         if work.training.dtype == "float64":
             model = model.double()
-        state = TrainingState(model, build_optimizer(model.parameters(), work.optim))
+        state = TrainingState(
+            model, build_optimizer(model, work.optim), clip_norm=work.optim.clip_norm, ema_decay=work.optim.ema_decay
+        )
+        if work.model.has_initial_weights:
+            state.start_from(safetensors.torch.load(storage.read_bytes(initial_weights_file(self._spec.run))))
         for _ in range(_MOST_READS):
             if (resume := self._join()) is None:
                 return state

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from sunspark.errors import ConfigError
-from sunspark.models import PIXEL_MEAN, PIXEL_STD, ModelArgument, ModelConfig, build_model, normalize
+from sunspark.models.registry import ModelArgument, ModelConfig, build_model, normalize
+from sunspark.models.scene_vgg import SceneVGG
 
 TINY: dict[str, ModelArgument] = {"n_filters": 2, "wide_units": 8}
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -100,11 +101,12 @@ def test_weights_are_float32_in_channels_last() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_normalize_centres_pixels_and_keeps_channels_last(dtype: torch.dtype) -> None:
     pixels = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
-    images = normalize(pixels, dtype)
+    images = normalize(pixels, build(), dtype)
     assert images.shape == (2, 3, 4, 6)
     assert images.dtype == dtype
     assert images.is_contiguous(memory_format=torch.channels_last)
-    expected = (pixels.double() / 255 - torch.tensor(PIXEL_MEAN).double()) / torch.tensor(PIXEL_STD).double()
+    mean, std = (torch.tensor(SceneVGG.pretrained_cfg[name]).double() for name in ("mean", "std"))
+    expected = (pixels.double() / 255 - mean) / std
     torch.testing.assert_close(images.double(), expected.permute(0, 3, 1, 2), atol=2e-6, rtol=1e-5)
 
 
