@@ -1,7 +1,6 @@
 """Laws of optimizers and schedules: the learning rate is a function of the step, known beforehand."""
 
 import pytest
-import torch
 from torch import nn
 
 from sunspark.errors import ConfigError

@@ -45,8 +45,9 @@ class AllReduce:
     def reduce(
         self, evidence: Evidence, loss_sum: float, group: Group, timeout_seconds: float
     ) -> tuple[Evidence, float]:
-        """Sum the gradients in place; give the evidence and the sum of losses of all ranks.
+        """Sum the gradients; give the evidence and the sum of losses of all ranks.
 
+        The gradients may then lie in memory that all ranks read: they are not to be written to.
         Raises GroupBrokenError; the gradients then hold no meaning.
         """
         if group.is_alone:

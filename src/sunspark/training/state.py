@@ -8,7 +8,7 @@ import copy
 import math
 import threading
 from dataclasses import asdict
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from sunspark.parallel.recovery import Snapshot
 from sunspark.training import optimizer_state, state_file
 from sunspark.training.batch_statistics import BatchStatistics
 from sunspark.training.validation import Evaluation
+
+_GENTLE: Final = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+"""Optimizers that only read gradients."""
 
 
 @final
@@ -73,8 +76,9 @@ class TrainingState:
         """
         with self.lock:
             self.is_whole = False
-            if self._clip_norm and gradient_norm > self._clip_norm:
-                nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, torch.tensor(gradient_norm))
+            scale = self._clip_norm / gradient_norm if 0 < self._clip_norm < gradient_norm else 1.0
+            if scale < 1 or not isinstance(self.optimizer, _GENTLE):
+                self._take_gradients_private(scale)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             torch.manual_seed(self.step)  # for optimizers that draw random numbers
@@ -152,6 +156,12 @@ class TrainingState:
             )
         if optimizer != type(self.optimizer).__name__:
             raise RunError(f"{source} was trained with the optimizer {optimizer}, not {type(self.optimizer).__name__}")
+
+    def _take_gradients_private(self, scale: float) -> None:
+        """Copies of the gradients, scaled: those that were reduced may lie in memory that all workers read."""
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad * scale
 
     def _weights(self) -> dict[str, Tensor]:
         """The network's tensors as they were when the last step was applied, whatever a forward pass does now."""
