@@ -74,25 +74,6 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     return create_optimizer_v2(groups, opt=config.optimizer, lr=rate, momentum=momentum, weight_decay=0.0)
 
 
-def check_optimizer(config: OptimConfig) -> None:
-    """Take a step on a small network. Raises ConfigError when the optimizer cannot, or keeps what cannot be saved."""
-    with torch.random.fork_rng(devices=[]):
-        model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(2, 2))
-        try:
-            optimizer = build_optimizer(model, config)
-            model(torch.randn(2, 2, 3, 3)).sum().backward()
-            optimizer.step()
-        except Exception as error:  # whatever the optimizers of timm and torch raise
-            raise ConfigError(f"the optimizer {config.optimizer} cannot be used here: {error}") from error
-    for parameter in model.parameters():
-        for key, value in optimizer.state[parameter].items():
-            if not isinstance(value, torch.Tensor | int | float | None):
-                raise ConfigError(
-                    f"the optimizer {config.optimizer} keeps {key} as a {type(value).__name__}, which checkpoints do "
-                    "not hold; choose another"
-                )
-
-
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     name_exempt: Any = getattr(model, "no_weight_decay", set)
     exempt = set(name_exempt())

@@ -3,19 +3,30 @@
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
+from sunspark.data.codec import encode_jpeg
+from sunspark.data.dataset import Dataset
+from sunspark.data.loader import LoaderConfig
+from sunspark.data.writer import write_dataset
 from sunspark.errors import RunError
 from sunspark.models.registry import ModelConfig, build_model
 from sunspark.optim import OptimConfig, build_optimizer
 from sunspark.parallel.ledger import Evidence
+from sunspark.training.config import WorkConfig
+from sunspark.training.export import export_model, load_model
 from sunspark.training.state import TrainingState
 from sunspark.training.state_file import ledger_of, metadata_of
+from sunspark.training.validation import Evaluation
+
+_JPEG = encode_jpeg(np.zeros((8, 8, 3), np.uint8))
 
 OPTIMIZERS = {
     "adam": OptimConfig(optimizer="adam", weight_decay=0.01),
@@ -57,11 +68,12 @@ def state_of(model: nn.Module, optimizer: str = "adam", dtype: torch.dtype = tor
     return TrainingState(model, build_optimizer(model, OPTIMIZERS[optimizer]))
 
 
-def train(state: TrainingState, steps: int) -> None:
+def train(state: TrainingState, steps: int, image_size: int = 16) -> None:
     for step in range(state.step, state.step + steps):
         dtype = next(state.model.parameters()).dtype
-        images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(step)).to(dtype)
+        images = torch.randn(4, 3, image_size, image_size, generator=torch.Generator().manual_seed(step)).to(dtype)
         state.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(step)
         state.statistics.begin_step()
         state.statistics.begin_slice(len(images))
         loss = state.model(images).square().sum()
@@ -239,3 +251,95 @@ def test_the_header_tells_step_and_lineage_without_the_tensors() -> None:
     told = metadata_of(body[: 8 + size], "")
     assert (told["step"], told["lineage"]) == ("3", state.ledger.lineage)
     assert metadata_of(body, "")["lineage"] == state.ledger.lineage
+
+
+# --- averages, clipping, optimizers of timm, networks of timm --------------------------------------------------------
+
+
+def test_a_gradient_is_clipped_to_its_norm_and_not_where_it_lies() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.0), clip_norm=1.0)
+    before, shared = model.weight.detach().clone(), torch.tensor([[3.0, 4.0]])
+    model.weight.grad = shared
+    norm = state.gradient_norm()
+    assert norm == pytest.approx(5.0)
+    state.apply(1.0, 0, Evidence(samples=1, sample_sum=0, pixel_sum=0), norm)
+    torch.testing.assert_close(before - model.weight.detach(), torch.tensor([[0.6, 0.8]]))
+    assert torch.equal(shared, torch.tensor([[3.0, 4.0]]))  # other workers read it too
+
+
+def test_the_average_follows_the_weights_and_survives_its_bytes() -> None:
+    def new() -> TrainingState:
+        model = with_buffers()
+        return TrainingState(model, build_optimizer(model, OPTIMIZERS["sgd"]), ema_decay=0.75)
+
+    state = new()
+    expected = {name: t.clone() for name, t in state.model.state_dict().items() if t.is_floating_point()}
+    for _ in range(3):
+        train(state, 1)
+        now = state.model.state_dict()
+        expected = {name: 0.75 * average + 0.25 * now[name] for name, average in expected.items()}
+    for name, average in expected.items():
+        torch.testing.assert_close(state.judged_model.state_dict()[name], average)
+    restored = new()
+    restored.load(state.snapshot().body, "a snapshot")
+    train(restored, 2)
+    train(state, 2)
+    assert restored.snapshot() == state.snapshot()
+    with pytest.raises(RunError, match="holds an average"):
+        state_of(with_buffers(), "sgd").load(state.snapshot().body, "it")
+
+
+@pytest.mark.parametrize("optimizer", ["lamb", "lion", "nadamw", "rmsproptf"])
+def test_timms_optimizers_survive_their_bytes_too(optimizer: str) -> None:
+    def new() -> TrainingState:
+        model = scene_vgg()
+        return TrainingState(model, build_optimizer(model, OptimConfig(optimizer=optimizer, weight_decay=0.01)))
+
+    original, restored = new(), new()
+    train(original, 3)
+    train(restored, 1)
+    restored.load(original.snapshot().body, "a snapshot")
+    train(original, 2)
+    train(restored, 2)
+    assert restored.snapshot() == original.snapshot()
+
+
+def test_evaluations_are_part_of_the_history() -> None:
+    state, other = state_of(scene_vgg()), state_of(scene_vgg())
+    train(state, 1)
+    train(other, 1)
+    assert state.lineage == other.lineage
+    state.add_evaluation(Evaluation(step=1, samples=9, top1=1 / 3, top5=1.0, mean_per_class=0.3, loss=1.1))
+    assert state.lineage != other.lineage
+    other.load(state.snapshot().body, "a snapshot")
+    assert (other.lineage, other.evaluations) == (state.lineage, state.evaluations)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenetv3_small_100", "convnext_atto", "vit_tiny_patch16_224", "scene_vgg"]
+)
+def test_each_kind_of_network_trains_resumes_and_is_read_by_timm(tmp_path: Path, name: str) -> None:
+    def new() -> TrainingState:
+        model = build_model(ModelConfig(model=name), num_classes=3, image_size=64, seed=0)
+        return TrainingState(model, build_optimizer(model, OptimConfig()))
+
+    state, resumed = new(), new()
+    train(state, 2, image_size=64)
+    resumed.load(state.snapshot().body, "a checkpoint")
+    train(state, 1, image_size=64)
+    train(resumed, 1, image_size=64)
+    assert resumed.snapshot() == state.snapshot()
+
+    write_dataset(str(tmp_path / "data"), [("a.jpg", 0, ["train"], _JPEG)], classes=["a", "b", "c"], block_size=4)
+    work = WorkConfig(model=ModelConfig(model=name), data=LoaderConfig(image_size=64))
+    export_model(str(tmp_path / "run"), work, Dataset.open(str(tmp_path / "data")), state.model)
+    images = torch.randn(2, 3, 64, 64)
+    ours, _ = load_model(str(tmp_path / "run"))
+    expected = state.model.eval()(images)
+    torch.testing.assert_close(ours(images), expected)
+    if name != "scene_vgg":
+        import timm
+
+        theirs = timm.create_model(f"local-dir:{tmp_path}/run/model", pretrained=True).eval()
+        torch.testing.assert_close(theirs(images), expected)

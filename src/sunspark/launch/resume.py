@@ -18,10 +18,10 @@ from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.models.initial import initial_weights
 from sunspark.models.registry import build_model, check_forward
-from sunspark.optim import check_optimizer
 from sunspark.records import driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
+from sunspark.training.optimizer_state import check_optimizer
 
 _MAY_CHANGE: Final = (
     "training.checkpoint_every",
