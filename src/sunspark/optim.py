@@ -49,8 +49,13 @@ class OptimConfig:
                 raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if self.optimizer == "nesterov" and not self.momentum:
             raise ConfigError("nesterov needs a momentum above 0; use sgd for none")
-        if self.optimizer not in _OWN:
+        if not self.is_torchs:
             _check_name(self.optimizer)
+
+    @property
+    def is_torchs(self) -> bool:
+        """Whether it is one of torch's, which need no further check."""
+        return self.optimizer in _OWN
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
