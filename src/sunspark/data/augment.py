@@ -34,12 +34,11 @@ class AugmentConfig:
     flip_probability: float = 0.5
     """Share of the training images that are mirrored left to right; 0 when left and right mean something."""
     color_jitter: Strengths = (0.0, 0.0, 0.0, 0.0)
-    """How far brightness, contrast, saturation and hue vary, for instance 0.4 0.4 0.4 0.1: the first three by factors
-    from 1 - 0.4 to 1 + 0.4, the hue by up to 0.1 of a turn (at most 0.5). 0 leaves one as it is."""
+    """Jitter, for instance 0.4 0.4 0.4 0.1: brightness, contrast, saturation by factors 1 - x to 1 + x; hue in turns."""
     trivial_augment: bool = False
-    """TrivialAugment Wide: one operation for each image, drawn from 14, of a strength drawn from 31."""
+    """TrivialAugment Wide: each image goes through one of 14 operations, in one of 31 strengths, both by chance."""
     erasing_probability: float = 0.0
-    """Share of the training images of which a rectangle gives way to noise; 0.25 is usual."""
+    """Share of the training images in which a rectangle gives way to noise; 0.25 is usual."""
     erasing_area: Range = (0.02, 0.33)
     """Smallest and largest share of the image that is erased."""
     erasing_ratio: Range = (0.3, 3.3)
