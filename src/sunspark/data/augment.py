@@ -34,7 +34,7 @@ class AugmentConfig:
     flip_probability: float = 0.5
     """Share of the training images that are mirrored left to right; 0 when left and right mean something."""
     color_jitter: Strengths = (0.0, 0.0, 0.0, 0.0)
-    """Jitter, for instance 0.4 0.4 0.4 0.1: brightness, contrast, saturation by factors 1 - x to 1 + x; hue in turns."""
+    """Jitter, say 0.4 0.4 0.4 0.1: brightness, contrast, saturation by factors 1 - x to 1 + x, hue by turns."""
     trivial_augment: bool = False
     """TrivialAugment Wide: each image goes through one of 14 operations, in one of 31 strengths, both by chance."""
     erasing_probability: float = 0.0
