@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +11,20 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from sunspark.data.augment import (
-    AugmentConfig,
-    KeyedRandom,
-    centre_crop,
-    evaluation_pixels,
-    random_resized_crop,
-    training_pixels,
-)
+from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
+from sunspark.data.color_jitter import color_jitter
+from sunspark.data.crop import random_resized_crop
+from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.random_erasing import random_erasing
+from sunspark.data.trivial_augment import trivial_augment
 from sunspark.errors import ConfigError
+
+CHANGES: list[dict[str, object]] = [
+    {"color_jitter": (0.4, 0.4, 0.4, 0.1)},
+    {"trivial_augment": True},
+    {"erasing_probability": 1.0},
+]
+ALL_ON = AugmentConfig(color_jitter=(0.4, 0.4, 0.4, 0.1), trivial_augment=True, erasing_probability=1.0)
 
 
 def scene(height: int, width: int, colour: bool = True) -> npt.NDArray[np.uint8]:
@@ -41,36 +47,8 @@ def test_pixels_depend_on_seed_epoch_and_sample_id_and_on_nothing_else() -> None
     assert all(pixels[key] == training_pixels(jpeg, 32, KeyedRandom(*key)).tobytes() for key in keys)
 
 
-def test_random_numbers_are_the_same_everywhere_and_for_ever() -> None:
-    rng = KeyedRandom(1, 2, 3)
-    assert [rng.uniform() for _ in range(2)] == [0.03291037284913134, 0.43580369905085237]
-    assert rng.integer(1000) == 480
-    assert rng.integer(1000) == 718
-
-
-def test_random_numbers_are_uniform() -> None:
-    generators = [KeyedRandom(0, 0, sample_id) for sample_id in range(4000)]
-    draws = np.array([(rng.uniform(2, 4), rng.integer(4)) for rng in generators])
-    assert np.histogram(draws[:, 0], bins=4, range=(2, 4))[0] == pytest.approx([1000] * 4, abs=150)
-    assert np.bincount(draws[:, 1].astype(int)) == pytest.approx([1000] * 4, abs=150)
-
-
-def test_crops_lie_inside_the_image_and_keep_to_their_bounds() -> None:
-    config = AugmentConfig(crop_scale=(0.2, 0.9), crop_ratio=(0.5, 2.0))
-    for sample_id in range(500):
-        box = random_resized_crop(300, 400, KeyedRandom(0, 0, sample_id), config)
-        assert 0 <= box.top <= 300 - box.height
-        assert 0 <= box.left <= 400 - box.width
-        assert 0.19 < box.height * box.width / (300 * 400) < 0.91
-        assert 0.49 < box.width / box.height < 2.02
-
-
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 500), (500, 1), (2, 3), (40, 4000)])
-def test_odd_shapes_have_a_crop_too(height: int, width: int) -> None:
-    for sample_id in range(50):
-        box = random_resized_crop(height, width, KeyedRandom(0, 0, sample_id), AugmentConfig())
-        assert 1 <= box.height <= height - box.top
-        assert 1 <= box.width <= width - box.left
+def test_odd_shapes_have_pixels_too(height: int, width: int) -> None:
     assert training_pixels(jpeg_of(height, width), 8, KeyedRandom(0, 0, 0)).shape == (8, 8, 3)
     assert evaluation_pixels(jpeg_of(height, width), 8).shape == (8, 8, 3)
 
@@ -95,17 +73,66 @@ def test_the_whole_image_at_its_own_size_is_the_image() -> None:
     assert (evaluation_pixels(jpeg, 96, config) == decoded).all()
 
 
-def test_training_pixels_are_the_chosen_box_of_the_decoded_image() -> None:
-    jpeg, config = jpeg_of(256, 341), AugmentConfig(flip_probability=0)
+def test_training_pixels_are_the_chosen_box_of_the_decoded_image_mirrored_or_not() -> None:
+    jpeg, config = jpeg_of(256, 341), AugmentConfig()
+    whole = Image.fromarray(simplejpeg.decode_jpeg(jpeg))
     for sample_id in range(20):
         rng = KeyedRandom(0, 0, sample_id)
-        rng.uniform()  # the flip is drawn first
-        box = random_resized_crop(256, 341, rng, config)
+        flip = rng.uniform() < 0.5
+        box = random_resized_crop((256, 341), rng, config.crop_scale, config.crop_ratio)
         cut = (box.left, box.top, box.left + box.width, box.top + box.height)
-        whole = Image.fromarray(simplejpeg.decode_jpeg(jpeg))
-        expected = whole.resize((96, 96), Image.Resampling.BILINEAR, cut)
+        expected = np.asarray(whole.resize((96, 96), Image.Resampling.BILINEAR, cut))
         pixels = training_pixels(jpeg, 96, KeyedRandom(0, 0, sample_id), config)
-        assert (pixels == np.asarray(expected)).all()
+        assert np.array_equal(pixels, expected[:, ::-1] if flip else expected)
+
+
+def test_pixels_are_the_same_in_whatever_thread_and_order() -> None:
+    jpeg, keys = jpeg_of(256, 341), list(range(60))
+    alone = [training_pixels(jpeg, 48, KeyedRandom(0, 0, key), ALL_ON).tobytes() for key in keys]
+    shuffled = random.Random(0).sample(keys, len(keys))
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        made = pool.map(lambda key: training_pixels(jpeg, 48, KeyedRandom(0, 0, key), ALL_ON).tobytes(), shuffled)
+        together = dict(zip(shuffled, made, strict=True))
+    assert [together[key] for key in keys] == alone
+    assert len(set(alone)) == len(keys)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: " ".join(change))
+def test_each_augmentation_changes_training_and_never_evaluation(change: dict[str, object]) -> None:
+    jpeg, config = jpeg_of(256, 341), AugmentConfig(**change)  # type: ignore[arg-type]
+    keys = range(40)
+    plain, changed = (
+        [training_pixels(jpeg, 48, KeyedRandom(0, 0, key), each) for key in keys] for each in (AugmentConfig(), config)
+    )
+    assert all(pixels.shape == (48, 48, 3) and pixels.dtype == np.uint8 for pixels in changed)
+    num_changed = sum(not np.array_equal(one, other) for one, other in zip(plain, changed, strict=True))
+    assert num_changed > 5
+    assert np.array_equal(evaluation_pixels(jpeg, 48, config), evaluation_pixels(jpeg, 48))
+
+
+def test_as_many_images_are_erased_as_asked_for_and_the_others_stay() -> None:
+    jpeg, config = jpeg_of(64, 64), AugmentConfig(erasing_probability=0.25, erasing_area=(0.1, 0.3))
+    num_erased = 0
+    for sample_id in range(400):
+        plain = training_pixels(jpeg, 32, KeyedRandom(0, 0, sample_id))
+        share = (plain != training_pixels(jpeg, 32, KeyedRandom(0, 0, sample_id), config)).any(axis=2).mean()
+        assert share == 0 or 0.08 < share < 0.32
+        num_erased += share > 0
+    assert 70 < num_erased < 130
+
+
+def test_the_steps_of_training_follow_one_another() -> None:
+    jpeg = jpeg_of(96, 128)
+    for sample_id in range(20):
+        rng = KeyedRandom(0, 0, sample_id)
+        flip = rng.uniform() < ALL_ON.flip_probability
+        random_resized_crop((96, 128), rng, ALL_ON.crop_scale, ALL_ON.crop_ratio)
+        cropped = AugmentConfig(flip_probability=float(flip))
+        pixels = training_pixels(jpeg, 48, KeyedRandom(0, 0, sample_id), cropped)
+        pixels = trivial_augment(color_jitter(pixels, rng, ALL_ON.color_jitter), rng)
+        assert rng.uniform() < ALL_ON.erasing_probability
+        pixels = random_erasing(pixels, rng, ALL_ON.erasing_area, ALL_ON.erasing_ratio)
+        assert np.array_equal(training_pixels(jpeg, 48, KeyedRandom(0, 0, sample_id), ALL_ON), pixels)
 
 
 @pytest.mark.parametrize("size", [20, 40, 64, 80, 128])
@@ -121,8 +148,6 @@ def test_scaled_decoding_of_large_images_cannot_be_seen(size: int) -> None:
 
 
 def test_evaluation_looks_at_the_centre() -> None:
-    box = centre_crop(256, 341, AugmentConfig())
-    assert (box.top, box.left, box.height, box.width) == (16, 58.5, 224, 224)
     expected = Image.fromarray(simplejpeg.decode_jpeg(jpeg_of(256, 341))).resize(
         (128, 128), Image.Resampling.BILINEAR, box=(58.5, 16, 282.5, 240)
     )
@@ -152,6 +177,14 @@ def test_what_is_not_a_whole_jpeg_is_a_value_error(jpeg: bytes) -> None:
         ("crop_ratio", (2.0, 1.0)),
         ("crop_ratio", (1.0, math.nan)),
         ("flip_probability", -0.1),
+        ("color_jitter", (0.1, 0.1, 0.1, 0.6)),
+        ("color_jitter", (0.1, -0.1, 0.1, 0.1)),
+        ("color_jitter", (0.1, 0.1, 0.1)),
+        ("color_jitter", (0.1, math.inf, 0.1, 0.1)),
+        ("erasing_probability", 1.1),
+        ("erasing_area", (0.0, 0.3)),
+        ("erasing_area", (0.3, 1.1)),
+        ("erasing_ratio", (3.0, 1.0)),
         ("evaluation_crop", 0.0),
         ("evaluation_crop", 1.1),
     ],
@@ -159,3 +192,10 @@ def test_what_is_not_a_whole_jpeg_is_a_value_error(jpeg: bytes) -> None:
 def test_settings_out_of_bounds_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
         AugmentConfig(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"erasing_area": (0.1, 0.2)}, {"erasing_ratio": (1.0, 1.0)}])
+def test_a_setting_of_erasing_without_erasing_is_refused(change: dict[str, tuple[float, float]]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(change))} .* has no effect with erasing_probability 0"):
+        AugmentConfig(**change)
+    assert AugmentConfig(**change, erasing_probability=0.1).erasing_probability == 0.1

@@ -16,9 +16,10 @@ import pytest
 import simplejpeg
 
 from sunspark.data import decode_pool
-from sunspark.data.augment import AugmentConfig, KeyedRandom, evaluation_pixels, training_pixels
+from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
 from sunspark.data.dataset import Dataset
 from sunspark.data.decode_pool import Batch
+from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.loader import EvaluationLoader, Loader, LoaderConfig
 from sunspark.data.order import StepPlan, even_split, replicas_of
 from sunspark.data.writer import write_dataset

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from sunspark.config import to_dict
+from sunspark.data.augment import AugmentConfig
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
 from sunspark.data.decode_pool import Batch
@@ -393,3 +394,44 @@ def test_another_dataset_is_refused(tmp_path: Path, honest: Honest) -> None:
     (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"dataset_id": "f" * 64}))
     with pytest.raises(RunError, match="ffffffffffff"):
         verify(run, honest.dataset.uri)
+
+
+# --- every augmentation is decoded and computed again ---------------------------------------------------------------
+
+ALL_ON = AugmentConfig(color_jitter=(0.4, 0.4, 0.4, 0.1), trivial_augment=True, erasing_probability=0.5)
+SHORT = range(6)
+
+
+@pytest.fixture(scope="module")
+def augmented(honest: Honest) -> Iterator[Honest]:
+    work = replace(honest.work, data=replace(honest.work.data, augment=ALL_ON))
+    with contextlib.closing(Loader(honest.dataset, honest.plan, work.data, num_threads=2)) as loader:
+        yield replace(honest, work=work, loader=loader)
+
+
+def test_a_run_with_every_augmentation_is_exactly_once(tmp_path: Path, augmented: Honest) -> None:
+    state = state_after(augmented, honestly, SHORT)
+    result = verify(write_run(tmp_path / "run", augmented, state.snapshot(), finished=False), pixels=True)
+    assert (result.exactly_once, result.steps_with_pixels_checked) == (True, len(SHORT))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"color_jitter": (0.4, 0.5, 0.4, 0.1)},
+        {"trivial_augment": False},
+        {"erasing_probability": 0.9},
+        {"erasing_area": (0.1, 0.2)},
+        {"erasing_ratio": (1.0, 1.0)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_augmentation_changed_afterwards_is_found(
+    tmp_path: Path, augmented: Honest, change: dict[str, object]
+) -> None:
+    state = state_after(augmented, honestly, SHORT)
+    other = replace(augmented.work.data, augment=replace(ALL_ON, **change))
+    claimed = replace(augmented, work=replace(augmented.work, data=other))
+    result = verify(write_run(tmp_path / "run", claimed, state.snapshot(), finished=False), pixels=True)
+    assert not result.exactly_once
+    assert result.problems == [f"step {step} was taken with other pixels than its own" for step in SHORT]

@@ -19,10 +19,10 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from sunspark.data.augment import Pixels
 from sunspark.data.blob import Sample
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
+from sunspark.data.pixels import Pixels
 from sunspark.errors import ConfigError, DatasetError, DeadlineError, SunsparkError, WorkerError
 
 _log = getLogger(__name__)

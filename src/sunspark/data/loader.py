@@ -15,12 +15,14 @@ from typing import final
 import numpy as np
 
 from sunspark.config import refuse_not_finite
-from sunspark.data.augment import AugmentConfig, KeyedRandom, Pixels, evaluation_pixels, training_pixels
+from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
 from sunspark.data.blob import Sample
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
 from sunspark.data.decode_pool import Batch, DecodePool, Request, Rows, sample_size_bytes
+from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.order import StepPlan
+from sunspark.data.pixels import Pixels
 from sunspark.errors import ConfigError
 
 _NO_ROWS = np.zeros(0, np.int64)

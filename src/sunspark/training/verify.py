@@ -17,8 +17,9 @@ import torch
 
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
-from sunspark.data.augment import KeyedRandom, training_pixels
+from sunspark.data.augment import training_pixels
 from sunspark.data.dataset import Block, Dataset
+from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.order import StepPlan
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine, evidence_of, sum_of_samples

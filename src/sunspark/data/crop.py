@@ -1,0 +1,98 @@
+"""A box of a stored JPEG, resampled to a square: where training and evaluation look.
+
+The box is chosen before anything is decoded, from the size in the JPEG header. Decoding (simplejpeg) and resampling
+(Pillow, antialiased bilinear) run without the GIL.
+
+Source: random resized crop is that of Inception (Szegedy et al., arXiv 1409.4842), with the procedure of
+torchvision's `RandomResizedCrop`.
+"""
+
+import math
+from typing import NamedTuple
+
+import simplejpeg
+from PIL import Image
+
+from sunspark.data.keyed_random import KeyedRandom
+
+_BOX_ATTEMPTS = 10  # torchvision's
+_DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
+_OVERSAMPLING = 2  # source pixels per output pixel that DCT scaling must leave, so that it cannot be seen
+
+Range = tuple[float, float]
+
+
+class Box(NamedTuple):
+    """A rectangle of an image, in pixels: from `top` and `left` up to `top + height` and `left + width`."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+
+def random_resized_crop(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Range) -> Box:
+    """A crop of random area, shape and place, in whole pixels; a centred one where none fits."""
+    return random_box(shape, rng, scale, ratio) or _largest_centred_crop(shape, ratio)
+
+
+def random_box(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Range) -> Box | None:
+    """A box in whole pixels of an image of `shape` (height, width); None when ten that were drawn do not fit in.
+
+    Its share of the area is uniform in `scale`; the logarithm of its width / height is uniform in that of `ratio`.
+    """
+    height, width = shape
+    log_narrow, log_wide = (math.log(bound) for bound in ratio)
+    for _ in range(_BOX_ATTEMPTS):
+        area = height * width * rng.uniform(*scale)
+        box_ratio = math.exp(rng.uniform(log_narrow, log_wide))
+        box_width, box_height = round(math.sqrt(area * box_ratio)), round(math.sqrt(area / box_ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top, left = rng.integer(height - box_height + 1), rng.integer(width - box_width + 1)
+            return Box(top, left, box_height, box_width)
+    return None
+
+
+def centre_crop(shape: tuple[int, int], share: float) -> Box:
+    """The centre square whose side is `share` of the shorter side."""
+    height, width = shape
+    side = share * min(height, width)
+    return Box((height - side) / 2, (width - side) / 2, side, side)
+
+
+def _largest_centred_crop(shape: tuple[int, int], ratio: Range) -> Box:
+    """What is taken of a very long or very tall image, which no random crop fitted."""
+    height, width = shape
+    narrow, wide = ratio
+    crop_width = max(1, min(width, round(height * wide)))
+    crop_height = max(1, min(height, round(width / narrow)))
+    return Box((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
+
+
+def shape_of(jpeg: bytes) -> tuple[int, int]:
+    """Height and width, from the header alone. Raises ValueError when there is none."""
+    height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
+    return int(height), int(width)
+
+
+def crop_and_resize(jpeg: bytes, shape: tuple[int, int], box: Box, size: int) -> Image.Image:
+    """Decode as small as the box allows, then resample the box to `size` x `size`, RGB.
+
+    Raises ValueError when `jpeg` cannot be decoded.
+    """
+    height, width = shape
+    factor = _dct_factor(box, size)
+    if factor == 1:
+        decoded = simplejpeg.decode_jpeg(jpeg)
+    else:
+        decoded = simplejpeg.decode_jpeg(jpeg, min_height=-(-height // factor), min_width=-(-width // factor))
+    # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
+    left, top = box.left / factor, box.top / factor
+    region = (left, top, left + box.width / factor, top + box.height / factor)
+    return Image.fromarray(decoded).resize((size, size), Image.Resampling.BILINEAR, box=region)
+
+
+def _dct_factor(box: Box, size: int) -> int:
+    """How much smaller libjpeg may decode at once: 1, 2, 4 or 8."""
+    smallest_side = min(box.height, box.width)
+    return next((factor for factor in _DCT_FACTORS if smallest_side >= factor * _OVERSAMPLING * size), 1)
