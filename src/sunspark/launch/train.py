@@ -98,12 +98,13 @@ def _train(
         records.close()
         display.close()
     raise_unless_finished(ending, what_is_saved(run))
-    done = sum(plan.num_samples_of(step) for step in range(first_step, plan.num_steps))
+    num_steps = coordinator.roster.step  # fewer than planned when training ended early
+    done = sum(plan.num_samples_of(step) for step in range(first_step, num_steps))
     result = TrainResult(
         run=run,
-        steps=plan.num_steps,
-        epochs=plan.num_epochs,
-        samples=plan.num_samples * plan.num_epochs,
+        steps=num_steps,
+        epochs=-(-num_steps // plan.steps_per_epoch),
+        samples=sum(map(plan.num_samples_of, range(num_steps))),
         seconds=watch.seconds,
         images_per_second=done / watch.seconds if watch.seconds else 0.0,
         workers=job.num_workers,

@@ -1,0 +1,77 @@
+"""How a training ends before its last step: early, because nothing gets better, or at once, because it has diverged."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sunspark.errors import RunError, WorkerError
+from sunspark.launch.train import train
+from sunspark.models.registry import ModelConfig
+from sunspark.optim import OptimConfig
+from sunspark.records import EventRecord, read_records
+from sunspark.training import checkpoint
+from sunspark.training.config import TrainingConfig
+from sunspark.training.state_file import judged_weights_of
+from sunspark.training.validation import ValidationConfig
+from sunspark.training.verify import verify
+from tests.launch.short import short_config
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_training_ends_early_and_keeps_the_best_state(law_dataset: str, run_folder: Path) -> None:
+    """A learning rate so low that nothing changes: the first of the equal states is the best."""
+    config = replace(
+        short_config(),
+        optim=OptimConfig(optimizer="sgd", learning_rate=1e-12, schedule="constant"),
+        training=TrainingConfig(epochs=9, global_batch_size=64, dtype="float32", checkpoint_every=1),
+        validation=ValidationConfig(eval_every=1, eval_split="train", patience=2, keep="best"),
+    )
+    result = train(law_dataset, str(run_folder), config)
+    assert (result.steps, result.epochs, result.samples) == (12, 3, 750)
+    verdict = verify(str(run_folder))
+    assert verdict.exactly_once, verdict.problems
+    assert verdict.finished
+    kept = [state.step for state in checkpoint.checkpoints(str(run_folder))]
+    assert (kept[0], kept[-1], len(kept)) == (4, 12, 3)  # the best one, and the last two
+    best = Path(checkpoint.uri_of(str(run_folder), 4)).read_bytes()
+    exported = safetensors.torch.load_file(run_folder / "model" / "model.safetensors")
+    judged = judged_weights_of(best, "it")
+    assert all(torch.equal(exported[name], judged[name]) for name in exported)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_rate_and_images(
+    law_dataset: str, run_folder: Path
+) -> None:
+    config = replace(
+        short_config(),
+        optim=OptimConfig(optimizer="sgd", learning_rate=1e30, schedule="constant", warmup_fraction=0.0),
+    )
+    with pytest.raises(
+        WorkerError, match=r"of step [12] is not finite.*learning rate 1e\+30.*--learning-rate.*class\d/"
+    ):
+        train(law_dataset, str(run_folder), config)
+    told = [r for r in read_records(str(run_folder)) if isinstance(r, EventRecord) and r.event == "diverged"]
+    assert told[0].detail.count(".jpg") == 64
+
+
+def test_training_starts_from_the_weights_of_a_file_and_needs_it_no_more(
+    law_dataset: str, finished: str, run_folder: Path, tmp_path: Path
+) -> None:
+    """A linear probe on the network of another run, whose file is gone when the workers start anew."""
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes((Path(finished) / "model" / "model.safetensors").read_bytes())
+    model = ModelConfig(model_args={"n_filters": 2, "wide_units": 16}, weights=str(weights), freeze="backbone")
+    config = replace(short_config(), model=model)
+    train(law_dataset, str(run_folder), config)
+    before = safetensors.torch.load_file(weights)
+    weights.unlink()
+    after = safetensors.torch.load_file(run_folder / "model" / "model.safetensors")
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed == ["head.4.bias", "head.4.weight"]
+    assert train(law_dataset, str(run_folder), config).finished
+    with pytest.raises(RunError, match=r"model\.freeze was 'backbone', now 'none'"):
+        train(law_dataset, str(run_folder), replace(config, model=replace(model, freeze="none")))
