@@ -33,6 +33,7 @@ EventName = Literal[
     "restarted",
     "evaluated",
     "diverged",
+    "excused",
     "checkpoint",
     "unsaved",
     "resumed",

@@ -3,6 +3,7 @@
 RUN/config.json               what is trained on which dataset, and how it was launched last; decides whether the run
                               may be continued
 RUN/initial.safetensors       the weights that training began with, where the seed alone does not give them
+RUN/excused.json              images that are left out, because decoding them kills the process that does it
 RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
 RUN/candidates/               states that orphaned workers saved: the same
 RUN/records/                  steps and events, one file per worker process and one of the driver: `records.py`
@@ -33,6 +34,22 @@ def config_file(run: str) -> str:
 def initial_weights_file(run: str) -> str:
     """The weights that training began with; there when it began with pretrained ones, or those of a file."""
     return storage.join(run, "initial.safetensors")
+
+
+def excused_file(run: str) -> str:
+    """The images that are left out."""
+    return storage.join(run, "excused.json")
+
+
+def read_excused(run: str) -> dict[int, str]:
+    """Row of the dataset -> why it is left out. Raises RunError when something else has written the file."""
+    path = excused_file(run)
+    if not storage.exists(path):
+        return {}
+    try:
+        return {int(entry["row"]): str(entry["reason"]) for entry in read_object(path)["excused"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged or was written by something else: {error!r}") from error
 
 
 def result_file(run: str) -> str:

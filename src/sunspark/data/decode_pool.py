@@ -22,6 +22,7 @@ import numpy.typing as npt
 from sunspark.data.blob import Sample
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
+from sunspark.data.in_hand import InHand
 from sunspark.data.pixels import Pixels
 from sunspark.errors import ConfigError, DatasetError, DeadlineError, SunsparkError, WorkerError
 
@@ -88,15 +89,26 @@ class DecodePool:
     """Threads that work on requests, the first in the queue first."""
 
     def __init__(
-        self, dataset: Dataset, cache: NodeCache, *, image_size: int, num_threads: int, load_deadline_seconds: float
+        self,
+        dataset: Dataset,
+        cache: NodeCache,
+        *,
+        image_size: int,
+        num_threads: int,
+        load_deadline_seconds: float,
+        in_hand: InHand | None = None,
     ) -> None:
-        """Start `num_threads` threads that read through `cache`, which is the pool's to close."""
+        """Start `num_threads` threads that read through `cache`, which is the pool's to close.
+
+        `in_hand` is told what they decode.
+        """
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, got {num_threads}; use the number of cores")
         self._dataset = dataset
         self._cache = cache
         self._image_size = image_size
         self._load_deadline_seconds = load_deadline_seconds
+        self._in_hand = in_hand or InHand()
         self._changed = Condition()  # guards what follows, and the requests
         self._queue: list[Request] = []
         self._lingering: list[Request] = []  # dropped, but a thread is still at them
@@ -218,7 +230,8 @@ class DecodePool:
             sample = read(row)
             if sample is None:
                 return False
-            pixels = _decode(request, sample)
+            with self._in_hand.hold(row):
+                pixels = _decode(request, sample)
         except Exception as error:
             with self._changed:
                 request.error = request.error or self._explain(error, row)

@@ -8,7 +8,7 @@ Shape legend: B batch.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import final
 
@@ -20,6 +20,7 @@ from sunspark.data.blob import Sample
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
 from sunspark.data.decode_pool import Batch, DecodePool, Request, Rows, sample_size_bytes
+from sunspark.data.in_hand import InHand
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.order import StepPlan
 from sunspark.data.pixels import Pixels
@@ -70,8 +71,18 @@ class Loader:
     order or with how many threads. Ask from one thread; close it in the end.
     """
 
-    def __init__(self, dataset: Dataset, plan: StepPlan, config: LoaderConfig, num_threads: int) -> None:
-        """Start `num_threads` threads; ConfigError when `plan` was not made for this dataset."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        plan: StepPlan,
+        config: LoaderConfig,
+        num_threads: int,
+        in_hand: InHand | None = None,
+    ) -> None:
+        """Start `num_threads` threads, which tell `in_hand` what they decode.
+
+        Raises ConfigError when `plan` was not made for this dataset.
+        """
         self._plan = plan
         self._config = config
         self._split_rows = dataset.rows(plan.split)
@@ -82,7 +93,13 @@ class Loader:
             )
         self._ahead: dict[int, Request] = {}  # by step
         self._ahead_replicas = range(0)
-        self._pool = _open_pool(dataset, config, num_threads)
+        self._excused: frozenset[int] = frozenset()
+        self._in_hand = in_hand or InHand()
+        self._pool = _open_pool(dataset, config, num_threads, self._in_hand)
+
+    def excuse(self, rows: Iterable[int]) -> None:
+        """Leave these rows of the dataset out of all batches from now on; may be called from another thread."""
+        self._excused = frozenset(rows)
 
     def take(self, step: int, replicas: range) -> list[Batch]:
         """The batches of `replicas` in `step`, one each, in order; without samples it is an empty one.
@@ -92,11 +109,12 @@ class Loader:
         Raises DeadlineError, naming what is missing, after `load_deadline_seconds`; DatasetError for an image
         that cannot be decoded; and what reading the dataset raises, with the path of the sample.
         """
+        self._in_hand.set_step(step)
         request = self._request_for(step, replicas)
         self._pool.prefer(request)
         self._prefetch_after(step, replicas)
         batch = self._pool.finish(request, f"step {step}")
-        return _cut(batch, [len(self._plan.slice_of(step, replica)) for replica in replicas])
+        return _cut(batch, [int(np.isin(rows, request.rows).sum()) for rows in self._rows_of(step, replicas)])
 
     def prefetched_bytes(self) -> int:
         """Bytes of the batches that are prepared ahead, or dropped but still in a thread's hands."""
@@ -139,8 +157,12 @@ class Loader:
         def to_pixels(sample: Sample) -> Pixels:
             return training_pixels(sample.jpeg, size, KeyedRandom(seed, epoch, sample.sample_id), augment)
 
-        indices = [self._plan.rows_of_slice(step, replica) for replica in replicas]
-        return self._pool.new_request(self._split_rows[np.concatenate([_NO_ROWS, *indices])], to_pixels)
+        rows = np.concatenate([_NO_ROWS, *self._rows_of(step, replicas)])
+        return self._pool.new_request(rows[~np.isin(rows, list(self._excused))], to_pixels)
+
+    def _rows_of(self, step: int, replicas: range) -> list[Rows]:
+        """The rows of the dataset that each of the replicas owns in that step."""
+        return [self._split_rows[self._plan.rows_of_slice(step, replica)] for replica in replicas]
 
 
 @final
@@ -185,7 +207,7 @@ class EvaluationLoader:
         return request
 
 
-def _open_pool(dataset: Dataset, config: LoaderConfig, num_threads: int) -> DecodePool:
+def _open_pool(dataset: Dataset, config: LoaderConfig, num_threads: int, in_hand: InHand | None = None) -> DecodePool:
     cache = NodeCache(
         dataset, config.cache_directory, config.cache_bytes, lock_deadline_seconds=config.lock_deadline_seconds
     )
@@ -195,6 +217,7 @@ def _open_pool(dataset: Dataset, config: LoaderConfig, num_threads: int) -> Deco
         image_size=config.image_size,
         num_threads=num_threads,
         load_deadline_seconds=config.load_deadline_seconds,
+        in_hand=in_hand,
     )
 
 

@@ -7,9 +7,10 @@ sample is applied exactly once does not depend on it.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
+from sunspark.launch.excuses import Excuses
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Ending, Note, Roster
 from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
@@ -33,11 +34,15 @@ class Coordinator:
         roster: Roster,
         leases: LeaseBook | None = None,
         find_resume: Callable[[bool], str | None] = lambda _: None,
+        excuses: Excuses | None = None,
     ) -> None:
         """`find_resume` names the state that a process starts from; it is told whether no other process is alive."""
         self.roster = roster
         self._leases = leases or LeaseBook(ranges=[])
         self._find_resume = find_resume
+        self._excuses = excuses
+        if excuses:
+            roster.excused = excuses.read()
         self._lock = threading.Lock()
         self._resume_lock = threading.Lock()
         self._rendezvous: dict[str, str] = {}
@@ -51,6 +56,7 @@ class Coordinator:
                 "next_incarnation": self._next_incarnation,
                 "renew": self._renew,
                 "process_ended": self._process_ended,
+                "excuse": self._excuse,
                 "release": self._release,
                 "join": self._join,
                 "announce": self._announce,
@@ -102,10 +108,35 @@ class Coordinator:
         with self._lock:
             return {"answer": self.roster.renew(worker, supervisor, time.monotonic())}
 
-    def _process_ended(self, worker: int, supervisor: str, incarnation: int, code: int, cause: str) -> Reply:
+    def _process_ended(
+        self,
+        worker: int,
+        supervisor: str,
+        incarnation: int,
+        code: int,
+        cause: str,
+        step: int = -1,
+        rows: Sequence[int] = (),
+    ) -> Reply:
+        if code < 0 and self._excuses and step >= 0:
+            how, _, lines = cause.partition("\n")
+            images = ", ".join(self._excuses.path_of(row) for row in rows) or "no image"
+            cause = f"{how}; it was at step {step} and decoded {images}\n{lines}"
         with self._lock:
             self._leases.give_back(replica_id_of(worker, incarnation))
             self.roster.process_ended(worker, supervisor, incarnation, code, cause)
+        return {}
+
+    def _excuse(self, rows: Mapping[str, str], **_: object) -> Reply:
+        """A supervisor has found images that kill whoever decodes them. They are on storage before workers hear it."""
+        if self._excuses is None:
+            return {}
+        reasons = {int(row): reason for row, reason in rows.items()}
+        with self._resume_lock:
+            self._excuses.write({**self.roster.excused, **reasons})
+            names = {row: self._excuses.path_of(row) for row in reasons}
+            with self._lock:
+                self.roster.excuse(reasons, names)
         return {}
 
     def _release(self, worker: int, supervisor: str) -> Reply:

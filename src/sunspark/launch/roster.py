@@ -3,6 +3,7 @@
 No network, no threads, the time is an argument: a test can play any interleaving.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
@@ -103,6 +104,8 @@ class Roster:
         self.step = 0
         self.report: dict[str, Any] = {}
         self.recoveries = 0
+        self.excused: dict[int, str] = {}
+        """Rows of the dataset that are left out, with the reason."""
         self.notes: list[Note] = []
 
     @property
@@ -159,6 +162,8 @@ class Roster:
         if self.farewell or code == 0:
             return
         self._note(worker, "lost", cause.partition("\n")[0])
+        where = place.process.whereabouts if place.process else ""
+        cause = f"worker {worker} ({where or 'it had not joined'}): {cause}"
         self._losses += 1
         place.failures += code == EXIT_FAILED
         if code == EXIT_USERS_MISTAKE:
@@ -204,6 +209,7 @@ class Roster:
             "may_go": self.may_go,
             "lost": self.lost(now),
             "abandoned": list(self._abandoned),
+            "excused": list(self.excused),
         }
 
     def abandon(self, group_key: str, now: float) -> None:
@@ -221,6 +227,12 @@ class Roster:
             self.recoveries += 1
         worker, incarnation = worker_and_incarnation_of(replica_id)
         self.notes.append(Note(worker=worker, incarnation=incarnation, event=event, step=step, detail=detail))
+
+    def excuse(self, rows: Mapping[int, str], names: Mapping[int, str]) -> None:
+        """Leave rows out from now on; `rows` gives the reasons."""
+        for row in rows.keys() - self.excused.keys():
+            self._note(-1, "excused", f"{names[row]} is left out from now on: {rows[row]}")
+        self.excused = {**self.excused, **rows}
 
     def note_progress(self) -> None:
         """Something was done since the last process ended."""

@@ -10,13 +10,18 @@ import collections
 import contextlib
 import logging
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import Final, Literal, final
 
+from sunspark.data.in_hand import last_hold
 from sunspark.errors import SunsparkError
+from sunspark.launch.autopsy import Memory, describe_end, find_poison_of
 from sunspark.launch.nursery import Nursery
 from sunspark.parallel.rpc import Reply, RpcClient
 from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_UNWANTED, WorkerSpec
@@ -53,6 +58,7 @@ class _Supervisor:
         self._nursery = nursery
         self._id = uuid.uuid4().hex
         self._coordinator = RpcClient(spec.coordinator, spec.token)
+        self._folder = Path(tempfile.mkdtemp(prefix="sunspark-worker-"))
 
     def run(self) -> Outcome:
         try:
@@ -63,11 +69,13 @@ class _Supervisor:
         finally:
             self._try_to_tell("release")
             self._coordinator.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _keep_running(self) -> Outcome:
         while incarnation := self._ask("next_incarnation")["incarnation"]:
+            spec = self._spec.for_worker(self._spec.worker, incarnation, str(self._folder / f"{incarnation}.in-hand"))
             try:
-                process = _WorkerProcess(self._spec.for_worker(self._spec.worker, incarnation), self._nursery)
+                process = _WorkerProcess(spec, self._nursery)
             except (SunsparkError, OSError) as error:  # the nursery died while it was asked
                 self._try_to_tell("process_ended", incarnation=incarnation, code=EXIT_FAILED, cause=str(error))
                 time.sleep(_PAUSE_SECONDS)
@@ -78,15 +86,30 @@ class _Supervisor:
                 code = process.let_go()
             if word == "leave" or code == EXIT_UNWANTED:
                 return "lost place"
-            self._try_to_tell("process_ended", incarnation=incarnation, code=code, cause=process.describe_end())
+            self._report_end(process, incarnation, code)
             if code == EXIT_DONE:
                 return "ended"
         return "ended"
+
+    def _report_end(self, process: "_WorkerProcess", incarnation: int, code: int) -> None:
+        """Tell how a process ended; where it crashed, look whether an image of those in its hands has killed it."""
+        hold = last_hold(Path(process.spec.in_hand))
+        self._try_to_tell(
+            "process_ended",
+            incarnation=incarnation,
+            code=code,
+            cause=describe_end(code, process.memory, process.lines),
+            step=hold.step,
+            rows=hold.rows,
+        )
+        if poison := find_poison_of(process.spec, code, process.memory, hold):
+            self._try_to_tell("excuse", rows={str(row): reason for row, reason in poison.items()})
 
     def _watch(self, process: "_WorkerProcess") -> str:
         """Wait for the end of the process, and end it where the coordinator says so. Gives its last word."""
         last_heard = time.monotonic()
         while not process.wait(_RENEW_SECONDS):
+            process.look_at_memory()
             try:
                 word = str(self._ask("renew", timeout_seconds=5)["answer"])
                 last_heard = time.monotonic()
@@ -117,8 +140,10 @@ class _WorkerProcess:
     """One incarnation of a worker."""
 
     def __init__(self, spec: WorkerSpec, nursery: Nursery) -> None:
+        self.spec = spec
+        self.lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
+        """Its last ones."""
         self._nursery = nursery
-        self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         stdin_reader, stdin_writer = os.pipe()
         stderr_reader, stderr_writer = os.pipe()
         self._stdin = open(stdin_writer, "wb")  # noqa: SIM115
@@ -134,6 +159,8 @@ class _WorkerProcess:
             os.close(stderr_writer)
         self.code: int | None = None
         """The exit code; negative: the signal that ended it."""
+        self.memory = Memory.of(self._pid)
+        """As it was at the last look."""
         with contextlib.suppress(BrokenPipeError):  # it died at once; `wait` will tell
             self._stdin.write(spec.to_json().encode() + b"\n")
             self._stdin.flush()
@@ -158,15 +185,14 @@ class _WorkerProcess:
         self._reader.join(2)
         return -signal.SIGKILL if self.code is None else self.code
 
-    def describe_end(self) -> str:
-        """How it ended, in words, then its last lines."""
-        code = self.code or 0
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        return "\n".join([f"worker process ended {how}", *self._lines])
+    def look_at_memory(self) -> None:
+        seen = Memory.of(self._pid)
+        if seen.used_bytes:  # it still lives
+            self.memory = seen
 
     def _keep_lines(self, descriptor: int) -> None:
         with open(descriptor, "rb") as stream:
             for line in stream:
                 text = line.decode(errors="replace").rstrip()
-                self._lines.append(text)
+                self.lines.append(text)
                 logger.debug("%s", text)

@@ -10,6 +10,7 @@ from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
+from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.resume import only_driver, refuse_other_folders, settle, state_to_start_from, what_is_saved
 from sunspark.launch.roster import Note
@@ -79,7 +80,10 @@ def _train(
 ) -> TrainResult:
     start = checkpoint.adopt_candidate(run)
     first_step = start.step if start else 0
-    coordinator = job.open_coordinator(find_resume=lambda is_alone: state_to_start_from(run, is_alone))
+    coordinator = job.open_coordinator(
+        find_resume=lambda is_alone: state_to_start_from(run, is_alone),
+        excuses=Excuses(run=run, path_of=opened.path_of),
+    )
     spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)
     plan = plan_of(opened, work)
     coordinator.roster.step = first_step

@@ -80,13 +80,17 @@ class Pulse:
         progress: Progress,
         on_leave: Callable[[Farewell], None],
         on_lost: Callable[[frozenset[str], frozenset[str]], None] = lambda _lost, _abandoned: None,
+        on_excused: Callable[[frozenset[int]], None] = lambda _rows: None,
     ) -> None:
-        """`on_lost` gets the replica ids that are lost and the keys of the groups that were abandoned."""
+        """`on_lost` gets the replica ids that are lost and the keys of the groups that were abandoned, `on_excused`
+        the rows of the dataset that are left out; before `may_go` is set for the first time, too.
+        """
         self._coordinator = coordinator
         self._replica_id = replica_id
         self._progress = progress
         self._on_leave = on_leave
         self._on_lost = on_lost
+        self._on_excused = on_excused
         self._stopped = threading.Event()
         self.may_go = threading.Event()
         """Set when the coordinator has seen all expected workers, or has waited long enough for them."""
@@ -127,6 +131,7 @@ class Pulse:
     def _heed(self, reply: dict[str, Any]) -> None:
         if farewell := reply["farewell"]:
             self._on_leave(farewell)
+        self._on_excused(frozenset(reply["excused"]))
         if reply["may_go"]:
             self.may_go.set()
         self.lost = frozenset(reply["lost"])

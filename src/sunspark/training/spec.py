@@ -41,9 +41,11 @@ class WorkerSpec:
     faults: tuple[Fault, ...] = ()
     worker: int = -1
     incarnation: int = 0
+    in_hand: str = ""
+    """Local file in which the process notes what it decodes; its supervisor reads it after its death."""
 
-    def for_worker(self, worker: int, incarnation: int) -> "WorkerSpec":
-        return replace(self, worker=worker, incarnation=incarnation)
+    def for_worker(self, worker: int, incarnation: int, in_hand: str = "") -> "WorkerSpec":
+        return replace(self, worker=worker, incarnation=incarnation, in_hand=in_hand)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

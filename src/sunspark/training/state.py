@@ -64,6 +64,12 @@ class TrainingState:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return [self.statistics.staged, *trained] if self.statistics else trained
 
+    def scale_gradients(self, factor: float) -> None:
+        """Scale all that was summed in this step, into copies: it may lie in memory that all workers read."""
+        for summand in self.summands():
+            if summand.grad is not None:
+                summand.grad = summand.grad * factor
+
     def gradient_norm(self) -> float:
         """The L2 norm of the gradient over all parameters; not finite where training has diverged."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
@@ -78,7 +84,7 @@ class TrainingState:
             self.is_whole = False
             scale = self._clip_norm / gradient_norm if 0 < self._clip_norm < gradient_norm else 1.0
             if scale < 1 or not isinstance(self.optimizer, _GENTLE):
-                self._take_gradients_private(scale)
+                self._clip_gradients(scale)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             torch.manual_seed(self.step)  # for optimizers that draw random numbers
@@ -157,11 +163,11 @@ class TrainingState:
         if optimizer != type(self.optimizer).__name__:
             raise RunError(f"{source} was trained with the optimizer {optimizer}, not {type(self.optimizer).__name__}")
 
-    def _take_gradients_private(self, scale: float) -> None:
-        """Copies of the gradients, scaled: those that were reduced may lie in memory that all workers read."""
+    def _clip_gradients(self, factor: float) -> None:
+        """Scale the gradients alone, into copies too."""
         for parameter in self.model.parameters():
             if parameter.grad is not None:
-                parameter.grad = parameter.grad * scale
+                parameter.grad = parameter.grad * factor
 
     def _weights(self) -> dict[str, Tensor]:
         """The network's tensors as they were when the last step was applied, whatever a forward pass does now."""

@@ -168,9 +168,11 @@ class Trainer:
             self._note_failure(agreement, error)
             return False
         self._faults.reach("reduced", step)
-        loss = loss_sum / self._plan.num_samples_of(step)
+        loss = loss_sum / max(1, evidence_of_all.samples)
         learning_rate = learning_rate_at(self._course.optim, step, self._plan.num_steps)
         with self._phase("optimizer"):
+            if 0 < evidence_of_all.samples < self._plan.num_samples_of(step):  # some are excused
+                self._state.scale_gradients(self._plan.num_samples_of(step) / evidence_of_all.samples)
             gradient_norm = self._state.gradient_norm()
             if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
                 self._give_up(step, loss, gradient_norm, learning_rate)

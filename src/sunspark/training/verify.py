@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
 
@@ -80,11 +81,12 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     due = range(num_steps if is_finished else min(len(lines), num_steps))
     if len(lines) != len(due):
         problems.append(f"the ledger holds {len(lines)} steps, and {len(due)} were to be taken")
-    expected = [_expected(plan, opened, step) for step in due]
+    excused = frozenset(run_directory.read_excused(run))
+    expected = [_expected(plan, opened, step, excused, lines[step : step + 1]) for step in due]
     problems += _wrong_samples(lines, expected)
     taken = range(min(len(lines), len(due)))
     chosen = taken if pixels else _some(len(taken))
-    problems += _wrong_pixels(chosen, lines, plan, opened, work)
+    problems += _wrong_pixels([expected[step] for step in chosen], lines, plan, opened, work)
     result = VerifyResult(
         exactly_once=not problems,
         epochs=_accounts(lines, expected, plan),
@@ -105,14 +107,32 @@ def _open(run: str, dataset: str | None) -> tuple[WorkConfig, Dataset]:
     return from_dict(WorkConfig, stored["work"]), opened
 
 
-def _expected(plan: StepPlan, dataset: Dataset, step: int) -> tuple[int, int]:
-    """How many samples `step` has, and their sum."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Expected:
+    """What a step must have been taken with."""
+
+    step: int
+    rows: npt.NDArray[np.int64]
+    """Of the dataset."""
+    sample_sum: int
+    excused: int
+    """Samples of the step that were set aside."""
+
+
+def _expected(
+    plan: StepPlan, dataset: Dataset, step: int, excused: frozenset[int], line: Sequence[LedgerLine]
+) -> _Expected:
+    """The samples of `step`; without those that are excused, if it was taken so: an excuse has a beginning."""
     rows = dataset.rows(plan.split)[plan.rows_of(step)]
-    return len(rows), sum_of_samples(dataset.sample_ids[rows], dataset.labels[rows], plan.epoch_of(step))
+    left = rows[~np.isin(rows, list(excused))]
+    if line and line[0].evidence.samples != len(left):
+        left = rows
+    sample_sum = sum_of_samples(dataset.sample_ids[left], dataset.labels[left], plan.epoch_of(step))
+    return _Expected(step=step, rows=left, sample_sum=sample_sum, excused=len(rows) - len(left))
 
 
-def _is_right(line: LedgerLine, expected: tuple[int, int]) -> bool:
-    return (line.evidence.samples, line.evidence.sample_sum) == expected
+def _is_right(line: LedgerLine, expected: _Expected) -> bool:
+    return (line.evidence.samples, line.evidence.sample_sum) == (len(expected.rows), expected.sample_sum)
 
 
 def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterator[str]:
@@ -153,28 +173,28 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one.contiguous().view(-1).view(torch.uint8), other.contiguous().view(-1).view(torch.uint8))
 
 
-def _wrong_samples(lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]]) -> Iterator[str]:
-    for line, (samples, sample_sum) in zip(lines, expected, strict=False):
-        if line.evidence.samples != samples:
-            yield f"step {line.step} was taken with {line.evidence.samples} samples, it has {samples}"
-        elif line.evidence.sample_sum != sample_sum:
+def _wrong_samples(lines: Sequence[LedgerLine], expected: Sequence[_Expected]) -> Iterator[str]:
+    for line, due in zip(lines, expected, strict=False):
+        if line.evidence.samples != len(due.rows):
+            yield f"step {line.step} was taken with {line.evidence.samples} samples, it has {len(due.rows)}"
+        elif line.evidence.sample_sum != due.sample_sum:
             yield f"step {line.step} was taken with other samples or labels than its own"
 
 
 def _wrong_pixels(
-    steps: Sequence[int], lines: Sequence[LedgerLine], plan: StepPlan, dataset: Dataset, work: WorkConfig
+    chosen: Sequence[_Expected], lines: Sequence[LedgerLine], plan: StepPlan, dataset: Dataset, work: WorkConfig
 ) -> Iterator[str]:
-    """Decode the samples of `steps` anew, from the dataset itself: what trained must not be what checks."""
+    """Decode the samples of the chosen steps anew, from the dataset itself: what trained must not be what checks."""
     wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)  # block -> (row, step)
-    for step in steps:
-        for row in dataset.rows(plan.split)[plan.rows_of(step)]:
-            wanted[dataset.block_of(int(row))].append((int(row), step))
-    seen = dict.fromkeys(steps, Evidence(samples=0, sample_sum=0, pixel_sum=0))
+    for expected in chosen:
+        for row in expected.rows:
+            wanted[dataset.block_of(int(row))].append((int(row), expected.step))
+    seen = {expected.step: Evidence(samples=0, sample_sum=0, pixel_sum=0) for expected in chosen}
     for block, pairs in wanted.items():
         stored = dataset.read_block(block)
         for row, step in pairs:
             seen[step] += _evidence_of_one(stored, row - stored.first_row, plan, plan.epoch_of(step), work)
-    for step in steps:
+    for step in seen:
         if seen[step].pixel_sum != lines[step].evidence.pixel_sum:
             yield f"step {step} was taken with other pixels than its own"
 
@@ -190,7 +210,7 @@ def _some(num_steps: int) -> Sequence[int]:
     return sorted(random.sample(range(num_steps), min(_PIXEL_STEPS, num_steps)))
 
 
-def _accounts(lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]], plan: StepPlan) -> list[EpochAccount]:
+def _accounts(lines: Sequence[LedgerLine], expected: Sequence[_Expected], plan: StepPlan) -> list[EpochAccount]:
     accounts = []
     for epoch in range(-(-len(expected) // plan.steps_per_epoch)):
         due = range(epoch * plan.steps_per_epoch, min((epoch + 1) * plan.steps_per_epoch, len(expected)))
@@ -200,9 +220,9 @@ def _accounts(lines: Sequence[LedgerLine], expected: Sequence[tuple[int, int]], 
             EpochAccount(
                 epoch=epoch,
                 samples=sum(lines[step].evidence.samples for step in taken),
-                missing=sum(expected[step][0] for step in due) - sum(expected[step][0] for step in right),
-                repeated=sum(max(0, lines[step].evidence.samples - expected[step][0]) for step in taken),
-                excused=0,
+                missing=sum(len(expected[step].rows) for step in due) - sum(len(expected[step].rows) for step in right),
+                repeated=sum(max(0, lines[step].evidence.samples - len(expected[step].rows)) for step in taken),
+                excused=sum(expected[step].excused for step in taken),
             )
         )
     return accounts

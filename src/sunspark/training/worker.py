@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Final, final
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ import torch
 from sunspark import storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
+from sunspark.data.in_hand import InHand
 from sunspark.data.loader import EvaluationLoader, Loader
 from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, RunError, StorageError, SunsparkError, WorkerError
@@ -94,9 +96,12 @@ class TrainingWorker:
             self._coordinator, self._replica_id, self._host, may_share_memory=spec.gradient_path == "auto"
         )
         self._records = RecordWriter(worker_file(spec.run, spec.worker, spec.incarnation))
-        self._pulse = Pulse(self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost)
+        self._pulse = Pulse(
+            self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost, self._excuse
+        )
         self._driver = DriverLink(self._coordinator, self._replica_id, self._pulse)
         self._heart: Heart | None = None
+        self._loader: Loader | None = None
         self._state: TrainingState | None = None
         self._publisher: Publisher | None = None
 
@@ -108,7 +113,7 @@ class TrainingWorker:
         publisher = Publisher(self._spec.run, self._work, dataset, self._driver, self._faults)
         publisher.published_step = course.state.step
         peers = self._open_lines(course.state)
-        self._state, self._publisher = course.state, publisher
+        self._state, self._publisher, self._loader = course.state, publisher, course.loader
         self._heart = Heart(peers.membership)
         self._heart.start()
         self._pulse.start()
@@ -148,7 +153,7 @@ class TrainingWorker:
         return Course(
             state=state,
             plan=plan,
-            loader=Loader(dataset, plan, work.data, num_threads=self._spec.cores),
+            loader=Loader(dataset, plan, work.data, self._spec.cores, InHand(Path(self._spec.in_hand))),
             optim=work.optim,
             computation=Computation(
                 state=state,
@@ -206,6 +211,10 @@ class TrainingWorker:
     def _cut_when_lost(self, lost: frozenset[str], abandoned: frozenset[str]) -> None:
         if self._group.key in abandoned or lost & frozenset(self._group.members):
             self._group.cut()
+
+    def _excuse(self, rows: frozenset[int]) -> None:
+        if self._loader is not None:
+            self._loader.excuse(rows)
 
     def _watch_parent(self) -> None:
         while os.read(0, 4096):  # not through sys.stdin, whose lock would abort the end of the interpreter

@@ -1,0 +1,68 @@
+"""What a process has in its hands, readable after its death: the rows that its threads decode at this moment.
+
+A decoder that crashes takes the process with it; whoever finds the body reads here which images it was at. The table
+is a small file mapped into memory: what was written there is in the system's page cache, and outlives the process.
+Cost: two stores per image.
+"""
+
+import mmap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+
+_SLOTS: Final = 256
+_NOTHING: Final = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastHold:
+    """What a process had in its hands when it ended."""
+
+    step: int
+    """The step that it was at."""
+    rows: list[int]
+    """The rows of the dataset that were being decoded."""
+
+
+@final
+class InHand:
+    """The table of one process. Threads write to slots of their own."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Map the file at `path`; without one the table is for this process alone."""
+        if path is None:
+            self._numbers = np.full(_SLOTS, _NOTHING, np.int64)
+        else:
+            with path.open("w+b") as file:
+                file.write(np.full(_SLOTS, _NOTHING, np.int64).tobytes())
+                file.flush()
+                self._numbers = np.frombuffer(mmap.mmap(file.fileno(), 0), np.int64)
+        self._slots = iter(range(1, _SLOTS))
+        self._mine = threading.local()
+
+    def set_step(self, step: int) -> None:
+        """The step that the process is at."""
+        self._numbers[0] = step
+
+    @contextmanager
+    def hold(self, row: int) -> Iterator[None]:
+        """This thread decodes that row."""
+        slot = getattr(self._mine, "slot", None)
+        if slot is None:
+            slot = self._mine.slot = next(self._slots, _SLOTS - 1)  # more threads than slots share the last one
+        self._numbers[slot] = row
+        yield
+        self._numbers[slot] = _NOTHING
+
+
+def last_hold(path: Path) -> LastHold:
+    """What the process of that table had in its hands; nothing when it never opened it."""
+    numbers = np.frombuffer(path.read_bytes(), np.int64) if path.exists() else np.zeros(0, np.int64)
+    if len(numbers) != _SLOTS:
+        return LastHold(step=_NOTHING, rows=[])
+    return LastHold(step=int(numbers[0]), rows=sorted({int(row) for row in numbers[1:] if row != _NOTHING}))
