@@ -109,4 +109,4 @@ def _like_parameter(value: Tensor, parameter: nn.Parameter) -> Tensor:
     """A moment has the parameter's memory layout (channels_last), as a fused step wants it; a counter is a scalar."""
     if value.shape != parameter.shape:
         return value.clone()
-    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
