@@ -38,6 +38,7 @@ STEP = StepRecord(
     epoch=1,
     loss=1.25,
     learning_rate=1e-3,
+    gradient_norm=0.7,
     samples=32,
     quorum_seconds=0.01,
     data_seconds=0.02,

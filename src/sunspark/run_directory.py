@@ -2,6 +2,7 @@
 
 RUN/config.json               what is trained on which dataset, and how it was launched last; decides whether the run
                               may be continued
+RUN/start.json                how it was started last, and on what: `launch/start.py`
 RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
 RUN/candidates/               states that orphaned workers saved: the same
 RUN/records/                  steps and events, one file per worker process and one of the driver: `records.py`
@@ -9,6 +10,7 @@ RUN/model/                    the finished network: `training/export.py`
 RUN/result.json               what `train` returned; there when the run is finished
 RUN/evaluation-<split>.json   what `evaluate` returned
 RUN/verify.json               what `verify` returned
+RUN/tensorboard/              event files, when the run has that tracker: `launch/tracker.py`
 
 Free of torch, for whoever reads runs.
 """
@@ -27,6 +29,16 @@ _TYPES: Final = {"dataset": str, "dataset_id": str, "work": dict, "launch": dict
 def config_file(run: str) -> str:
     """What is trained, and how it was launched last."""
     return storage.join(run, "config.json")
+
+
+def start_file(run: str) -> str:
+    """How it was started last; there when workers were."""
+    return storage.join(run, "start.json")
+
+
+def tracker_directory(run: str) -> str:
+    """Where TensorBoard's event files are."""
+    return storage.join(run, "tensorboard")
 
 
 def result_file(run: str) -> str:

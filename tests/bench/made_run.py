@@ -118,6 +118,7 @@ class MadeRun:
                         epoch=step // self.steps_per_epoch,
                         loss=loss,
                         learning_rate=1e-3 * math.sin(math.pi * (step + 1) / (self.num_steps + 1)),
+                        gradient_norm=2.0 * loss,
                         samples=self.batch // self.num_workers,
                         **{f"{phase}_seconds": float(value) for phase, value in zip(PHASES, seconds, strict=True)},
                         peak_memory_bytes=812_000_000 + 3_000_000 * worker + 50_000 * step,

@@ -24,6 +24,7 @@ EVENT_STYLES = {
     "redone": "redone",
     "checkpoint": "checkpoint",
     "finished": "finished",
+    "stopped": "stopped",
     "duplicate": "turned-away",
 }
 """The mark of each event; the words beside it in the legend are `MARK_WORDS`."""
@@ -35,6 +36,7 @@ MARK_WORDS = {
     "recovered": "recovered from a peer",
     "checkpoint": "checkpoint",
     "turned-away": "turned away",
+    "stopped": "stopped before its end",
     "finished": "finished",
 }
 

@@ -6,6 +6,7 @@ step counts: it applies what was reduced, and learns at the next agreement wheth
 
 import hashlib
 import logging
+import math
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -251,6 +252,7 @@ class Trainer:
             epoch=self._plan.epoch_of(step),
             loss=loss,
             learning_rate=learning_rate,
+            gradient_norm=math.nan,
             samples=samples,
             quorum_seconds=seconds.get("quorum", 0.0) + seconds.get("connect", 0.0) + seconds.get("recovery", 0.0),
             data_seconds=seconds.get("data", 0.0),
