@@ -22,7 +22,7 @@ def test_every_range_is_counted_once_whoever_is_lost_or_late(seed: int) -> None:
                 if (leased := book.lease(holder, now)) is not None:
                     held.append((holder, *leased))
             case "hand in" if held:
-                holder, begin, end = held.pop(draw.randrange(len(held)))
+                holder, begin, _ = held.pop(draw.randrange(len(held)))
                 book.hand_in(begin, {"begin": begin, "by": holder})
             case "hand in again" if held:
                 holder, begin, _ = draw.choice(held)  # and stays held: handed in late a second time
