@@ -203,10 +203,17 @@ def _follow(live: LiveRun, display: Display) -> RunState:
             display.event(f"nothing has been recorded for {_SILENT_SECONDS:.0f} s: workers wait, or the run is gone")
         was_silent = is_silent
         time.sleep(_LOOK_SECONDS)
-        for event in live.look():
-            display.event(sentence_of(event))
+        _look(live, display)
+    time.sleep(_LOOK_SECONDS)
+    _look(live, display)  # the last records of workers come after the driver's word that the run has ended
+    state = live.state(time.time())
     display.update(_snapshot(state))
     return state
+
+
+def _look(live: LiveRun, display: Display) -> None:
+    for event in live.look():
+        display.event(sentence_of(event))
 
 
 def _snapshot(state: RunState) -> ProgressSnapshot:

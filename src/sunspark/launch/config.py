@@ -29,7 +29,7 @@ class LaunchConfig:
     port: int = 0
     """Port of the coordinator; the lighthouse takes the next one. 0: any two that are free."""
     tracker: Literal["none", "tensorboard"] = "none"
-    """tensorboard: the driver writes what it records to event files in RUN/tensorboard too."""
+    """tensorboard: the driver writes curves and results to event files in RUN/tensorboard too."""
 
     def __post_init__(self) -> None:
         refuse_not_finite(self)
