@@ -24,7 +24,7 @@ from tests.test_records import STEP
 
 pytestmark = pytest.mark.timeout(90)
 
-START = {"steps": 480, "epochs": 12, "steps_per_epoch": 40, "workers": 2}
+START = {"time_unix_seconds": 990.0, "steps": 480, "epochs": 12, "steps_per_epoch": 40, "workers": 2}
 
 
 @pytest.fixture
@@ -106,6 +106,18 @@ def test_a_run_that_stopped_and_goes_on(run: str) -> None:
     assert (state_of(live).state, state_of(live).step) == ("training", 41)
     tell(run, "finished", 480, 4000.0)
     assert (state_of(live).state, state_of(live).step) == ("finished", 480)
+
+
+def test_a_run_that_stopped_and_is_being_started_again_has_not_stopped(run: str) -> None:
+    write(run, *(record(step) for step in range(3)))
+    tell(run, "stopped", 3, 2000.0)
+    live = LiveRun(run)
+    assert state_of(live).state == "stopped"
+    MadeRun(run=Path(run)).put("start.json", START | {"time_unix_seconds": 2001.0, "workers": 1})
+    state = state_of(live)
+    assert (state.state, state.step, state.workers_expected) == ("waiting", 0, 1)
+    write(run, record(0, seconds=2010.0))
+    assert (state_of(live).state, state_of(live).step) == ("training", 1)
 
 
 def test_a_loss_that_diverged_is_shown(run: str) -> None:

@@ -70,6 +70,7 @@ class LiveRun:
         self._step = 0
         self._newest: StepRecord | None = None
         self._last_unix_seconds: float | None = None
+        self._stopped_unix_seconds = 0.0
         self._steps: dict[int, int] = {}
         """The last step of each worker."""
         self._pace = _Pace()
@@ -77,14 +78,14 @@ class LiveRun:
     def look(self) -> list[EventRecord]:
         """Take up what is new; returns the events among it."""
         new = self._tail.read_new()
-        if new or not self.lengths["steps"]:
-            self._read_start()
         for record in new:
             self._last_unix_seconds = max(record.time_unix_seconds, self._last_unix_seconds or 0.0)
             if isinstance(record, StepRecord):
                 self._take_step(record)
             elif record.worker == DRIVER:
                 self._take_event(record)
+        if new or not self.lengths["steps"] or self._state == "stopped":
+            self._read_start()
         return [record for record in new if isinstance(record, EventRecord)]
 
     def state(self, now_unix_seconds: float) -> RunState:
@@ -112,13 +113,16 @@ class LiveRun:
         if storage.exists(path):
             start = run_directory.read_object(path)
             self.lengths = {name: int(start[name]) for name in _LENGTHS}
+            if self._state == "stopped" and float(start["time_unix_seconds"]) > self._stopped_unix_seconds:
+                self._go_back()
+                self._state = "waiting"
 
     def _take_event(self, event: EventRecord) -> None:
         """What the driver says of the run as a whole."""
         if event.event == "finished":
             self._state, self._step = "finished", event.step
         elif event.event == "stopped":
-            self._state = "stopped"
+            self._state, self._stopped_unix_seconds = "stopped", event.time_unix_seconds
         elif event.event == "resumed":
             self._go_back()
             self._state, self._step = "waiting", event.step

@@ -3,6 +3,7 @@
 import os
 import platform
 import socket
+import time
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,7 @@ class Machine:
 class Start:
     """A start of a run."""
 
+    time_unix_seconds: float
     command: list[str]
     """The words of a `sunspark train` that trains the same again."""
     workers: int
@@ -48,6 +50,7 @@ def write_start(dataset: str, run: str, config: TrainConfig, plan: StepPlan, wor
     """Write RUN/start.json; `config` as it is settled, without what `auto` stands for."""
     installed = {name: _version_of(name) for name in _PACKAGES}
     start = Start(
+        time_unix_seconds=time.time(),
         command=["sunspark", "train", dataset, run, *words_of(config, TrainConfig())],
         workers=workers,
         steps=plan.num_steps,
