@@ -139,6 +139,12 @@ def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
         watch(str(tmp_path / "nothing"))
 
 
+def test_a_start_that_something_else_wrote_is_named(run: str) -> None:
+    MadeRun(run=Path(run)).put("start.json", {"steps": 480, "epochs": 12, "workers": 2})
+    with pytest.raises(RunError, match=r"start\.json lacks steps_per_epoch, time_unix_seconds"):
+        watch(run, once=True)
+
+
 def test_where_there_is_no_terminal_it_says_where_the_run_is_and_ends(run: str) -> None:
     write(run, *(record(step) for step in range(7)))
     done = subprocess.run(

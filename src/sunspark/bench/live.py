@@ -112,6 +112,8 @@ class LiveRun:
         path = run_directory.start_file(self.run)
         if storage.exists(path):
             start = run_directory.read_object(path)
+            if missing := [name for name in (*_LENGTHS, "time_unix_seconds") if name not in start]:
+                raise RunError(f"{path} lacks {', '.join(missing)}; it was written by something else")
             self.lengths = {name: int(start[name]) for name in _LENGTHS}
             if self._state == "stopped" and float(start["time_unix_seconds"]) > self._stopped_unix_seconds:
                 self._go_back()
