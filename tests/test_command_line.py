@@ -8,7 +8,7 @@ import pytest
 import tyro
 from tyro.conf import Positional
 
-from sunspark.command_line import config_path, flags, parse
+from sunspark.command_line import config_path, flags, parse, words_of
 from sunspark.errors import ConfigError
 
 
@@ -151,3 +151,18 @@ def test_two_fields_with_one_flag_are_a_mistake_of_the_program() -> None:
 )
 def test_the_config_file_is_found_before_anything_is_parsed(argv: list[str], path: str | None) -> None:
     assert config_path(argv) == path
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(optim=Optim(learning_rate=2e-5, schedule="constant", nesterov=False), workers=3),
+        Config(model_args={"n_filters": 8, "dropout": 0.25, "bias": True, "name": "wide one"}, lists=("a b", "c")),
+        Config(scale=(0.1, 0.25), lists=("one",)),
+    ],
+)
+def test_a_configuration_in_words_is_that_configuration_again(config: Config) -> None:
+    words = words_of(config, Config())
+    assert parsed(*words) == config
+    assert words or config == Config()

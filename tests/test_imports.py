@@ -25,11 +25,13 @@ WITHOUT_TORCH = [
     "sunspark.launch.java",
     "sunspark.launch.session",
     "sunspark.spark.ingest",
+    "sunspark.bench.live",
     "sunspark.bench.report",
     "sunspark.commands.sample",
     "sunspark.commands.ingest",
     "sunspark.commands.inspect",
     "sunspark.commands.report",
+    "sunspark.commands.watch",
 ]
 WITHOUT_SPARK = [
     "sunspark.training.worker",

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from sunspark.bench.live import RunState
     from sunspark.bench.report import ReportResult
     from sunspark.data.dataset import DatasetSummary
     from sunspark.data.loader import LoaderConfig as LoaderConfig
@@ -97,6 +98,16 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     from sunspark.training import verify as training_verify
 
     return training_verify.verify(run, dataset, pixels)
+
+
+def watch(run: str, once: bool = False) -> RunState:
+    """Show on standard error how a run that was started elsewhere comes on, until it has ended.
+
+    With `once`, and where standard error is no terminal, say at once where it is.
+    """
+    from sunspark.bench import live
+
+    return live.watch(run, once)
 
 
 def report(run: str, out: str) -> ReportResult:

@@ -68,6 +68,20 @@ def parse(
         )
 
 
+def words_of(config: object, default: object) -> list[str]:
+    """The flags that make `default` into `config`, two instances of one class: the inverse of `parse`."""
+    words: list[str] = []
+    for field in dataclasses.fields(cast(Any, config)):
+        value, usual = getattr(config, field.name), getattr(default, field.name)
+        if dataclasses.is_dataclass(value) and type(value) is type(usual):
+            words += words_of(value, usual)
+        elif value != usual:
+            words += _flag_words(
+                f"--{field.name.replace('_', '-')}", value, is_repeated=_is_open_ended(config, field.name)
+            )
+    return words
+
+
 def flags(cls: type) -> list[str]:
     """Every `--flag` that `parse` takes for `cls`, nested ones included.
 
@@ -183,6 +197,21 @@ def _value_of(text: str) -> object:
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
+
+
+def _flag_words(flag: str, value: object, *, is_repeated: bool) -> list[str]:
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if isinstance(value, Mapping):
+        return [flag, *(f"{name}={_spelled(item)}" for name, item in value.items())]
+    items = [_spelled(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    return [word for item in items for word in (flag, item)] if is_repeated else [flag, *items]
+
+
+def _is_open_ended(config: object, name: str) -> bool:
+    """Whether a field takes any number of values: such a flag is given once for each."""
+    hint = typing.get_type_hints(type(config))[name]
+    return typing.get_origin(hint) is list or Ellipsis in typing.get_args(hint)
 
 
 def _spelled(value: object) -> str:

@@ -38,6 +38,7 @@ EventName = Literal[
     "unsaved",
     "resumed",
     "finished",
+    "stopped",
     "duplicate",
 ]
 
@@ -250,6 +251,20 @@ def read_file(uri: str) -> list[Record]:
     """The records of one file, in its order; a line torn by a killed process is left out."""
     lines = storage.read_bytes(uri).split(b"\n")
     return [_from_line(line, f"{uri}, line {number}") for number, line in _whole_lines(lines)]
+
+
+def whole_records(body: bytes, uri: str, start: int) -> tuple[list[Record], int]:
+    """The records in a piece of a file that still grows, and the size of what they take up (bytes).
+
+    The piece begins with a line, `start` bytes into the file; a last line that is not whole yet is left out.
+    """
+    size_bytes = body.rfind(b"\n") + 1
+    lines = body[:size_bytes].split(b"\n")
+    if len(lines) > 1 and lines[-2] and not _is_json(lines[-2]):  # torn, if an empty line follows later
+        size_bytes -= len(lines[-2]) + 1
+        lines[-2:] = [b""]
+    place = f"{uri}, from byte {start}, line"
+    return [_from_line(line, f"{place} {number}") for number, line in _whole_lines(lines)], size_bytes
 
 
 def _whole_lines(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:

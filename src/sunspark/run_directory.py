@@ -4,6 +4,7 @@ RUN/config.json               what is trained on which dataset, and how it was l
                               may be continued
 RUN/initial.safetensors       the weights that training began with, where the seed alone does not give them
 RUN/excused.json              images that are left out, because decoding them kills the process that does it
+RUN/start.json                how it was started last, and on what: `launch/start.py`
 RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
 RUN/candidates/               states that orphaned workers saved: the same
 RUN/records/                  steps and events, one file per worker process and one of the driver: `records.py`
@@ -11,6 +12,7 @@ RUN/model/                    the finished network: `training/export.py`
 RUN/result.json               what `train` returned; there when the run is finished
 RUN/evaluation-<split>.json   what `evaluate` returned
 RUN/verify.json               what `verify` returned
+RUN/tensorboard/              event files, when the run has that tracker: `launch/tracker.py`
 
 Free of torch, for whoever reads runs.
 """
@@ -50,6 +52,16 @@ def read_excused(run: str) -> dict[int, str]:
         return {int(entry["row"]): str(entry["reason"]) for entry in read_object(path)["excused"]}
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged or was written by something else: {error!r}") from error
+
+
+def start_file(run: str) -> str:
+    """How it was started last; there when workers were."""
+    return storage.join(run, "start.json")
+
+
+def tracker_directory(run: str) -> str:
+    """Where TensorBoard's event files are."""
+    return storage.join(run, "tensorboard")
 
 
 def result_file(run: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,30 @@ CONFIG = {
     },
 }
 DEMO_CLASSES = ("beach", "city street", "desert dunes", "forest", "mountain lake", "harbour at night")
+
+
+def alike(label: int, num_classes: int) -> list[int]:
+    """The classes that are easily taken for each other: they lie far apart in the order of the labels."""
+    num_groups = max(1, num_classes // 7)
+    return list(range(label % num_groups, num_classes, num_groups))
+
+
+def confusion_of(samples: list[int], correct: list[int], generator: np.random.Generator) -> list[list[int]]:
+    """(label, predicted, samples): of ten mistakes eight stay among classes that are alike."""
+    counts: Counter[tuple[int, int]] = Counter()
+    everyone = list(range(len(samples)))
+    for label, (number, right) in enumerate(zip(samples, correct, strict=True)):
+        counts[label, label] += right
+        for _ in range(number - right):
+            near = generator.random() < 0.8
+            others = [one for one in (alike(label, len(samples)) if near else everyone) if one != label]
+            counts[label, int(generator.choice(others))] += 1
+    return [[*pair, count] for pair, count in sorted(counts.items()) if count]
+
+
+def example(row: int, label: int, predicted: int) -> dict[str, Any]:
+    path = f"scenes/{row:05d}.jpg"
+    return {"path": path, "row": row, "label": label, "predicted": predicted, "probability": 0.9 - row / 100}
 
 
 @dataclass(kw_only=True)
@@ -118,7 +143,7 @@ class MadeRun:
                         epoch=step // self.steps_per_epoch,
                         loss=loss,
                         learning_rate=1e-3 * math.sin(math.pi * (step + 1) / (self.num_steps + 1)),
-                        gradient_norm=math.nan,
+                        gradient_norm=2.0 * loss,
                         samples=self.batch // self.num_workers,
                         **{f"{phase}_seconds": float(value) for phase, value in zip(PHASES, seconds, strict=True)},
                         peak_memory_bytes=812_000_000 + 3_000_000 * worker + 50_000 * step,
@@ -159,7 +184,7 @@ class MadeRun:
             )
 
     def evaluate(self, split: str = "test") -> None:
-        """Write an evaluation whose classes spread from hard to easy."""
+        """Write an evaluation whose classes spread from hard to easy; most mistakes stay among `alike` classes."""
         generator = np.random.default_rng(self.seed + 1)
         samples = [20 + int(extra) for extra in generator.integers(0, 12, len(self.classes))]
         right = generator.beta(5, 2, len(self.classes)) if len(self.classes) > 20 else np.linspace(0.8, 1, 6)
@@ -168,6 +193,8 @@ class MadeRun:
             f"evaluation-{split}.json",
             {
                 "split": split,
+                "dataset": "demo/dataset",
+                "dataset_id": "3f9a1c0e5d77b2a4",
                 "samples": sum(samples),
                 "top1": sum(correct) / sum(samples),
                 "top5": min(1.0, sum(correct) / sum(samples) + 0.07),
@@ -177,6 +204,9 @@ class MadeRun:
                     {"name": name, "samples": number, "correct": good}
                     for name, number, good in zip(self.classes, samples, correct, strict=True)
                 ],
+                "confusion": confusion_of(samples, correct, generator),
+                "mistakes": [example(row, 1, 0) for row in range(3)],
+                "right": [example(row, 2, 2) for row in range(3, 5)],
             },
         )
 

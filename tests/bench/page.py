@@ -9,7 +9,7 @@ from sunspark.bench.report import ReportResult, report
 class Page(HTMLParser):
     """Collects what a browser would: visible text, references, tags that never closed."""
 
-    _VOID = frozenset({"meta", "wbr"})
+    _VOID = frozenset({"meta", "wbr", "img"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -45,10 +45,14 @@ class Page(HTMLParser):
         self._joined = False
 
 
-def page_of(run: Path) -> Page:
+def page_html(run: Path) -> str:
     out = run.parent / "report.html"
     result = report(str(run), str(out))
     assert result == ReportResult(run=str(run), path=str(out), size_bytes=out.stat().st_size)
-    page = Page(out.read_text())
+    return out.read_text()
+
+
+def page_of(run: Path) -> Page:
+    page = Page(page_html(run))
     assert page.open == []
     return page

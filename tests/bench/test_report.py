@@ -1,9 +1,11 @@
 """Laws of the report: shows what the run holds, says what is missing, needs nothing but its file."""
 
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,18 @@ from sunspark.bench.report import report
 from sunspark.config import to_dict
 from sunspark.errors import RunError
 from sunspark.launch.config import LaunchConfig
-from sunspark.launch.evaluate import ClassAccuracy, EvaluationResult
+from sunspark.launch.evaluate import ClassAccuracy, EvaluationResult, Example
 from sunspark.launch.train import TrainResult
 from sunspark.records import EventRecord, RecordWriter, driver_file
 from sunspark.training.config import WorkConfig
 from sunspark.training.verify import EpochAccount, VerifyResult
 from tests.bench.made_run import CONFIG, MadeRun
-from tests.bench.page import page_of
+from tests.bench.page import page_html, page_of
 
 pytestmark = pytest.mark.timeout(60)
+
+GALLERY = ("Wrong, and sure of it", "Right")
+"""Figures of images, which have no marks and no numbers."""
 
 
 def test_a_whole_run_shows_its_numbers(made: MadeRun) -> None:
@@ -89,7 +94,12 @@ def test_the_page_loads_nothing_and_runs_nothing(made: MadeRun) -> None:
     made.write()
     made.evaluate()
     page = page_of(made.run)
-    assert not [row for row in page.attributes if row[1] in ("src", "href", "srcset", "xlink:href")]
+    links = [row for row in page.attributes if row[1] in ("src", "href", "srcset", "xlink:href")]
+    assert links
+    for tag, _, value in links:
+        assert (tag == "a" and value.startswith("data:text/csv;charset=utf-8;base64,")) or (
+            tag == "img" and value.startswith("data:image/jpeg;base64,")
+        )
     assert not [row for row in page.attributes if row[1].startswith("on")]
     html = (made.run.parent / "report.html").read_text()
     assert not re.search(r"<script|<link|@import|url\(|https?://", html)
@@ -115,8 +125,11 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
     config = {"format": "sunspark-run-1", "dataset": "d", "dataset_id": "abc123", "work": to_dict(WorkConfig())}
     made.put("config.json", config | {"launch": to_dict(LaunchConfig())})
     accuracy = [ClassAccuracy(name="quiet beach", samples=10, correct=9)]
+    seen = Example(path="scenes/00004.jpg", row=4, label=0, predicted=0, probability=0.99991)
     evaluation = EvaluationResult(
         split="test",
+        dataset="no such dataset",
+        dataset_id="abc123",
         samples=10,
         top1=0.9,
         top5=1.0,
@@ -124,6 +137,9 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
         loss=0.3,
         seconds=1.0,
         per_class=accuracy,
+        confusion=[(0, 0, 9)],
+        mistakes=[],
+        right=[seen],
     )
     made.put("evaluation-test.json", asdict(evaluation))
     account = EpochAccount(epoch=0, samples=30720, missing=64, repeated=0, excused=0)
@@ -161,6 +177,7 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
         "1 30,720 64 0 0",
         "Images per second 307 in 1 min 40 s",
         "Steps done again 7",
+        "scenes/00004.jpg quiet beach over 99.9 %",
         "global_batch_size 64",
         "cores_per_worker 1",
     ):
@@ -207,3 +224,64 @@ def test_the_figures_of_a_resumed_run_are_those_of_all_its_starts(tmp_path: Path
     for label in ("Images per second", "Steps done again", "Recoveries"):
         assert re.findall(f"{label} ([0-9,.]+)", text)[0] == re.findall(f"{label} ([0-9,.]+)", whole)[0]
     assert not {"9,999", "77", "88"} & set(text.split())
+
+
+def test_every_chart_has_marks_a_caption_and_its_numbers(made: MadeRun) -> None:
+    """Each figure is drawn: shapes in its SVG, or bars with a width, and below them a caption and a file."""
+    made.write()
+    made.evaluate()
+    html = page_html(made.run)
+    figures = re.findall(r"<figure.*?</figure>", html, re.DOTALL)
+    titles = [re.findall(r"<h3[^>]*>(.*?)</h3>", figure)[0] for figure in figures]
+    assert [title.partition(":")[0] for title in titles] == [
+        "Loss",
+        "Learning rate",
+        "Gradient norm",
+        "How well each class is recognised",
+        "Who is taken for whom",
+        "Wrong, and sure of it",
+        "Right",
+        "Pace and events",
+        "The time of all workers added up",
+        "One step",
+        "Memory",
+    ]
+    for title, figure in zip(titles, figures, strict=True):
+        marks = re.findall(
+            r'<path class="[^"]+" d="M[^"]+"/>|class="(?:bar|segment [a-z]+)"[^>]*style="width:\d', figure
+        )
+        assert marks or title in GALLERY, title
+        caption = re.findall(r"<figcaption[^>]*>\s*(.+?)</figcaption>", figure, re.DOTALL)
+        assert caption, title
+        assert len(re.sub(r"<[^>]+>", "", caption[0]).strip()) > 20, title
+        assert "download=" in figure or title in GALLERY, title
+
+
+def test_a_gradient_norm_that_was_not_recorded_is_left_out(made: MadeRun) -> None:
+    made.write()
+    for file in made.run.glob("records/worker-*"):
+        file.write_text(re.sub(r'"gradient_norm":[^,]+', '"gradient_norm":"nan"', file.read_text()))
+    page = page_of(made.run)
+    assert "Gradient norm" not in page.text
+    assert "Learning rate" in page.text
+
+
+def test_the_report_says_how_to_repeat_the_run(made: MadeRun) -> None:
+    made.write()
+    command = ["sunspark", "train", "my images", "run", "--epochs", "3", "--model-args", "n_filters=8", "wide=1"]
+    machine = {"host": "thinker", "system": "Linux", "processor": "x", "cores": 2, "memory_bytes": 16_000_000_000}
+    made.put("start.json", {"command": command, "versions": {"torch": "2.9.1"}, "machine": machine})
+    shown = re.findall(r"<pre[^>]*><code>(.*?)</code>", page_html(made.run), re.DOTALL)
+    assert shlex.split(unescape(shown[0]).replace("\\\n", "")) == command
+    text = page_of(made.run).text
+    for words in ("host thinker", "memory 16 GB", "torch 2.9.1"):
+        assert words in text
+
+
+def test_the_time_line_tells_losses_returns_and_steps_done_again(made: MadeRun) -> None:
+    made.write()
+    page = page_of(made.run)
+    assert "2 workers lost, 2 workers joined again, 2 steps done again." in page.text
+    marks = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "class")]
+    for style in ("begin", "lost", "rejoined", "recovered", "redone", "checkpoint", "finished"):
+        assert f"mark {style}" in marks, style

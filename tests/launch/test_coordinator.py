@@ -115,7 +115,8 @@ def test_a_process_never_starts_from_nothing_where_there_is_a_checkpoint(open_co
 
 
 def test_an_evaluation_is_handed_out_and_ends_when_all_is_handed_in(open_coordinator: Open) -> None:
-    coordinator, client = open_coordinator(leases=LeaseBook(ranges=[(0, 2), (2, 4), (4, 5)]))
+    counted: list[dict[str, Any]] = []
+    coordinator, client = open_coordinator(leases=LeaseBook(ranges=[(0, 2), (2, 4), (4, 5)], count=counted.append))
     one, other = start_worker(client, 0), start_worker(client, 1)
     beat(client, one)
     beat(client, other)
@@ -127,5 +128,6 @@ def test_an_evaluation_is_handed_out_and_ends_when_all_is_handed_in(open_coordin
             assert client.call("lease", replica_id=one)["range"][0] == begin
         assert coordinator.roster.ending is None
         client.call("hand_in", begin=begin, tally={"samples": [1]})
+    assert counted == [{"samples": [1]}] * 3
     assert client.call("lease", replica_id=one) == {"ended": True, "range": None}
     assert coordinator.roster.ending == Ending(is_finished=True)

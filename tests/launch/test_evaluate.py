@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from sunspark.bench.report import report
 from sunspark.commands.text import summary
+from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.evaluate import evaluate
 from sunspark.run_directory import evaluation_file, model_weights_file
+from sunspark.training.tally import NUM_MISTAKES
 from tests.distributed.laws import NUM_IMAGES
 
 pytestmark = pytest.mark.timeout(180)
@@ -29,11 +31,24 @@ def test_a_folder_that_is_no_run_is_not_evaluated(run_folder: Path) -> None:
         evaluate(str(run_folder))
 
 
-def test_every_sample_is_evaluated_once(finished: str) -> None:
+def test_every_sample_is_evaluated_once(law_dataset: str, finished: str, tmp_path: Path) -> None:
     result = evaluate(finished, split="train", config=LaunchConfig(launcher="local", workers=2))
     assert result.samples == NUM_IMAGES
     assert sum(one.samples for one in result.per_class) == NUM_IMAGES
     assert 0 <= result.top1 <= result.top5 <= 1
+    right = {label: count for label, predicted, count in result.confusion if label == predicted}
+    assert sum(count for *_, count in result.confusion) == NUM_IMAGES
+    assert [right.get(label, 0) for label in range(len(result.per_class))] == [one.correct for one in result.per_class]
+    dataset = Dataset.open(law_dataset)
+    assert dataset.id == result.dataset_id
+    assert 0 < len(result.mistakes) <= NUM_MISTAKES
+    for one in (*result.mistakes, *result.right):
+        assert (one.path, one.label) == (dataset.path_of(one.row), dataset.labels[one.row])
+        assert (one.label, one.predicted) in {(label, predicted) for label, predicted, _ in result.confusion}
+        assert 1 / len(dataset.classes) <= one.probability <= 1
+    page = tmp_path / "report.html"
+    report(finished, str(page))
+    assert page.read_text().count("data:image/jpeg;base64,") == len(result.mistakes) + len(result.right)
 
 
 def test_the_evaluation_of_a_model_that_diverged_is_kept(finished: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sunspark.launch.train import train
 from sunspark.parallel.faults import Fault
 from sunspark.training.config import TrainingConfig
 from sunspark.training.verify import verify
-from tests.distributed.harness import descendants, is_running, joined, step_reached
+from tests.distributed.harness import descendants, events, is_running, joined, step_reached
 from tests.launch.short import interrupt_when, short_config
 
 pytestmark = pytest.mark.timeout(180)
@@ -70,6 +70,7 @@ def test_an_interrupted_training_stops_its_workers_and_says_what_is_saved(law_da
     saved = max(int(path.name[5:14]) for path in run_folder.glob("c*/step-*.safetensors"))
     assert saved >= 4
     assert str(caught.value).startswith(f"interrupted; {saved} steps are saved, and")
+    assert [event["detail"] for event in events(run_folder) if event["event"] == "stopped"] == ["interrupted"]
     assert not list(filter(is_running, set(descendants(os.getpid())) - others))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sunspark.bench import plot
+from sunspark.bench.download import Download, csv_download
 from sunspark.bench.history import PHASE_WORDS, PHASES, Floats, History
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
 from sunspark.bench.words import count, duration
@@ -16,21 +17,14 @@ from sunspark.bench.words import count, duration
 _LINE_BINS = 400
 _HOVER_BINS = 80
 _PHASE_BINS = 100
+_CSV_ROWS = 2000
 
 
 def loss_chart(history: History, num_classes: int | None) -> Chart:
     """The loss of every step and its running mean; a dotted line where guessing would be."""
-    loss_S = history.loss_S
-    smooth_S = plot.running_mean(loss_S, max(1, len(loss_S) // 40))
     guess = math.log(num_classes) if num_classes and num_classes > 1 else None
-    finite = loss_S[np.isfinite(loss_S)]
-    usual = 2 * float(np.percentile(finite, 99)) if len(finite) else 1.0
-    high = max(min(float(finite.max(initial=0.0)), usual), guess or 0.0)
-    scale = Scale(low=min(0.0, float(finite.min(initial=0.0))), high=1.05 * high or 1.0)
-    shapes = [
-        _steps_line(history, loss_S, scale, "faint blue", "each step"),
-        _steps_line(history, smooth_S, scale, "line blue", "running mean"),
-    ]
+    scale = _usual_scale(history.loss_S, at_least=guess or 0.0)
+    shapes = _noisy_lines(history, history.loss_S, scale, "blue")
     if guess is not None:
         level = scale.at(np.array([guess, guess]))
         path = plot.line_path(np.array([0.0, 1.0]), level)
@@ -38,11 +32,12 @@ def loss_chart(history: History, num_classes: int | None) -> Chart:
     return _over_steps(
         history,
         title="Loss",
-        caption=_loss_caption(loss_S, smooth_S),
+        caption=_loss_caption(history.loss_S, guess is not None),
         y_label="mean cross-entropy of a step (nats)",
         y_ticks=plot.number_ticks(scale),
         shapes=tuple(shapes),
-        text=lambda part: f"loss {plot.number(_mean(loss_S[part]))}",
+        columns={"loss": history.loss_S},
+        text=lambda part: f"loss {plot.number(_mean(history.loss_S[part]))}",
     )
 
 
@@ -63,7 +58,30 @@ def learning_rate_chart(history: History) -> Chart:
         y_label="learning rate",
         y_ticks=plot.number_ticks(scale),
         shapes=(_steps_line(history, rate_S, scale, "line green", ""),),
+        columns={"learning_rate": rate_S},
         text=lambda part: f"learning rate {plot.number(_mean(rate_S[part]))}",
+    )
+
+
+def gradient_norm_chart(history: History) -> Chart | None:
+    """The norm of the gradient of every step and its running mean; None where it was not recorded."""
+    norm_S = history.gradient_norm_S
+    if not np.isfinite(norm_S).any():
+        return None
+    scale = _usual_scale(norm_S)
+    peak = int(np.nanargmax(np.where(np.isfinite(norm_S), norm_S, -np.inf)))
+    median = float(np.nanmedian(norm_S))
+    return _over_steps(
+        history,
+        title="Gradient norm",
+        caption=f"Length of the gradient before the optimizer's step. Median {plot.number(median)}, "
+        f"highest at step {count(int(history.step_S[peak]))} with {plot.number(float(norm_S[peak]))}: "
+        "peaks that return late in training ask for a lower learning rate.",
+        y_label="Euclidean norm of a step's gradient",
+        y_ticks=plot.number_ticks(scale),
+        shapes=tuple(_noisy_lines(history, norm_S, scale, "purple")),
+        columns={"gradient_norm": norm_S},
+        text=lambda part: f"gradient norm {plot.number(_mean(norm_S[part]))}",
     )
 
 
@@ -91,6 +109,7 @@ def phase_chart(history: History) -> Chart:
         y_label=f"seconds per step ({name})" if name == "s" else "milliseconds per step",
         y_ticks=plot.number_ticks(ticks),
         shapes=tuple(shapes),
+        columns={f"{phase}_seconds": history.phase_seconds_SP[:, index] for index, phase in enumerate(PHASES)},
         text=lambda part: ", ".join(
             f"{PHASE_WORDS[phase]} {duration(float(seconds))}"
             for phase, seconds in zip(PHASES, history.phase_seconds_SP[part].mean(axis=0), strict=True)
@@ -106,6 +125,7 @@ def _over_steps(
     y_label: str,
     y_ticks: tuple[Tick, ...],
     shapes: tuple[Shape, ...],
+    columns: dict[str, Floats],
     text: Callable[[slice], str],
 ) -> Chart:
     """A chart whose horizontal axis is the training: labelled in epochs, or in steps within the first one."""
@@ -121,7 +141,42 @@ def _over_steps(
         y_ticks=y_ticks,
         shapes=shapes,
         hovers=plot.hovers(_edges(history, parts).tolist(), texts),
+        download=_download(history, f"{title.lower().replace(' ', '-')}.csv", columns),
     )
+
+
+def _download(history: History, file: str, columns: dict[str, Floats]) -> Download:
+    """A row for each step; of a long training, for each stretch of steps, with its means."""
+    parts = plot.bins(len(history.step_S), _CSV_ROWS)
+    return csv_download(
+        file,
+        {
+            "step": [int(history.step_S[part.start]) for part in parts],
+            "steps": [part.stop - part.start for part in parts],
+            "epoch": [int(history.epoch_S[part.start]) for part in parts],
+        }
+        | {name: [_mean(values_S[part]) for part in parts] for name, values_S in columns.items()},
+    )
+
+
+def _usual_scale(values_S: Floats, at_least: float = 0.0) -> Scale:
+    """From 0 to what is usual: a few steps far above it leave the chart, and do not flatten the rest."""
+    finite = values_S[np.isfinite(values_S)]
+    usual = 2 * float(np.percentile(finite, 99)) if len(finite) else 1.0
+    high = max(min(float(finite.max(initial=0.0)), usual), at_least)
+    return Scale(low=min(0.0, float(finite.min(initial=0.0))), high=1.05 * high or 1.0)
+
+
+def _noisy_lines(history: History, values_S: Floats, scale: Scale, colour: str) -> list[Shape]:
+    """Every step, and the running mean."""
+    return [
+        _steps_line(history, values_S, scale, f"faint {colour}", "each step"),
+        _steps_line(history, _smooth(values_S), scale, f"line {colour}", "running mean"),
+    ]
+
+
+def _smooth(values_S: Floats) -> Floats:
+    return plot.running_mean(values_S, max(1, len(values_S) // 40))
 
 
 def _step_scale(history: History) -> Scale:
@@ -163,7 +218,8 @@ def _mean(values: Floats) -> float:
     return float(finite.mean()) if len(finite) else math.nan
 
 
-def _loss_caption(loss_S: Floats, smooth_S: Floats) -> str:
-    broken = int((~np.isfinite(loss_S)).sum())
+def _loss_caption(loss_S: Floats, has_guess: bool) -> str:
+    smooth_S, broken = _smooth(loss_S), int((~np.isfinite(loss_S)).sum())
     words = f"From {plot.number(float(smooth_S[0]))} to {plot.number(float(smooth_S[-1]))} (running mean)."
+    words += " Below the dotted line the network knows more than how many classes there are." if has_guess else ""
     return words + (f" {count(broken)} steps had a loss that is not finite: training diverged." if broken else "")

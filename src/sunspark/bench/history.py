@@ -59,6 +59,8 @@ class History:
     epoch_S: Integers
     loss_S: Floats
     learning_rate_S: Floats
+    gradient_norm_S: Floats
+    """Not a number where it was not recorded."""
     samples_S: Integers
     """Samples of the step, all workers together."""
     finished_seconds_S: Floats
@@ -103,6 +105,7 @@ def step_history(records: Iterable[Record], clock: TrainingClock) -> History:
         epoch_S=np.array([group[0].epoch for group in groups], np.int64),
         loss_S=np.array([group[0].loss for group in groups], np.float64),
         learning_rate_S=np.array([group[0].learning_rate for group in groups], np.float64),
+        gradient_norm_S=np.array([group[0].gradient_norm for group in groups], np.float64),
         samples_S=np.array([sum(record.samples for record in group) for group in groups], np.int64),
         finished_seconds_S=np.maximum.accumulate(np.array(ends, np.float64)),
         num_workers_S=np.array([len(group) for group in groups], np.int64),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sunspark.bench.download import Download
 from sunspark.bench.history import Floats, Integers
 
 SIZE = 1000
@@ -64,6 +65,8 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     shapes: tuple[Shape, ...]
     hovers: tuple[Strip, ...] = ()
+    download: Download | None = None
+    """The numbers that it shows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sunspark.bench import plot
+from sunspark.bench.download import Download, csv_download
 from sunspark.bench.history import History, Life, TrainingClock, images_per_second
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
-from sunspark.bench.words import count, duration
+from sunspark.bench.words import count, duration, plural
 from sunspark.records import DRIVER, EventRecord
 
 _RATE_BINS = 120
@@ -24,17 +25,23 @@ EVENT_STYLES = {
     "redone": "redone",
     "checkpoint": "checkpoint",
     "finished": "finished",
+    "stopped": "stopped",
     "duplicate": "turned-away",
 }
 """The mark of each event; the words beside it in the legend are `MARK_WORDS`."""
 
+REJOINED = "rejoined"
+"""The mark of a worker that joins again."""
+
 MARK_WORDS = {
     "begin": "started, joined",
+    REJOINED: "joined again",
     "lost": "lost, not saved",
     "redone": "step done again",
     "recovered": "recovered from a peer",
     "checkpoint": "checkpoint",
     "turned-away": "turned away",
+    "stopped": "stopped before its end",
     "finished": "finished",
 }
 
@@ -69,6 +76,8 @@ class TimeLine:
     mark_words: dict[str, str]
     """The marks that occur, with their words."""
     caption: str
+    download: Download
+    """The events."""
 
 
 def time_line(
@@ -82,8 +91,9 @@ def time_line(
     scale = Scale(low=0.0, high=max(max(ends), 1e-3))
     x_ticks, unit = plot.time_ticks(scale)
     marks: dict[int, list[Mark]] = {}
-    for event, seconds in zip(events, moments, strict=True):
-        marks.setdefault(event.worker, []).append(_mark(event, seconds, scale))
+    styles = event_styles(events)
+    for event, seconds, style in zip(events, moments, styles, strict=True):
+        marks.setdefault(event.worker, []).append(_mark(event, seconds, scale, style))
     workers = sorted({DRIVER, *marks, *(life.worker for life in lives)})
     used = {mark.style for lane in marks.values() for mark in lane}
     return TimeLine(
@@ -92,8 +102,31 @@ def time_line(
         x_ticks=x_ticks,
         x_label=f"time of training ({unit})",
         mark_words={style: words for style, words in MARK_WORDS.items() if style in used},
-        caption=_stall_caption(history),
+        caption=f"{_events_caption(events, styles)} {_stall_caption(history)}".strip(),
+        download=csv_download(
+            "events.csv",
+            {
+                "seconds": moments,
+                "step": [event.step for event in events],
+                "worker": ["run" if event.worker == DRIVER else event.worker for event in events],
+                "incarnation": [event.incarnation for event in events],
+                "event": [event.event for event in events],
+                "detail": [event.detail for event in events],
+            },
+        ),
     )
+
+
+def event_styles(events: Sequence[EventRecord]) -> list[str]:
+    """The mark of each event, in order: who joins for the second time joins again."""
+    joined: set[int] = set()
+    styles = []
+    for event in events:
+        is_again = event.event == "joined" and event.worker in joined
+        styles.append(REJOINED if is_again else EVENT_STYLES[event.event])
+        if event.event == "joined":
+            joined.add(event.worker)
+    return styles
 
 
 def _rate_chart(history: History, scale: Scale, x_ticks: tuple[Tick, ...]) -> Chart | None:
@@ -118,6 +151,19 @@ def _rate_chart(history: History, scale: Scale, x_ticks: tuple[Tick, ...]) -> Ch
             Shape(path=plot.line_path(x, y), style="line blue"),
         ),
         hovers=plot.hovers(scale.at(edges).tolist(), texts),
+        download=csv_download("pace.csv", {"seconds": edges[:-1].tolist(), "images_per_second": rates.tolist()}),
+    )
+
+
+def _events_caption(events: Sequence[EventRecord], styles: Sequence[str]) -> str:
+    """How often what is not everyday happened."""
+    lost = sum(event.event == "lost" for event in events)
+    redone = len({event.step for event in events if event.event == "redone"})
+    if not lost and not redone:
+        return "No worker was lost, and no step was done again."
+    return (
+        f"{plural(lost, 'worker')} lost, {plural(styles.count(REJOINED), 'worker')} joined again, "
+        f"{plural(redone, 'step')} done again."
     )
 
 
@@ -146,8 +192,8 @@ def _lane(worker: int, lives: Sequence[Life], marks: Sequence[Mark], scale: Scal
     return Lane(name="run" if worker == DRIVER else f"worker {worker}", spans=spans, marks=tuple(marks))
 
 
-def _mark(event: EventRecord, seconds: float, scale: Scale) -> Mark:
+def _mark(event: EventRecord, seconds: float, scale: Scale, style: str) -> Mark:
     who = "" if event.worker == DRIVER else f", worker {event.worker}"
     detail = f": {event.detail}" if event.detail else ""
     text = f"{duration(seconds)}, step {count(event.step)}{who}, {event.event}{detail}"
-    return Mark(at=float(scale.at(seconds)), style=EVENT_STYLES[event.event], text=text)
+    return Mark(at=float(scale.at(seconds)), style=style, text=text)

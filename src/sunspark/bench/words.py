@@ -13,6 +13,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def plural(number: int, one: str, many: str = "") -> str:
+    """(3, "step") -> 3 steps"""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
 def percent(value: float, digits: int = 1) -> str:
     """0.9167 -> 91.7 %"""
     return f"{100 * value:.{digits}f}{_SPACE}%"

@@ -24,6 +24,9 @@ Workers are started as for the training of the run, unless --launcher or --maste
 _ELSEWHERE = ("--launcher", "--master")
 """With one of these, nothing of how the run was launched is taken over: it could contradict them."""
 
+_IN_THE_FILE = ("dataset", "dataset_id", "per_class", "confusion", "mistakes", "right")
+"""What `sunspark report` shows, or a table below."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arguments(CommonArguments):
@@ -44,7 +47,7 @@ def run(argv: Sequence[str]) -> Outcome:
     if not any(word.partition("=")[0] in _ELSEWHERE for word in argv):
         arguments = _parse(argv, _launch_of(arguments.run))
     result = sunspark.evaluate(arguments.run, arguments.dataset, arguments.split, arguments.launch)
-    text = "\n".join([summary(result, leave_out=("per_class",)), _classes(result)])
+    text = "\n".join([summary(result, leave_out=_IN_THE_FILE), _classes(result)])
     return Outcome(result=result, text=text)
 
 

@@ -1,6 +1,6 @@
 """How a run is launched, and all of a training run: the configuration of `sunspark train`."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from sunspark.config import refuse_not_finite
@@ -28,6 +28,8 @@ class LaunchConfig:
     """Address of this machine that workers reach; if not given, Spark's driver address, or 127.0.0.1."""
     port: int = 0
     """Port of the coordinator; the lighthouse takes the next one. 0: any two that are free."""
+    tracker: Literal["none", "tensorboard"] = "none"
+    """tensorboard: the driver writes curves and results to event files in RUN/tensorboard too."""
 
     def __post_init__(self) -> None:
         refuse_not_finite(self)
@@ -56,3 +58,7 @@ class TrainConfig(WorkConfig):
     def work(self) -> WorkConfig:
         """The part that decides what is computed."""
         return WorkConfig(**{part.name: getattr(self, part.name) for part in fields(WorkConfig)})
+
+    def with_work(self, work: WorkConfig) -> "TrainConfig":
+        """The same launch of that work."""
+        return replace(self, **{part.name: getattr(work, part.name) for part in fields(WorkConfig)})

@@ -38,7 +38,7 @@ class Coordinator:
     ) -> None:
         """`find_resume` names the state that a process starts from; it is told whether no other process is alive."""
         self.roster = roster
-        self._leases = leases or LeaseBook(ranges=[])
+        self._leases = leases or LeaseBook(ranges=[], count=lambda _: None)
         self._find_resume = find_resume
         self._excuses = excuses
         if excuses:

@@ -20,6 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sunspark.records import DRIVER, EventRecord
+
 PLAIN_SECONDS: Final = 5.0
 """Time between two lines where there is no terminal (seconds)."""
 
@@ -186,6 +188,16 @@ class Display:
         self._pace.append((now, step))
         while len(self._pace) > 2 and now - self._pace[1][0] >= _PACE_SECONDS:
             self._pace.popleft()
+
+
+def sentence_of(event: EventRecord) -> str:
+    """An event in words."""
+    if event.event == "checkpoint":
+        return f"step {event.step} is saved"
+    if event.event == "redone":
+        return f"step {event.step} is done again: {event.detail}"
+    who = f"worker {event.worker}" if event.worker != DRIVER else "the run"
+    return f"{who} {event.event} at step {event.step}" + (f": {event.detail}" if event.detail else "")
 
 
 def _number(value: float | None) -> str:

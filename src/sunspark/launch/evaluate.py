@@ -1,9 +1,9 @@
 """Evaluate the model of a finished run: every sample of a split once, over the workers."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any, Final, final
 
 from sunspark import run_directory, storage
 from sunspark.config import as_json, from_dict
@@ -12,7 +12,9 @@ from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.leases import LeaseBook
+from sunspark.launch.tracker import check_tracker, track_evaluation
 from sunspark.training.config import WorkConfig
+from sunspark.training.tally import NOTHING, Sighting, Tally
 
 _LEASE_SAMPLES: Final = 256
 
@@ -27,10 +29,28 @@ class ClassAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """An image of the split, and what the model took it for."""
+
+    path: str
+    """Relative to the source of the dataset."""
+    row: int
+    """Row of the dataset."""
+    label: int
+    """The class it is of, as a place in `per_class`."""
+    predicted: int
+    """The class it was taken for."""
+    probability: float
+    """What the model gave that class, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationResult:
     """How a model did on a split; shares between 0 and 1, loss in nats, not finite when the model has diverged."""
 
     split: str
+    dataset: str
+    dataset_id: str
     samples: int
     top1: float
     top5: float
@@ -38,6 +58,13 @@ class EvaluationResult:
     loss: float
     seconds: float
     per_class: list[ClassAccuracy]
+    """In the order of the labels."""
+    confusion: list[tuple[int, int, int]]
+    """(label, predicted, samples) of every pair of classes that occurred, in order."""
+    mistakes: list[Example]
+    """The mistakes of which the model was surest."""
+    right: list[Example]
+    """Some images that it recognised, drawn at random, the same at every evaluation."""
 
 
 def evaluate(
@@ -60,36 +87,62 @@ def evaluate(
     num_samples = len(opened.rows(split))
     if num_samples == 0:
         raise ConfigError(f"the split {split!r} of {dataset} is empty; choose another with --split")
+    launch = config or from_dict(LaunchConfig, stored["launch"])
+    check_tracker(run, launch)
+    total = _Total()
     leases = LeaseBook(
-        ranges=[(b, min(b + _LEASE_SAMPLES, num_samples)) for b in range(0, num_samples, _LEASE_SAMPLES)]
+        ranges=[(b, min(b + _LEASE_SAMPLES, num_samples)) for b in range(0, num_samples, _LEASE_SAMPLES)],
+        count=total.add,
     )
     started = time.monotonic()
-    with Job(config or from_dict(LaunchConfig, stored["launch"]), run) as job:
+    with Job(launch, run) as job:
         coordinator = job.open_coordinator(leases=leases)
         spec = job.spec("evaluate", dataset, split, from_dict(WorkConfig, stored["work"]))
         ending = job.work_off(coordinator, spec, None)
     raise_unless_finished(ending)
-    result = _sum_up(list(leases.tallies.values()), opened.classes, split, time.monotonic() - started)
+    result = _sum_up(total.tally, opened, split, time.monotonic() - started)
     storage.write_json_atomic(run_directory.evaluation_file(run, split), as_json(result))
+    if launch.tracker == "tensorboard":
+        track_evaluation(run, result)
     return result
 
 
-def _sum_up(tallies: list[dict[str, Any]], classes: Sequence[str], split: str, seconds: float) -> EvaluationResult:
-    def total(name: str) -> list[int]:
-        return [sum(counts) for counts in zip(*(tally[name] for tally in tallies), strict=True)]
+@final
+class _Total:
+    """The sum of the tallies that were handed in."""
 
-    samples, top1, top5 = total("samples"), total("top1"), total("top5")
-    shares = [right / count for right, count in zip(top1, samples, strict=True) if count]
+    def __init__(self) -> None:
+        self.tally = NOTHING
+
+    def add(self, plain: dict[str, Any]) -> None:
+        self.tally += Tally.from_plain(plain)
+
+
+def _sum_up(tally: Tally, dataset: Dataset, split: str, seconds: float) -> EvaluationResult:
+    samples, right = Counter[int](), Counter[int]()
+    for (label, predicted), count in tally.confusion.items():
+        samples[label] += count
+        right[label] += count * (label == predicted)
+    shares = [right[label] / count for label, count in samples.items()]
     return EvaluationResult(
         split=split,
-        samples=sum(samples),
-        top1=sum(top1) / sum(samples),
-        top5=sum(top5) / sum(samples),
+        dataset=dataset.uri,
+        dataset_id=dataset.id,
+        samples=samples.total(),
+        top1=right.total() / samples.total(),
+        top5=tally.top5 / samples.total(),
         mean_per_class=sum(shares) / len(shares),
-        loss=sum(tally["loss_sum"] for tally in tallies) / sum(samples),
+        loss=tally.loss_sum / samples.total(),
         seconds=seconds,
         per_class=[
-            ClassAccuracy(name=name, samples=count, correct=right)
-            for name, count, right in zip(classes, samples, top1, strict=True)
+            ClassAccuracy(name=name, samples=samples[label], correct=right[label])
+            for label, name in enumerate(dataset.classes)
         ],
+        confusion=[(*pair, count) for pair, count in sorted(tally.confusion.items())],
+        mistakes=[_example(one, dataset) for one in tally.mistakes],
+        right=[_example(one, dataset) for one in tally.right],
     )
+
+
+def _example(one: Sighting, dataset: Dataset) -> Example:
+    return Example(path=dataset.path_of(one.row), **asdict(one))

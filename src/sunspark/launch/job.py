@@ -39,7 +39,7 @@ class Job:
     """Workers for one task: a launcher, a lighthouse and a coordinator, all closed at the end."""
 
     def __init__(self, launch: LaunchConfig, run: str) -> None:
-        self._launch = launch
+        self.launch = launch
         self._run = run
         self._token = secrets.token_urlsafe(32)
         self._closers = contextlib.ExitStack()
@@ -48,13 +48,13 @@ class Job:
 
     def __enter__(self) -> "Job":
         with self._closers:
-            self._host, self.num_workers = "127.0.0.1", self._launch.workers
+            self._host, self.num_workers = "127.0.0.1", self.launch.workers
             self._session: Any = None
-            if self._launch.launcher == "spark":
+            if self.launch.launcher == "spark":
                 self._open_spark()
             else:
                 self._warn_of_too_few_cores()
-            self._host = self._launch.host or self._host
+            self._host = self.launch.host or self._host
             self._closers = self._closers.pop_all()
         return self
 
@@ -64,39 +64,39 @@ class Job:
     def _open_spark(self) -> None:
         from sunspark.launch.session import driver_address, num_slots, open_session
 
-        self._session = self._closers.enter_context(open_session(self._launch.master, "sunspark"))
+        self._session = self._closers.enter_context(open_session(self.launch.master, "sunspark"))
         self._host = driver_address(self._session)
-        slots = num_slots(self._session, self._launch.cores_per_worker, self._launch.workers)
+        slots = num_slots(self._session, self.launch.cores_per_worker, self.launch.workers)
         master = self._session.sparkContext.master
         if slots < 1:
             raise SetupError(
-                f"Spark ({master}) has no slot for a worker of {self._launch.cores_per_worker} cores; "
+                f"Spark ({master}) has no slot for a worker of {self.launch.cores_per_worker} cores; "
                 "give it more cores, or lower --cores-per-worker"
             )
         if slots < self.num_workers:
             logger.warning(
                 "%d workers of %d cores were asked for, Spark (%s) has slots for %d: training with %d",
-                self.num_workers, self._launch.cores_per_worker, master, slots, slots,
+                self.num_workers, self.launch.cores_per_worker, master, slots, slots,
             )  # fmt: skip
             self.num_workers = slots
 
     def _warn_of_too_few_cores(self) -> None:
-        wanted, there = self._launch.workers * self._launch.cores_per_worker, len(os.sched_getaffinity(0))
+        wanted, there = self.launch.workers * self.launch.cores_per_worker, len(os.sched_getaffinity(0))
         if wanted > there:
             logger.warning(
                 "%d workers of %d cores were asked for, this machine has %d cores: they will wait for each other; "
                 "lower --workers or --cores-per-worker",
-                self._launch.workers, self._launch.cores_per_worker, there,
+                self.launch.workers, self.launch.cores_per_worker, there,
             )  # fmt: skip
 
     def open_coordinator(self, **options: Any) -> Coordinator:
         """The coordinator of this job, and a lighthouse beside it."""
-        roster = Roster(self.num_workers, self._launch.start_timeout, time.monotonic(), last_incarnation(self._run))
+        roster = Roster(self.num_workers, self.launch.start_timeout, time.monotonic(), last_incarnation(self._run))
         self._coordinator = Coordinator(
-            host=self._host, port=self._launch.port, token=self._token, roster=roster, **options
+            host=self._host, port=self.launch.port, token=self._token, roster=roster, **options
         )
         self._closers.callback(self._coordinator.close)
-        lighthouse = Lighthouse(self._host, self._launch.port and self._launch.port + 1)
+        lighthouse = Lighthouse(self._host, self.launch.port and self.launch.port + 1)
         self._closers.callback(lighthouse.close)
         self._lighthouse = lighthouse.address
         return self._coordinator
@@ -112,8 +112,8 @@ class Job:
             run=self._run,
             dataset=dataset,
             split=split,
-            cores=self._launch.cores_per_worker,
-            gradient_path=self._launch.gradient_path,
+            cores=self.launch.cores_per_worker,
+            gradient_path=self.launch.gradient_path,
             work=to_dict(work),
         )
 

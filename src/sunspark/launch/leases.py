@@ -1,5 +1,6 @@
 """The leases of an evaluation: which worker counts which samples."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -10,19 +11,20 @@ class LeaseBook:
     """Ranges of an evaluation: leased, leased again when the holder is lost, counted once."""
 
     ranges: list[tuple[int, int]]
-    tallies: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """The tally of each range handed in, by its beginning."""
+    count: Callable[[dict[str, Any]], None]
+    """Takes the tally of each range, once."""
+    _counted: set[int] = field(default_factory=set)
     _holders: dict[int, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
-        return len(self.tallies) == len(self.ranges)
+        return len(self._counted) == len(self.ranges)
 
     def lease(self, replica_id: str, now: float, lease_seconds: float = 60.0) -> tuple[int, int] | None:
         """A range that nobody works on, or whose holder has had it for too long; None when there is none."""
         for begin, end in self.ranges:
             _, since = self._holders.get(begin, ("", -1e9))
-            if begin not in self.tallies and now - since > lease_seconds:
+            if begin not in self._counted and now - since > lease_seconds:
                 self._holders[begin] = (replica_id, now)
                 return begin, end
         return None
@@ -33,4 +35,6 @@ class LeaseBook:
 
     def hand_in(self, begin: int, tally: dict[str, Any]) -> None:
         """The tally of a range; the first one counts."""
-        self.tallies.setdefault(begin, tally)
+        if begin not in self._counted:
+            self.count(tally)
+            self._counted.add(begin)

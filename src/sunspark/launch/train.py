@@ -14,9 +14,11 @@ from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.resume import only_driver, refuse_other_folders, settle, state_to_start_from, what_is_saved
 from sunspark.launch.roster import Note
+from sunspark.launch.start import write_start
+from sunspark.launch.tracker import check_tracker, tracked
 from sunspark.launch.watch import Watch, event_of
 from sunspark.parallel.faults import Fault
-from sunspark.records import DRIVER, RecordWriter, driver_file
+from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
 
@@ -54,12 +56,14 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     dataset, run = storage.absolute(dataset), storage.absolute(run)
     opened = Dataset.open(dataset)
     refuse_other_folders(run, dataset)
+    check_tracker(run, config.launch)
     with only_driver(run):
         work = settle(run, dataset, opened, config)
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)
         with Job(config.launch, run) as job:
+            write_start(dataset, run, config.with_work(work), plan_of(opened, work), job.num_workers)
             return _train(job, opened, dataset, run, work, tuple(faults))
 
 
@@ -73,6 +77,10 @@ def _stored_result(run: str) -> TrainResult:
             f"{path} is damaged or was written by something else: {error}; "
             "delete it and start the training again, which goes on from its last checkpoint"
         ) from error
+
+
+def _stopped(step: int, cause: str) -> EventRecord:
+    return event_of(Note(worker=DRIVER, incarnation=0, event="stopped", step=step, detail=cause))
 
 
 def _train(
@@ -95,8 +103,12 @@ def _train(
         display.event(f"going on from step {first_step} of {plan.num_steps}")
     watch = Watch(records, display, plan, job.num_workers)
     try:
-        ending = job.work_off(coordinator, spec, watch)
+        with tracked(run, plan, job.launch):
+            ending = job.work_off(coordinator, spec, watch)
+        if not ending.is_finished:
+            records.write(_stopped(coordinator.roster.step, ending.cause))
     except KeyboardInterrupt:
+        records.write(_stopped(coordinator.roster.step, "interrupted"))
         raise KeyboardInterrupt("interrupted" + what_is_saved(run)) from None
     finally:
         records.close()

@@ -5,9 +5,9 @@ from typing import final
 
 from sunspark.data.order import StepPlan
 from sunspark.launch.coordinator import Coordinator
-from sunspark.launch.display import Display, ProgressSnapshot
+from sunspark.launch.display import Display, ProgressSnapshot, sentence_of
 from sunspark.launch.roster import Note
-from sunspark.records import DRIVER, EventRecord, RecordWriter
+from sunspark.records import EventRecord, RecordWriter
 
 
 @final
@@ -33,8 +33,9 @@ class Watch:
     def look(self, coordinator: Coordinator) -> None:
         now, roster = time.monotonic(), coordinator.roster
         for note in coordinator.take_notes():
-            self._records.write(event_of(note))
-            self._display.event(_sentence_of(note))
+            event = event_of(note)
+            self._records.write(event)
+            self._display.event(sentence_of(event))
         if not roster.may_go:
             return
         if self._begun is None:
@@ -66,12 +67,3 @@ def event_of(note: Note) -> EventRecord:
         event=note.event,
         detail=note.detail,
     )
-
-
-def _sentence_of(note: Note) -> str:
-    if note.event == "checkpoint":
-        return f"step {note.step} is saved"
-    if note.event == "redone":
-        return f"step {note.step} is done again: {note.detail}"
-    who = f"worker {note.worker}" if note.worker != DRIVER else "the run"
-    return f"{who} {note.event} at step {note.step}" + (f": {note.detail}" if note.detail else "")

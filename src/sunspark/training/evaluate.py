@@ -7,16 +7,14 @@ leased again; the first tally of a range is the one that counts, so nothing is c
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
 from typing import Any, Final
 
-import numpy as np
 import torch
 
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.data.decode_pool import Batch
+from sunspark.data.decode_pool import Batch, Rows
 from sunspark.data.loader import EvaluationLoader
 from sunspark.errors import SunsparkError
 from sunspark.parallel.membership import replica_id_of
@@ -26,6 +24,7 @@ from sunspark.training.export import load_model
 from sunspark.training.forward import logits_of
 from sunspark.training.pulse import Farewell, Progress, Pulse
 from sunspark.training.spec import EXIT_DONE, EXIT_LEFT, EXIT_UNWANTED, WorkerSpec
+from sunspark.training.tally import NOTHING, Sighting, Tally, tally
 
 logger = logging.getLogger(__name__)
 
@@ -33,45 +32,23 @@ _BATCH_SIZE_PER_WORKER: Final = 64
 """Bounds the memory of a forward pass; while one batch is used the next is decoded."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tally:
-    """What came of some samples; all counts are per class, in label order."""
-
-    samples: list[int]
-    top1: list[int]
-    top5: list[int]
-    loss_sum: float
-    """Sum of the cross-entropies (nats)."""
-
-
-def tally_of(logits_BK: torch.Tensor, labels_B: torch.Tensor) -> Tally:
-    """The tally of one batch."""
+def tally_of(logits_BK: torch.Tensor, labels_B: torch.Tensor, rows_B: Rows) -> Tally:
+    """The tally of one batch, whose samples are the rows `rows_B` of the dataset."""
     num_classes = logits_BK.shape[1]
-    ranked = logits_BK.topk(min(5, num_classes), dim=1).indices == labels_B[:, None]
-
-    def per_class(hits_B: torch.Tensor) -> list[int]:
-        counts: list[int] = torch.bincount(labels_B[hits_B], minlength=num_classes).tolist()
-        return counts
-
-    return Tally(
-        samples=per_class(torch.ones_like(labels_B, dtype=torch.bool)),
-        top1=per_class(ranked[:, 0]),
-        top5=per_class(ranked.any(dim=1)),
+    ranked = logits_BK.topk(min(5, num_classes), dim=1).indices
+    predicted_B = ranked[:, 0]
+    probabilities_B = logits_BK.softmax(dim=1).gather(1, predicted_B[:, None])[:, 0]
+    pairs = list(zip(labels_B.tolist(), predicted_B.tolist(), strict=True))
+    return tally(
+        confusion=Counter(pairs),
+        top5=int((ranked == labels_B[:, None]).any(dim=1).sum()),
         loss_sum=float(torch.nn.functional.cross_entropy(logits_BK, labels_B, reduction="sum")),
-    )
-
-
-def sum_of(tallies: Sequence[Tally]) -> Tally:
-    """The tally of all samples of `tallies`, at least one."""
-
-    def added(counts: Iterable[list[int]]) -> list[int]:
-        return [sum(of_class) for of_class in zip(*counts, strict=True)]
-
-    return Tally(
-        samples=added(tally.samples for tally in tallies),
-        top1=added(tally.top1 for tally in tallies),
-        top5=added(tally.top5 for tally in tallies),
-        loss_sum=sum(tally.loss_sum for tally in tallies),
+        sightings=[
+            Sighting(row=row, label=label, predicted=predicted, probability=probability)
+            for row, (label, predicted), probability in zip(
+                rows_B.tolist(), pairs, probabilities_B.tolist(), strict=True
+            )
+        ],
     )
 
 
@@ -93,11 +70,12 @@ def evaluate_leases(spec: WorkerSpec) -> None:
             time.sleep(0.2)
             continue
         begin, end = lease["range"]
-        tallies = []
-        for batch in loader.batches(np.asarray(rows[begin:end]), _BATCH_SIZE_PER_WORKER):
-            tallies.append(_tally_batch(model, batch, dtype))
+        total, first = NOTHING, begin
+        for batch in loader.batches(rows[begin:end], _BATCH_SIZE_PER_WORKER):
+            total += _tally_batch(model, batch, rows[first : first + len(batch.labels)], dtype)
+            first += len(batch.labels)
             progress.enter("evaluate")
-        _call(coordinator, "hand_in", begin=begin, tally=asdict(sum_of(tallies)))
+        _call(coordinator, "hand_in", begin=begin, tally=total.to_plain())
 
 
 def _call(coordinator: RpcClient, name: str, **arguments: Any) -> Reply:
@@ -114,6 +92,6 @@ def _leave(farewell: Farewell) -> None:
     os._exit({"ended": EXIT_DONE, "unwanted": EXIT_UNWANTED}.get(farewell, EXIT_LEFT))
 
 
-def _tally_batch(model: torch.nn.Module, batch: Batch, dtype: str) -> Tally:
+def _tally_batch(model: torch.nn.Module, batch: Batch, rows_B: Rows, dtype: str) -> Tally:
     with torch.inference_mode():
-        return tally_of(logits_of(model, batch, dtype), torch.from_numpy(batch.labels))
+        return tally_of(logits_of(model, batch, dtype), torch.from_numpy(batch.labels), rows_B)

@@ -187,13 +187,13 @@ class Trainer:
         """Evaluate the state that the members agreed on; when the group breaks, the next quorum does it again."""
         started = time.monotonic()
         with self._phase("evaluate"):
-            tally = self._validator.count(
+            counts = self._validator.count(
                 self._state, self._rank(agreement), agreement.world_size, lambda: self._progress.enter("evaluate")
             )
         deadline = max(self._deadline_seconds(), 10 * (time.monotonic() - started))
         try:
             with self._phase("reduce", has_own_deadline=True):
-                evaluation = self._validator.reduce(tally, agreement.step, self._peers.group, deadline)
+                evaluation = self._validator.reduce(counts, agreement.step, self._peers.group, deadline)
         except GroupBrokenError as error:
             self._driver.abandon(agreement.group_key)
             self._note_failure(agreement, error)

@@ -7,18 +7,38 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sunspark.data.loader import EvaluationLoader
 from sunspark.data.order import StepPlan, even_split
 from sunspark.parallel.group import Group
 from sunspark.training import validation
-from sunspark.training.evaluate import Tally, sum_of, tally_of
 from sunspark.training.forward import logits_of
 from sunspark.training.state import TrainingState
 from sunspark.training.validation import Evaluation, ValidationConfig
 
 _BATCH_SIZE_PER_WORKER: Final = 64
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Sums over samples, in tensors that can be summed over workers."""
+
+    per_class: Tensor
+    """int64 (3, K): samples, those whose class came first, those whose class was among the first five."""
+    loss: Tensor
+    """float64 (1,): cross-entropies (nats)."""
+
+    @classmethod
+    def nothing(cls, num_classes: int) -> "Counts":
+        return cls(per_class=torch.zeros(3, num_classes, dtype=torch.int64), loss=torch.zeros(1, dtype=torch.float64))
+
+    def add(self, logits_BK: Tensor, labels_B: Tensor) -> None:
+        hits_B5 = logits_BK.topk(min(5, logits_BK.shape[1]), dim=1).indices == labels_B[:, None]
+        for row, hits_B in enumerate((torch.ones_like(labels_B, dtype=torch.bool), hits_B5[:, 0], hits_B5.any(dim=1))):
+            self.per_class[row] += torch.bincount(labels_B[hits_B], minlength=logits_BK.shape[1])
+        self.loss.add_(nn.functional.cross_entropy(logits_BK, labels_B, reduction="sum").double())
 
 
 @final
@@ -45,24 +65,22 @@ class Validator:
         """The number of steps after which training ends, as far as it is known."""
         return validation.end_of(self.config, state.evaluations, self.plan.num_steps)
 
-    def count(self, state: TrainingState, rank: int, world_size: int, on_move: Callable[[], None]) -> Tally:
-        """The tally of this worker's share of the split; `on_move` is called for every batch."""
+    def count(self, state: TrainingState, rank: int, world_size: int, on_move: Callable[[], None]) -> Counts:
+        """What is right in this worker's share of the split; `on_move` is called for every batch."""
         assert self.loader is not None
         share = even_split(range(len(self.rows)), rank, world_size)
-        tallies = [_no_tally(self.num_classes)]
+        counts = Counts.nothing(self.num_classes)
         state.statistics.restore()
         with evaluating(state.judged_model) as model, torch.inference_mode():
             for batch in self.loader.batches(self.rows[share.start : share.stop], _BATCH_SIZE_PER_WORKER):
-                tallies.append(tally_of(logits_of(model, batch, self.dtype), torch.from_numpy(batch.labels)))
+                counts.add(logits_of(model, batch, self.dtype), torch.from_numpy(batch.labels))
                 on_move()
-        return sum_of(tallies)
+        return counts
 
-    def reduce(self, tally: Tally, step: int, group: Group, timeout_seconds: float) -> Evaluation:
+    def reduce(self, counts: Counts, step: int, group: Group, timeout_seconds: float) -> Evaluation:
         """What all members of the group have found together. Raises GroupBrokenError."""
-        counts = torch.tensor([tally.samples, tally.top1, tally.top5], dtype=torch.int64)
-        loss_sum = torch.tensor([tally.loss_sum], dtype=torch.float64)
-        group.wait([group.start_all_reduce(tensor, timeout_seconds) for tensor in (counts, loss_sum)])
-        samples_K, top1_K, top5_K = counts
+        group.wait([group.start_all_reduce(tensor, timeout_seconds) for tensor in (counts.per_class, counts.loss)])
+        samples_K, top1_K, top5_K = counts.per_class
         seen = samples_K > 0
         num_samples = int(samples_K.sum())
         return Evaluation(
@@ -71,7 +89,7 @@ class Validator:
             top1=int(top1_K.sum()) / num_samples,
             top5=int(top5_K.sum()) / num_samples,
             mean_per_class=float((top1_K[seen] / samples_K[seen].double()).mean()),
-            loss=float(loss_sum) / num_samples,
+            loss=float(counts.loss) / num_samples,
         )
 
 
@@ -85,7 +103,3 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _no_tally(num_classes: int) -> Tally:
-    return Tally(samples=[0] * num_classes, top1=[0] * num_classes, top5=[0] * num_classes, loss_sum=0.0)

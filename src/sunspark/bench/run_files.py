@@ -1,0 +1,73 @@
+"""What a run's directory holds, as far as a report needs it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sunspark import run_directory, storage
+from sunspark.errors import RunError
+from sunspark.records import Record, read_records
+
+_NEEDED = ("split", "samples", "top1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFiles:
+    """What a run's directory holds; None or empty for what is not there."""
+
+    run: str
+    config: dict[str, Any]
+    start: dict[str, Any]
+    """How it was started last."""
+    result: dict[str, Any] | None
+    evaluations: tuple[dict[str, Any], ...]
+    """That of a test split first."""
+    verdict: dict[str, Any] | None
+    records: list[Record]
+
+    @property
+    def is_finished(self) -> bool:
+        return bool(self.result and self.result.get("finished", True))
+
+    @property
+    def name(self) -> str:
+        return self.run.rstrip("/").rsplit("/", 1)[-1]
+
+
+def read_run(run: str) -> RunFiles:
+    """Everything that a report is made of.
+
+    Raises:
+        RunError: there is no such run, or one of its files is damaged.
+        StorageError: a file cannot be read.
+    """
+    records = read_records(run)
+    config = run_directory.read_config(run) if storage.exists(run_directory.config_file(run)) else None
+    if config is None and not records:
+        raise RunError(f"{run} is not a run: it has neither config.json nor records; give what `train` wrote")
+    evaluations = [_checked(run_directory.read_object(uri), run) for uri in run_directory.evaluation_files(run)]
+    return RunFiles(
+        run=run,
+        config=config or {},
+        start=_read_if_present(run_directory.start_file(run)) or {},
+        result=_read_if_present(run_directory.result_file(run)),
+        evaluations=tuple(sorted(evaluations, key=_test_first)),
+        verdict=_read_if_present(run_directory.verdict_file(run)),
+        records=records,
+    )
+
+
+def _test_first(evaluation: Mapping[str, Any]) -> tuple[bool, str]:
+    split = str(evaluation["split"])
+    return not split.lower().startswith("test"), split
+
+
+def _read_if_present(uri: str) -> dict[str, Any] | None:
+    return run_directory.read_object(uri) if storage.exists(uri) else None
+
+
+def _checked(evaluation: dict[str, Any], run: str) -> dict[str, Any]:
+    for name in _NEEDED:
+        if name not in evaluation:
+            raise RunError(f"an evaluation in {run} lacks {name!r}; run `sunspark evaluate` again")
+    return evaluation
