@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "inspect": "count what is in a dataset",
     "train": "train on a dataset, or go on with a run that stopped",
     "evaluate": "measure the accuracy of a run's model",
+    "predict": "say what a run's model sees in images",
     "verify": "was every sample of every epoch applied exactly once?",
     "report": "write a run's report, one HTML file",
 }
