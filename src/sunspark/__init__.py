@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sunspark.data.scenes import SampleResult
     from sunspark.launch.config import LaunchConfig as LaunchConfig
     from sunspark.launch.config import TrainConfig as TrainConfig
+    from sunspark.launch.doctor.cluster import ClusterVisit
+    from sunspark.launch.doctor.examine import DoctorConfig as DoctorConfig
+    from sunspark.launch.doctor.examine import DoctorResult
     from sunspark.launch.evaluate import EvaluationResult
     from sunspark.launch.predict import PredictConfig as PredictConfig
     from sunspark.launch.predict import PredictTableResult
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "DoctorConfig": "sunspark.launch.doctor.examine",
     "IngestConfig": "sunspark.spark.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
@@ -43,6 +47,20 @@ _HOMES: Final = {
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
 }
+
+
+def doctor(config: DoctorConfig | None = None) -> DoctorResult:
+    """Examine this machine and, with a master or where Spark is configured, every executor: would training work?"""
+    from sunspark.launch.doctor.examine import DoctorConfig, examine
+
+    asked = config or DoctorConfig()
+
+    def visit() -> ClusterVisit:
+        from sunspark.spark.doctor import visit_cluster  # where Spark may be what is missing
+
+        return visit_cluster(asked)
+
+    return examine(asked, visit)
 
 
 def sample(directory: str, num_classes: int = 6, images_per_class: int = 100, seed: int = 0) -> SampleResult:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sunspark.commands.text import Outcome
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "doctor": "would training work here, and on the cluster?",
     "sample": "draw sample scenes",
     "ingest": "turn images into a dataset, with Spark",
     "inspect": "count what is in a dataset",
