@@ -53,14 +53,12 @@ def doctor(config: DoctorConfig | None = None) -> DoctorResult:
     """Examine this machine and, with a master or where Spark is configured, every executor: would training work?"""
     from sunspark.launch.doctor.examine import DoctorConfig, examine
 
-    asked = config or DoctorConfig()
-
-    def visit() -> ClusterVisit:
-        from sunspark.spark.doctor import visit_cluster  # where Spark may be what is missing
+    def visit(asked: DoctorConfig) -> ClusterVisit:
+        from sunspark.spark.doctor import visit_cluster  # when it is known to be here
 
         return visit_cluster(asked)
 
-    return examine(asked, visit)
+    return examine(config or DoctorConfig(), visit)
 
 
 def sample(directory: str, num_classes: int = 6, images_per_class: int = 100, seed: int = 0) -> SampleResult:

@@ -50,8 +50,9 @@ def visit_cluster(config: DoctorConfig) -> ClusterVisit:
             slots = num_slots(session, config.cores_per_worker, config.workers)  # waits for executors that start
             return ClusterVisit(checks=[_spark(session), _slots(slots, config)], executors=_visit(session, config))
     except SunsparkError as error:
-        remedy = "see that the master runs and its address is right; --debug shows more"
-        return ClusterVisit(checks=[Check(name="Spark", status="wrong", found=str(error), remedy=remedy)])
+        found, _, remedy = str(error).partition("; ")
+        remedy = remedy or "see that the master runs, and that its address is right"
+        return ClusterVisit(checks=[Check(name="Spark", status="wrong", found=found, remedy=remedy)])
 
 
 def _spark(session: SparkSession) -> Check:

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from sunspark import storage
@@ -67,12 +67,17 @@ class DoctorResult:
     connections: list[Connection]
 
 
-def examine(config: DoctorConfig, visit_cluster: Callable[[], ClusterVisit]) -> DoctorResult:
-    """Examine this machine and, where Spark works here, what `visit_cluster` brings."""
+def examine(config: DoctorConfig, visit_cluster: Callable[[DoctorConfig], ClusterVisit]) -> DoctorResult:
+    """Examine this machine and, where Spark works here, what `visit_cluster` brings.
+
+    A port that is taken is told once, and does not keep the cluster from being examined.
+    """
     machine = look_around(config.cache_directory)
     checks = [*checks_of(machine, config.launcher), *_checks_of_driver(config)]
-    can_start_spark = all(check.status == "ok" for check in checks if check.name in ("pyspark", "Java"))
-    visit = visit_cluster() if config.launcher == "spark" and can_start_spark else ClusterVisit()
+    wrong = {check.name for check in checks if check.status == "wrong"}
+    asked = replace(config, port=0, host=None) if "ports" in wrong else config
+    can_visit = config.launcher == "spark" and not wrong & {"pyspark", "Java"}
+    visit = visit_cluster(asked) if can_visit else ClusterVisit()
     checks += visit.checks
     executors = [result_of(executor, machine) for executor in visit.executors]
     found = [*checks, *(check for executor in executors for check in executor.checks)]
