@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sunspark.errors import first_line_of
 from sunspark.launch.doctor.limits import allowed_cores, available_memory_bytes, is_in_memory
@@ -117,8 +117,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _gpus() -> Iterator[str]:
-    import torch
-
+    torch: Any = importlib.import_module("torch")  # by its name, as the others: it may be what is missing
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(number)
