@@ -1,16 +1,20 @@
 """`sunspark doctor`: would training work here, and on the cluster?"""
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 import sunspark
 from sunspark.command_line import parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, table
-from sunspark.launch.doctor.checks import Check, in_gib
+from sunspark.launch.doctor.checks import Check, Status, in_gib
 from sunspark.launch.doctor.cluster import Connection, ExecutorResult
 from sunspark.launch.doctor.examine import DoctorConfig, DoctorResult
 
@@ -21,6 +25,9 @@ Exit code 0 when nothing is wrong (warnings are allowed), 2 when training would 
 """
 
 _MOST_CONNECTIONS: Final = 20
+_NO_TERMINAL: Final = 10_000
+"""Columns where nobody's terminal is written to: a line stays a line, for whoever searches in it."""
+_STYLES: Final[Mapping[Status, str]] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,25 +45,29 @@ def run(argv: Sequence[str]) -> Outcome:
 
 
 def _lines(result: DoctorResult) -> Iterator[str]:
-    yield from _checks(result.checks)
+    yield _checks(result.checks)
     if result.executors:
         yield _executors(result.executors)
         for executor in result.executors:
             if executor.checks:
                 yield f"\nexecutor {executor.name} ({executor.host})"
-                yield from _checks(executor.checks)
+                yield _checks(executor.checks)
     if result.connections:
         yield _connections(result.connections)
     yield f"\n{_verdict(result)}"
 
 
-def _checks(checks: Sequence[Check]) -> Iterator[str]:
-    """A line for each, and below it what to do."""
-    width = max(len(check.name) for check in checks)
+def _checks(checks: Sequence[Check]) -> str:
+    """A line for each, and below it what to do; as wide as the terminal, where there is one."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _NO_TERMINAL)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(min_width=len("warning"))
     for check in checks:
-        yield f"{check.status:<7}  {check.name:<{width}}  {check.found}"
-        if check.remedy:
-            yield f"{'':<7}  {'':<{width}}  -> {check.remedy}"
+        remedy = f"\n-> {check.remedy}" if check.remedy else ""
+        grid.add_row(Text(check.status, _STYLES[check.status]), Text(check.name), Text(check.found + remedy))
+    with console.capture() as capture:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _executors(executors: Sequence[ExecutorResult]) -> str:

@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 from sunspark import storage
 from sunspark.errors import SunsparkError
 from sunspark.launch.doctor import visit
-from sunspark.launch.doctor.checks import Check
+from sunspark.launch.doctor.checks import Check, wrong
 from sunspark.launch.doctor.cluster import ClusterVisit, Executor
 from sunspark.launch.doctor.examine import DoctorConfig
 from sunspark.launch.doctor.meeting import Meeting
@@ -50,9 +50,9 @@ def visit_cluster(config: DoctorConfig) -> ClusterVisit:
             slots = num_slots(session, config.cores_per_worker, config.workers)  # waits for executors that start
             return ClusterVisit(checks=[_spark(session), _slots(slots, config)], executors=_visit(session, config))
     except SunsparkError as error:
-        found, _, remedy = str(error).partition("; ")
-        remedy = remedy or "see that the master runs, and that its address is right"
-        return ClusterVisit(checks=[Check(name="Spark", status="wrong", found=found, remedy=remedy)])
+        return ClusterVisit(
+            checks=[wrong("Spark", str(error), "see that the master runs, and that its address is right")]
+        )
 
 
 def _spark(session: SparkSession) -> Check:

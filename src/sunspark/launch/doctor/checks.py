@@ -66,6 +66,12 @@ def differences_between(machine: Machine, driver: Machine) -> Iterator[Check]:
             )
 
 
+def wrong(name: str, message: str, remedy: str) -> Check:
+    """What one of our errors says, which is "what happened; what to do"; `remedy` is for one that lacks the second."""
+    found, mark, given = message.rpartition("; ")
+    return Check(name=name, status="wrong", found=found if mark else given, remedy=given if mark else remedy)
+
+
 def in_gib(num_bytes: float) -> str:
     """A number of bytes, for people."""
     return f"{num_bytes / _GIB:.1f} GiB"

@@ -1,10 +1,10 @@
 """What is right, doubtful or wrong with a cluster: a pure function of what came back from its executors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sunspark.launch.doctor.checks import Check, checks_of, differences_between
+from sunspark.launch.doctor.checks import Check, checks_of, differences_between, wrong
 from sunspark.launch.doctor.machine import Machine
 from sunspark.launch.doctor.probe import Findings
 
@@ -112,12 +112,8 @@ def _checks_of_executor(executor: Executor, driver: Machine) -> Iterator[Check]:
 
 def _checks_of_findings(findings: Findings) -> Iterator[Check]:
     if findings.dataset_error:
-        yield Check(
-            name="dataset",
-            status="wrong",
-            found=findings.dataset_error,
-            remedy="put it where every machine reads it under this name: a shared folder, hdfs:// or an object store",
-        )
+        remedy = "put it where every machine reads it under this name: a shared folder, hdfs:// or an object store"
+        yield replace(wrong("dataset", findings.dataset_error, remedy), remedy=remedy)
     if unreachable := [way for way in findings.ways if way.error]:
         yield Check(
             name="network",

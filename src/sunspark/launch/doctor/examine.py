@@ -1,6 +1,8 @@
 """The doctor: would training work here, and on the cluster? What is here, what is missing, what to do."""
 
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,8 +11,8 @@ from typing import Final, Literal
 from sunspark import storage
 from sunspark.config import refuse_not_finite
 from sunspark.data.dataset import Dataset
-from sunspark.errors import ConfigError, SetupError, SunsparkError, first_line_of
-from sunspark.launch.doctor.checks import Check, checks_of
+from sunspark.errors import ConfigError, SetupError, SunsparkError
+from sunspark.launch.doctor.checks import Check, checks_of, wrong
 from sunspark.launch.doctor.cluster import ClusterVisit, Connection, ExecutorResult, connections_of, result_of
 from sunspark.launch.doctor.machine import look_around
 from sunspark.launch.doctor.probe import read_speed
@@ -100,9 +102,8 @@ def _java(launcher: Literal["spark", "local"]) -> Check:
     try:
         java = find_java()
     except SetupError as error:
-        found, _, remedy = str(error).partition("; install")
-        status: Literal["warning", "wrong"] = "wrong" if launcher == "spark" else "warning"
-        return Check(name="Java", status=status, found=found, remedy=f"install{remedy}; --launcher local needs none")
+        told = wrong("Java", str(error), "")
+        return replace(told, status="wrong" if launcher == "spark" else "warning")
     return Check(name="Java", status="ok", found=f"{'.'.join(map(str, java.version))}, {java.home}")
 
 
@@ -114,23 +115,30 @@ def _ports(host: str, port: int) -> Check:
             with contextlib.closing(socket.create_server((host, number))):
                 pass
         except OSError as error:
-            place = f"{host}:{number}" if number else host
+            is_elsewhere = error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror)
             return Check(
                 name="ports",
                 status="wrong",
-                found=f"cannot listen on {place}: {first_line_of(error)}",
-                remedy="choose another --port, or 0 for any free one" if number else "choose another --host",
+                found=f"cannot listen on {host}:{number}: {_cause_of(error)}",
+                remedy="give --host an address of this machine"
+                if is_elsewhere
+                else "choose another --port, or 0 for any free one",
             )
     found = f"{' and '.join(map(str, ports))} of {host} are free" if port else f"free ones on {host}"
     return Check(name="ports", status="ok", found=found)
+
+
+def _cause_of(error: OSError) -> str:
+    """Without what `create_server` adds; the errors of name resolution count below zero and speak for themselves."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
 
 
 def _dataset(dataset: str) -> Check:
     try:
         opened = Dataset.open(storage.absolute(dataset))
     except SunsparkError as error:
-        return Check(name="dataset", status="wrong", found=str(error), remedy="give the folder that ingest has written")
-    speed, error_text = read_speed(opened.uri, 0)
+        return wrong("dataset", str(error), "give the folder that ingest has written")
+    speed, reason = read_speed(opened.uri, 0)
     if speed is None:
-        return Check(name="dataset", status="wrong", found=error_text, remedy="see that it can be read from here")
+        return wrong("dataset", reason, "see that it can be read from here")
     return Check(name="dataset", status="ok", found=f"{len(opened):,} images, read with {speed / 1e6:,.0f} MB/s")
