@@ -20,13 +20,20 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def test_a_machine_that_can_train_is_told_so() -> None:
-    outcome = run(["--launcher", "local"])
+    outcome = run(["--launcher", "local", "--workers", "1"])
     assert outcome.exit_code == 0, outcome.text
-    lines = outcome.text.splitlines()
-    assert [line.split()[1] for line in lines[:11]] == [
-        *("Python", "pyspark", "torch", "torchft", "libraries", "cores", "memory", "disk", "GPU", "Java", "ports")
-    ]
-    assert lines[-1].startswith("ready to train")
+    table = outcome.text.partition("\n\n")[0].splitlines()
+    told = [line.split()[1] for line in table if not line.startswith(" ")]
+    assert told[:7] == ["Python", "pyspark", "torch", "torchft", "libraries", "cores", "memory"]
+    assert told[7:] == ["disk", "GPU", "Java", "ports", "slots"]
+    assert outcome.text.splitlines()[-1].startswith("ready to train")
+
+
+def test_more_workers_than_cores_are_a_warning() -> None:
+    outcome = run(["--launcher", "local", "--workers", "99"])
+    assert outcome.exit_code == 0
+    assert "warning  slots      99 workers of 1 cores are planned" in outcome.text
+    assert "-> lower --workers or --cores-per-worker" in outcome.text
 
 
 def test_json_is_one_object_and_the_exit_code_2_where_something_is_wrong(tmp_path: Path) -> None:

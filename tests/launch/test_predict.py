@@ -119,6 +119,11 @@ def test_mistakes_are_told_with_what_to_do(finished: str, images: Path, tmp_path
         sunspark.predict(finished, [*good, "nowhere"])
     with pytest.raises(ConfigError, match=r"t\.txt must end in"):
         sunspark.predict_table(finished, good, "t.txt", LOCAL)
+    with pytest.raises(
+        SourceError, match=r"none of the 3 images could be seen; the first is .*/empty\.jpg: the file is"
+    ):
+        sunspark.predict_table(finished, [str(images / "bad")], str(tmp_path / "t.csv"), LOCAL)
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match=r"--master local\[2\] has no effect with --launcher local"):
         PredictConfig(launcher="local", master="local[2]")
     with pytest.raises(DatasetError, match="is not a finished dataset"):

@@ -92,7 +92,7 @@ def predict_table(
     """Write what the model of `run` sees in the images at `places` as a table, one row per image, in their order.
 
     The same job again leaves its table as it is; another table at `out` is refused (ConfigError).
-    Raises SourceError when there is nothing at a place, or the images change while they are read.
+    Raises SourceError when there is nothing at a place, no image can be seen, or images change while they are read.
     """
     started = time.monotonic()
     out = storage.absolute(out)
@@ -103,17 +103,20 @@ def predict_table(
     counts = counts_if_done(out, job)
     if counts is not None:
         return _result(out, counts, started, reused=True)
-    counts = {"images": before.num_images, "predicted": 0, "failed": 0}
+    counts, first_failure = {"images": before.num_images, "predicted": 0, "failed": 0}, ""
     with storage.open_atomic(out) as file:
         after = _Count()
         writer = TableWriter(out, file, spec.top)
         with contextlib.closing(engine(spec, batches_of(after.counted(find_images(places))))) as rows:
             for predictions in _with_progress(rows, before.num_images):
-                failed = sum(one.error is not None for one in predictions)
-                counts["failed"] += failed
-                counts["predicted"] += len(predictions) - failed
+                failed = [one for one in predictions if one.error is not None]
+                counts["failed"] += len(failed)
+                counts["predicted"] += len(predictions) - len(failed)
+                first_failure = first_failure or next((f"{one.path}: {one.error}" for one in failed), "")
                 writer.write(predictions)
         writer.close()
+        if not counts["predicted"]:
+            raise SourceError(f"none of the {before.num_images} images could be seen; the first is {first_failure}")
         if after.digest() != before.digest():
             raise SourceError("images came, went or changed while they were read; start again when they stay")
         write_receipt(out, job, counts, file.tell())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import secrets
 import sys
@@ -43,7 +44,7 @@ _ONLY_EXECUTOR: Final = "driver"
 
 def visit_cluster(config: DoctorConfig) -> ClusterVisit:
     """What came back from every executor of the Spark that is asked for; nothing where none is configured."""
-    if not (config.master or configured_master()):
+    if not (config.master or configured_master() or os.environ.get("SPARK_REMOTE")):
         return ClusterVisit()
     try:
         with open_session(config.master, "sunspark doctor") as session:
@@ -78,6 +79,7 @@ def _visit(session: SparkSession, config: DoctorConfig) -> list[Executor]:
             driver=meeting.uri,
             token=token,
             dataset=config.dataset and storage.absolute(config.dataset),
+            cache_directory=config.cache_directory,
             timeout_seconds=config.timeout,
         )
         probes = _Probes(session, json.dumps(asdict(errand)))

@@ -10,6 +10,7 @@ Cost: a Python worker of Spark loads the model once and keeps it for the next ta
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import uuid
@@ -19,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import torch
+from py4j.protocol import Py4JError
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
@@ -58,9 +60,11 @@ def predict_in_session(
                 yield from upcoming.popleft().result()
         while upcoming:
             yield from upcoming.popleft().result()
-    finally:
-        if any(not future.done() for future in upcoming):
+    except BaseException:
+        with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone: so are its tasks
             session.sparkContext.cancelJobGroup(group)
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
 
 

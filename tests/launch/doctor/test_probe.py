@@ -35,7 +35,9 @@ def meeting() -> Iterator[Meeting]:
 
 
 def errand(executor: str, driver: str, dataset: str | None = None) -> Mapping[str, object]:
-    return asdict(Errand(executor=executor, driver=driver, token=TOKEN, dataset=dataset, timeout_seconds=60))
+    return asdict(
+        Errand(executor=executor, driver=driver, token=TOKEN, dataset=dataset, cache_directory=None, timeout_seconds=60)
+    )
 
 
 def hold(meeting: Meeting, count: int) -> None:

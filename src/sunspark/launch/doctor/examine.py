@@ -14,7 +14,7 @@ from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, SetupError, SunsparkError
 from sunspark.launch.doctor.checks import Check, checks_of, wrong
 from sunspark.launch.doctor.cluster import ClusterVisit, Connection, ExecutorResult, connections_of, result_of
-from sunspark.launch.doctor.machine import look_around
+from sunspark.launch.doctor.machine import Machine, look_around
 from sunspark.launch.doctor.probe import read_speed
 from sunspark.launch.java import find_java
 
@@ -76,6 +76,8 @@ def examine(config: DoctorConfig, visit_cluster: Callable[[DoctorConfig], Cluste
     """
     machine = look_around(config.cache_directory)
     checks = [*checks_of(machine, config.launcher), *_checks_of_driver(config)]
+    if config.launcher == "local":
+        checks.append(_slots(config, machine))
     wrong = {check.name for check in checks if check.status == "wrong"}
     asked = replace(config, port=0, host=None) if "ports" in wrong else config
     can_visit = config.launcher == "spark" and not wrong & {"pyspark", "Java"}
@@ -96,6 +98,17 @@ def _checks_of_driver(config: DoctorConfig) -> Iterator[Check]:
     yield _ports(config.host or _THIS_MACHINE, config.port)
     if config.dataset:
         yield _dataset(config.dataset)
+
+
+def _slots(config: DoctorConfig, machine: Machine) -> Check:
+    """Whether the workers that are planned fit on this machine."""
+    found = (
+        f"{config.workers} workers of {config.cores_per_worker} cores are planned, there are {machine.cores:g} cores"
+    )
+    if config.workers * config.cores_per_worker > machine.cores:
+        remedy = "lower --workers or --cores-per-worker: they will wait for each other"
+        return Check(name="slots", status="warning", found=found, remedy=remedy)
+    return Check(name="slots", status="ok", found=found)
 
 
 def _java(launcher: Literal["spark", "local"]) -> Check:

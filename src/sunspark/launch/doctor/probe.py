@@ -39,6 +39,7 @@ class Errand:
     """grpc:// address of the meeting."""
     token: str
     dataset: str | None
+    cache_directory: str | None
     timeout_seconds: float
     """For each wait for the others."""
 
@@ -73,7 +74,7 @@ def probe(errand: Mapping[str, Any]) -> None:
     host = address_towards(order.driver)
     server = RpcServer(host, 0, order.token, {"ping": lambda: {}}, {"bytes": _chunks})
     try:
-        machine = asdict(look_around())
+        machine = asdict(look_around(order.cache_directory))
         is_wanted = driver.call("join", executor=order.executor, uri=server.uri, machine=machine)["is_wanted"]
         peers = _wait(driver, order, "measure")["peers"]  # a second probe of an executor only keeps its slot
         if is_wanted:
