@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, final
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
@@ -103,22 +103,19 @@ def predict_table(
     counts = counts_if_done(out, job)
     if counts is not None:
         return _result(out, counts, started, reused=True)
-    counts, first_failure = {"images": before.num_images, "predicted": 0, "failed": 0}, ""
+    after, tally = _Count(), _Tally()
     with storage.open_atomic(out) as file:
-        after = _Count()
         writer = TableWriter(out, file, spec.top)
         with contextlib.closing(engine(spec, batches_of(after.counted(find_images(places))))) as rows:
             for predictions in _with_progress(rows, before.num_images):
-                failed = [one for one in predictions if one.error is not None]
-                counts["failed"] += len(failed)
-                counts["predicted"] += len(predictions) - len(failed)
-                first_failure = first_failure or next((f"{one.path}: {one.error}" for one in failed), "")
                 writer.write(predictions)
+                tally.add(predictions)
         writer.close()
-        if not counts["predicted"]:
-            raise SourceError(f"none of the {before.num_images} images could be seen; the first is {first_failure}")
         if after.digest() != before.digest():
             raise SourceError("images came, went or changed while they were read; start again when they stay")
+        if not tally.predicted:
+            raise SourceError(f"none of the {tally.failed} images could be seen; the first is {tally.first_failure}")
+        counts = {"images": before.num_images, "predicted": tally.predicted, "failed": tally.failed}
         write_receipt(out, job, counts, file.tell())
     return _result(out, counts, started, reused=False)
 
@@ -191,6 +188,23 @@ class _Count:
         return self._hash.hexdigest()
 
 
+@final
+@dataclass(slots=True)
+class _Tally:
+    """What has come of the images so far."""
+
+    predicted: int = 0
+    failed: int = 0
+    first_failure: str = ""
+
+    def add(self, predictions: Sequence[Prediction]) -> None:
+        failed = [one for one in predictions if one.error is not None]
+        if failed and not self.failed:
+            self.first_failure = f"{failed[0].path}: {failed[0].error}"
+        self.failed += len(failed)
+        self.predicted += len(predictions) - len(failed)
+
+
 def _count(images: Iterable[ImageFile]) -> _Count:
     count = _Count()
     for _ in count.counted(images):
@@ -216,12 +230,16 @@ def _job_of(spec: PredictSpec, images: _Count) -> dict[str, Any]:
 def _with_progress(rows: Iterable[list[T]], num_images: int) -> Iterator[list[T]]:
     """The same rows; where standard error is a terminal, how far they are is shown there."""
     console = Console(stderr=True)
-    columns = (TextColumn("images"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("images", total=num_images)
+    columns = (TextColumn("images"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    task = progress.add_task("images", total=num_images)
+    try:
         for part in rows:
+            progress.start()  # not before: Java has its say on standard error while Spark starts
             yield part
             progress.advance(task, len(part))
+    finally:
+        progress.stop()
 
 
 def _result(out: str, counts: dict[str, int], started: float, *, reused: bool) -> PredictTableResult:
