@@ -50,10 +50,9 @@ def visit_cluster(config: DoctorConfig) -> ClusterVisit:
         with open_session(config.master, "sunspark doctor") as session:
             slots = num_slots(session, config.cores_per_worker, config.workers)  # waits for executors that start
             return ClusterVisit(checks=[_spark(session), _slots(slots, config)], executors=_visit(session, config))
-    except SunsparkError as error:
-        return ClusterVisit(
-            checks=[wrong("Spark", str(error), "see that the master runs, and that its address is right")]
-        )
+    except (SunsparkError, Py4JError, PySparkException, ConnectionError) as error:
+        told = str(error) if isinstance(error, SunsparkError) else cause_line(str(error))
+        return ClusterVisit(checks=[wrong("Spark", told, "see that the master runs, and that its address is right")])
 
 
 def _spark(session: SparkSession) -> Check:
@@ -115,6 +114,8 @@ class _Probes:
     errand: str
     failures: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Executor -> its host, and why no probe could work there."""
+    last_error: str = ""
+    """Of a task, wherever it was; the best there is to tell of an executor from which nothing else came."""
     num_ended: int = 0
     _group: str = field(default_factory=lambda: f"sunspark-doctor-{uuid.uuid4().hex}")
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -144,8 +145,9 @@ class _Probes:
             if said["error"]:
                 self.failures[said["executor"]] = said["host"], f"{said['error']} ({said['executable']})"
         except (Py4JError, PySparkException) as error:
+            self.last_error = cause_line(str(error))
             if place := re.search(r"\((\S+) executor ([^\s)]+)\)", str(error)):
-                self.failures[place[2]] = place[1], cause_line(str(error))
+                self.failures[place[2]] = place[1], self.last_error
         finally:
             self.num_ended += 1
 
@@ -172,7 +174,7 @@ def _executors(session: SparkSession) -> dict[str, str]:
 
 def _executor(name: str, host: str, meeting: Meeting, probes: _Probes) -> Executor:
     guest = meeting.guests.get(name)
-    _, error = probes.failures.get(name, ("", ""))
+    _, error = probes.failures.get(name, ("", "" if guest else probes.last_error))
     return Executor(
         name=name,
         host=host,

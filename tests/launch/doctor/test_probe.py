@@ -55,6 +55,10 @@ def test_probes_measure_the_dataset_the_clock_and_each_other(meeting: Meeting, l
     ]
     for thread in threads:
         thread.start()
+    wait_until(lambda: meeting.num_joined == 4, 100, "the probes to join")
+    for guest in meeting.guests.values():
+        with pytest.raises(ConnectionRefusedError):  # it listens at the one address, not at the others of this machine
+            socket.create_connection(("127.0.0.2", int(guest.uri.rpartition(":")[2])), timeout=5)
     hold(meeting, 4)
     for thread in threads:
         thread.join(20)
