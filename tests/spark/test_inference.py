@@ -154,10 +154,14 @@ def test_the_drivers_memory_does_not_grow_with_the_number_of_images(
     assert grown[0] < 100e6
 
 
+@pytest.mark.laws
 def test_a_task_that_fails_for_good_ends_the_job_with_its_cause_and_no_table(
     run: str, scenes: Path, tmp_path: Path, two_core_session: SparkSession
 ) -> None:
-    """A folder that takes the place of an image is trouble with storage, not the image's fault."""
+    """A folder that takes the place of an image is trouble with storage, not the image's fault.
+
+    Four attempts, each in a Python that imports torch anew: a law for its time.
+    """
     folder = tmp_path / "images"
     folder.mkdir()
     image = folder / "image.jpg"
