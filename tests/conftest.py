@@ -38,6 +38,17 @@ def undisturbed(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> C
     return run_of
 
 
+@pytest.fixture(scope="session")
+def finished(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run of a few steps; it may be read, and evaluated."""
+    from sunspark.launch.train import train
+    from tests.launch.short import short_config
+
+    run = str(tmp_path_factory.mktemp("finished") / "run")
+    train(law_dataset, run, short_config())
+    return run
+
+
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
     """A new seed for every test; printed, so that a failure can be drawn again."""

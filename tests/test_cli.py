@@ -109,7 +109,7 @@ def test_train_takes_the_flags_that_the_manual_promises() -> None:
     [
         ([], ["a command is missing", "sample", "report"]),
         (["trian"], ["'trian'", "the nearest is train"]),
-        (["xyzzy"], ["'xyzzy'", "there are sample"]),
+        (["xyzzy"], ["'xyzzy'", "there are doctor"]),
         (["sample"], ["DIRECTORY"]),
         (["sample", "x", "--num-clases", "3"], ["--num-clases", "--num-classes"]),
         (["sample", "x", "--seed", "one"], ["--seed", "'one'"]),

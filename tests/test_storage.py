@@ -1,5 +1,6 @@
 """Laws of storage: what is written is there whole or not at all; failures name the URI and the remedy."""
 
+import contextlib
 import errno
 import os
 import threading
@@ -173,3 +174,27 @@ def test_a_file_where_a_folder_is_needed_is_refused_whoever_asks(tmp_path: Path)
     for attempt in attempts:
         with pytest.raises(PlaceError, match=r"a file where a folder is needed .*; choose another path"):
             attempt()
+
+
+def test_a_stream_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    uri = str(tmp_path / "new" / "table.csv")
+    with storage.open_atomic(uri) as file:
+        for _ in range(3):
+            file.write(b"row\n")
+        assert not storage.exists(uri)
+    assert storage.read_bytes(uri) == b"row\n" * 3
+    with contextlib.suppress(KeyboardInterrupt), storage.open_atomic(uri) as file:
+        file.write(b"half a r")
+        raise KeyboardInterrupt
+    assert storage.read_bytes(uri) == b"row\n" * 3
+    assert [entry.name for entry in storage.list_directory(str(tmp_path / "new"))] == ["table.csv"]
+
+
+def test_what_is_at_a_path_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"123")
+    folder, file = storage.entry_at(str(tmp_path)), storage.entry_at(str(tmp_path / "file"))
+    assert folder is not None
+    assert file is not None
+    assert (folder.is_directory, folder.is_file, file.is_directory, file.is_file) == (True, False, False, True)
+    assert (file.name, file.size_bytes) == ("file", 3)
+    assert storage.entry_at(str(tmp_path / "nothing")) is None

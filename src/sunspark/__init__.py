@@ -7,7 +7,9 @@ beside the code that they configure and are found here by name too: `sunspark.Tr
 
 from __future__ import annotations
 
+import functools
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -15,10 +17,16 @@ if TYPE_CHECKING:
     from sunspark.bench.report import ReportResult
     from sunspark.data.dataset import DatasetSummary
     from sunspark.data.loader import LoaderConfig as LoaderConfig
+    from sunspark.data.prediction_table import Prediction
     from sunspark.data.scenes import SampleResult
     from sunspark.launch.config import LaunchConfig as LaunchConfig
     from sunspark.launch.config import TrainConfig as TrainConfig
+    from sunspark.launch.doctor.cluster import ClusterVisit
+    from sunspark.launch.doctor.examine import DoctorConfig as DoctorConfig
+    from sunspark.launch.doctor.examine import DoctorResult
     from sunspark.launch.evaluate import EvaluationResult
+    from sunspark.launch.predict import PredictConfig as PredictConfig
+    from sunspark.launch.predict import PredictTableResult
     from sunspark.launch.train import TrainResult
     from sunspark.models.registry import ModelConfig as ModelConfig
     from sunspark.optim import OptimConfig as OptimConfig
@@ -30,14 +38,28 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "DoctorConfig": "sunspark.launch.doctor.examine",
     "IngestConfig": "sunspark.spark.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
     "ModelConfig": "sunspark.models.registry",
     "OptimConfig": "sunspark.optim",
+    "PredictConfig": "sunspark.launch.predict",
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
 }
+
+
+def doctor(config: DoctorConfig | None = None) -> DoctorResult:
+    """Examine this machine and, with a master or where Spark is configured, every executor: would training work?"""
+    from sunspark.launch.doctor.examine import DoctorConfig, examine
+
+    def visit(asked: DoctorConfig) -> ClusterVisit:
+        from sunspark.spark.doctor import visit_cluster  # when it is known to be here
+
+        return visit_cluster(asked)
+
+    return examine(config or DoctorConfig(), visit)
 
 
 def sample(directory: str, num_classes: int = 6, images_per_class: int = 100, seed: int = 0) -> SampleResult:
@@ -88,6 +110,32 @@ def evaluate(
     from sunspark.launch import evaluate as launch_evaluate
 
     return launch_evaluate.evaluate(run, dataset, split, config)
+
+
+def predict(run: str, images: Sequence[str], top: int = 5, dataset: str | None = None) -> list[Prediction]:
+    """What the model of `run` sees in `images` (files, folders, URIs of either), computed in this process.
+
+    `dataset`: where the dataset is now that the run was trained on. An image that cannot be decoded has its reason.
+    """
+    from sunspark.launch import predict as launch_predict
+
+    return launch_predict.predict(run, images, top, dataset)
+
+
+def predict_table(run: str, images: Sequence[str], out: str, config: PredictConfig | None = None) -> PredictTableResult:
+    """Write what the model of `run` sees in any number of images to `out` (.parquet or .csv), with Spark or without.
+
+    The same job again leaves its table as it is. Raises ConfigError when there is another at `out`.
+    """
+    from sunspark.launch import predict as launch_predict
+
+    config = config or launch_predict.PredictConfig()
+    engine: launch_predict.Engine = launch_predict.predict_here
+    if config.launcher == "spark":
+        from sunspark.spark.inference import predict_on_spark
+
+        engine = functools.partial(predict_on_spark, config.master)
+    return launch_predict.predict_table(run, images, out, config, engine)
 
 
 def verify(run: str, dataset: str | None = None, pixels: bool = False) -> VerifyResult:

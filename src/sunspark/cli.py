@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from sunspark.commands.text import Outcome
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "doctor": "would training work here, and on the cluster?",
     "sample": "draw sample scenes",
     "ingest": "turn images into a dataset, with Spark",
     "inspect": "count what is in a dataset",
     "train": "train on a dataset, or go on with a run that stopped",
     "watch": "show how a run comes on that was started elsewhere",
     "evaluate": "measure the accuracy of a run's model",
+    "predict": "say what a run's model sees in images",
     "verify": "was every sample of every epoch applied exactly once?",
     "report": "write a run's report, one HTML file",
 }

@@ -15,13 +15,14 @@ import json
 import logging
 import os
 import re
+import tempfile
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from sunspark.errors import ConfigError, PlaceError, StorageError, SunsparkError
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+_PIECE_BYTES = 8 * 2**20
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -87,6 +89,21 @@ def exists(uri: str) -> bool:
         return bool(_info(uri).type != pafs.FileType.NotFound)
 
 
+def entry_at(uri: str) -> FileEntry | None:
+    """The file or directory at `uri` itself; None when there is neither."""
+    with storage_errors(uri):
+        info = _info(uri)
+    if info.type == pafs.FileType.NotFound:
+        return None
+    return FileEntry(
+        uri=uri,
+        name=info.base_name,
+        is_directory=info.type == pafs.FileType.Directory,
+        is_file=info.type == pafs.FileType.File,
+        size_bytes=info.size or 0,
+    )
+
+
 def read_bytes(uri: str) -> bytes:
     """The whole content of a file."""
     with storage_errors(uri):
@@ -115,11 +132,34 @@ def write_bytes_atomic(uri: str, data: bytes) -> None:
     path = as_local_path(uri)
     with storage_errors(uri):
         if path is not None:
-            _write_local(path, data)
+            with _renamed_at_the_end(uri, path) as file:
+                file.write(data)
         elif _scheme_of(uri) in ("hdfs", "viewfs"):
-            _write_and_move(uri, data)
+            _write_and_move(uri, [data])
         else:
-            _put(uri, data)
+            _put(uri, [data])
+
+
+@contextlib.contextmanager
+def open_atomic(uri: str) -> Iterator[BinaryIO]:
+    """A file to write, of any length; it is at `uri`, whole, when the block ends without an error, else not at all.
+
+    Local: written beside `uri`, then renamed. Elsewhere: written to this machine's temporary folder, then put there.
+    """
+    path = as_local_path(uri)
+    if path is not None:
+        with _renamed_at_the_end(uri, path) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as file:
+        yield file
+        file.seek(0)
+        pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
+        with storage_errors(uri):
+            if _scheme_of(uri) in ("hdfs", "viewfs"):
+                _write_and_move(uri, pieces)
+            else:
+                _put(uri, pieces)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -127,7 +167,7 @@ def write_bytes(uri: str, data: bytes) -> None:
     path = as_local_path(uri)
     with storage_errors(uri):
         if path is None:
-            _put(uri, data)
+            _put(uri, [data])
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -344,16 +384,22 @@ def _list_local_tree(uri: str, root: Path) -> list[FileEntry]:
     return sorted(found, key=lambda entry: entry.name)
 
 
-def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _renamed_at_the_end(uri: str, path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path`, which takes its place when the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with storage_errors(uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("w+b")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
+        with file:
+            yield file
+            with storage_errors(uri):
+                file.flush()
+                os.fsync(file.fileno())
+        with storage_errors(uri):
+            temporary.replace(path)
+            _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -367,19 +413,21 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_and_move(uri: str, data: bytes) -> None:
+def _write_and_move(uri: str, pieces: Iterable[bytes]) -> None:
     filesystem, path = _resolve(uri)
     parent, name = os.path.split(path)
     temporary = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
     filesystem.create_dir(parent, recursive=True)
     with filesystem.open_output_stream(temporary) as stream:
-        stream.write(data)
+        for piece in pieces:
+            stream.write(piece)
     if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
         filesystem.delete_file(path)
     filesystem.move(temporary, path)
 
 
-def _put(uri: str, data: bytes) -> None:
+def _put(uri: str, pieces: Iterable[bytes]) -> None:
     filesystem, path = _resolve(uri)
     with filesystem.open_output_stream(path) as stream:
-        stream.write(data)
+        for piece in pieces:
+            stream.write(piece)

@@ -137,6 +137,11 @@ def parse_path_list(body: bytes) -> list[str]:
     return [line.removeprefix("./").strip("/") for line in lines if line.strip("/")]
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a relative path is none of ours: hidden, or what macOS leaves in archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+
+
 def stratified_splits(label_of: Mapping[str, int], test_fraction: float, seed: int) -> dict[str, int]:
     """path -> 1 (train) or 2 (test), the same for the same seed and paths.
 
@@ -173,7 +178,7 @@ def _image_files(source: str) -> dict[str, int]:
     entries = [entry for entry in storage.list_tree(source) if not entry.is_directory]
     if not entries and not storage.exists(source):
         raise SourceError(f"{source} does not exist; give the folder that holds the images")
-    visible = [entry for entry in entries if not _is_hidden(entry.name)]
+    visible = [entry for entry in entries if not is_hidden(entry.name)]
     special = [entry.name for entry in visible if not entry.is_file]
     if special:
         _log.warning("left out, because no files (pipes, sockets, devices): %s", _first_five(special))
@@ -190,10 +195,6 @@ def _image_files(source: str) -> dict[str, int]:
     return images
 
 
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
-
-
 def _folder_labels(source: str, files: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """Classes and path -> label of a folder of class folders."""
     loose = [path for path in files if "/" not in path]
@@ -203,7 +204,7 @@ def _folder_labels(source: str, files: Iterable[str]) -> tuple[tuple[str, ...], 
             "move each into the folder of its class"
         )
     entries = storage.list_directory(source)
-    classes = tuple(entry.name for entry in entries if entry.is_directory and not _is_hidden(entry.name))
+    classes = tuple(entry.name for entry in entries if entry.is_directory and not is_hidden(entry.name))
     if all(len(name) == 1 for name in classes) and all(path.count("/") >= 2 for path in files):
         raise SourceError(
             f"{source} looks like SUN397 (folders {_first_five(classes)}) but has no {CLASS_LIST}; "

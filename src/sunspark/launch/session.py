@@ -45,7 +45,7 @@ def open_session(master: str | None, app_name: str) -> Iterator[SparkSession]:
     context = SparkContext._active_spark_context
     if context is None:
         os.environ["JAVA_HOME"] = str(find_java().home)
-    configured = context.master if context else _configured_master()
+    configured = configured_master()
     if master and configured and master != configured:
         raise ConfigError(f"--master is {master} but Spark is configured with {configured}; leave one of them out")
     if context is not None:
@@ -59,6 +59,21 @@ def open_session(master: str | None, app_name: str) -> Iterator[SparkSession]:
             started.callback(_stop, session)
         _check(session)
         yield session
+
+
+def configured_master() -> str | None:
+    """The master of the session that is there, of spark-submit or of spark-defaults.conf, if there is one."""
+    if context := SparkContext._active_spark_context:
+        return context.master
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()
+        return SparkConf().get("spark.master")
+    defaults = _configuration_folder() / "spark-defaults.conf"
+    if defaults.is_file():
+        for line in defaults.read_text().splitlines():
+            if match := re.match(r"\s*spark\.master[\s=:]+(\S+)", line):
+                return match[1]
+    return None
 
 
 def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout_seconds: float = 30.0) -> int:
@@ -139,19 +154,6 @@ def _cause_of(error: Exception) -> str:
 
 def _configuration_folder() -> Path:
     return Path(os.environ.get("SPARK_CONF_DIR") or Path(_find_spark_home()) / "conf")
-
-
-def _configured_master() -> str | None:
-    """The master of spark-submit or of spark-defaults.conf, if there is one."""
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
-        SparkContext._ensure_initialized()
-        return SparkConf().get("spark.master")
-    defaults = _configuration_folder() / "spark-defaults.conf"
-    if defaults.is_file():
-        for line in defaults.read_text().splitlines():
-            if match := re.match(r"\s*spark\.master[\s=:]+(\S+)", line):
-                return match[1]
-    return None
 
 
 def _cluster_cores(context: SparkContext, cores_per_worker: int) -> int:

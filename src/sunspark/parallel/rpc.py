@@ -6,8 +6,10 @@ Nothing is unpickled. Servers listen on the one address that they are given.
 
 import hmac
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -95,6 +97,14 @@ class RpcClient:
 
     def _options(self, timeout_seconds: float) -> flight.FlightCallOptions:
         return flight.FlightCallOptions(timeout=timeout_seconds, headers=self._headers)
+
+
+def address_towards(uri: str) -> str:
+    """This host's address on the way to `uri`."""
+    parts = urlsplit(uri)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((parts.hostname, parts.port))
+        return str(probe.getsockname()[0])
 
 
 class _TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]

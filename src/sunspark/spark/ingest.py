@@ -33,6 +33,7 @@ from sunspark.data.dataset import (
     Quarantined,
     read_manifest,
 )
+from sunspark.data.image_files import read_image
 from sunspark.data.sources import ListedImage, Listing, list_source
 from sunspark.data.writer import (
     Recipe,
@@ -44,7 +45,8 @@ from sunspark.data.writer import (
     refuse_equal_ids,
     write_block,
 )
-from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, WorkerError
+from sunspark.errors import ConfigError, DatasetError, SourceError, WorkerError
+from sunspark.spark.failures import cause_line
 from sunspark.storage import FileEntry
 
 _TASKS_PER_CORE = 4
@@ -192,7 +194,7 @@ def ingest_block(plan: BlockPlan) -> BlockResult:
 
 
 def _sample(plan: BlockPlan, image: ListedImage) -> StoredSample:
-    data = _read(storage.join(plan.source, image.path))
+    data = read_image(storage.join(plan.source, image.path))
     stored = to_stored_image(data, short_side=plan.short_side, jpeg_quality=plan.jpeg_quality)
     return StoredSample(
         path=image.path,
@@ -208,16 +210,6 @@ def _sample(plan: BlockPlan, image: ListedImage) -> StoredSample:
     )
 
 
-def _read(uri: str) -> bytes:
-    """The bytes of an image; what trying again cannot cure is for quarantine, the rest fails the task."""
-    try:
-        return storage.read_bytes(uri)
-    except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError | PermissionError):
-            raise DecodeError("read", str(error)) from error
-        raise
-
-
 def _ingest_blocks(plans: Iterable[BlockPlan]) -> Iterator[BlockResult]:
     """What a Spark partition does: block after block, one in memory at a time."""
     return map(ingest_block, plans)
@@ -231,14 +223,7 @@ def _run(session: SparkSession, plans: Sequence[BlockPlan], partitions: int | No
     try:
         return tasks.mapPartitions(_ingest_blocks).collect()
     except Exception as error:
-        raise WorkerError(f"ingest failed on Spark: {_cause_line(str(error))}") from error
-
-
-def _cause_line(text: str) -> str:
-    """The line of a Spark failure that says why: the Python exception of the task, if there is one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    of_ours = [line for line in lines if line.startswith("sunspark.") and ": " in line]
-    return (of_ours or [line for line in lines if "Error: " in line] or lines or ["no reason was given"])[0]
+        raise WorkerError(f"ingest failed on Spark: {cause_line(str(error))}") from error
 
 
 def _plan(listing: Listing, dataset: str, config: IngestConfig) -> Iterator[BlockPlan]:

@@ -8,13 +8,11 @@ applied and saves what it has as a candidate. Twenty seconds after it began to l
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Final, final
-from urllib.parse import urlsplit
 
 import numpy as np
 import safetensors.torch
@@ -33,7 +31,7 @@ from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Membership, replica_id_of
 from sunspark.parallel.recovery import RecoverySource
-from sunspark.parallel.rpc import RpcClient, RpcServer
+from sunspark.parallel.rpc import RpcClient, RpcServer, address_towards
 from sunspark.records import RecordWriter, worker_file
 from sunspark.run_directory import initial_weights_file
 from sunspark.training.compute import Computation
@@ -88,7 +86,7 @@ class TrainingWorker:
         self._work = from_dict(WorkConfig, spec.work)
         self._replica_id = replica_id_of(spec.worker, spec.incarnation)
         self._coordinator = RpcClient(spec.coordinator, spec.token)
-        self._host = _address_towards(spec.coordinator)
+        self._host = address_towards(spec.coordinator)
         self._progress = Progress()
         self._faults = FaultInjector(spec.faults, spec.worker, spec.incarnation)
         self._leaving = threading.Lock()
@@ -240,14 +238,6 @@ class TrainingWorker:
             logger.error("%s", error)
         logging.shutdown()
         os._exit(code)
-
-
-def _address_towards(uri: str) -> str:
-    """This host's address on the way to `uri`."""
-    parts = urlsplit(uri)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((parts.hostname, parts.port))
-        return str(probe.getsockname()[0])
 
 
 def _exit_after(seconds: float, code: int) -> None:

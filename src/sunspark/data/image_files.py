@@ -1,0 +1,92 @@
+"""Image files wherever they are: found folder by folder, read one at a time.
+
+Cost of finding: one listing per folder, about 400 bytes of memory per entry of the largest one; nothing is kept
+of a folder that is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sunspark import storage
+from sunspark.data.codec import DecodeError
+from sunspark.data.sources import IMAGE_SUFFIXES, is_hidden
+from sunspark.errors import ConfigError, SourceError, StorageError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageFile:
+    """An image that was found, not opened yet."""
+
+    path: str
+    """As it was named, or below the folder that was."""
+    uri: str
+    """The same from every working directory."""
+    size_bytes: int
+
+
+def find_images(places: Sequence[str]) -> Iterator[ImageFile]:
+    """The images at `places`, in their order: a file whatever its name, a folder with all images below it by name.
+
+    Raises SourceError before the first one when there is nothing at one of the places, or no image.
+    """
+    if not places:
+        raise ConfigError("no image is named; give image files, folders of images, or URIs of either")
+    entries = [_entry_at(place) for place in places]
+    return _all_images(places, entries)
+
+
+def read_image(uri: str) -> bytes:
+    """The bytes of an image.
+
+    Raises DecodeError (stage read) for what trying again cannot cure, StorageError for trouble that may pass.
+    """
+    try:
+        return storage.read_bytes(uri)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | PermissionError):
+            raise DecodeError("read", str(error)) from error
+        raise
+
+
+def _entry_at(place: str) -> storage.FileEntry:
+    entry = storage.entry_at(storage.absolute(place))
+    if entry is None:
+        raise SourceError(f"there is nothing at {place}; check the path")
+    if entry.is_directory:
+        if next(_images_below(place, entry.uri, set()), None) is None:
+            raise SourceError(f"{place} holds no images: no file in it ends in {', '.join(IMAGE_SUFFIXES)}")
+    elif not entry.is_file:
+        raise SourceError(f"{place} is no file (a pipe, socket or device); give an image or a folder")
+    return entry
+
+
+def _all_images(places: Sequence[str], entries: Sequence[storage.FileEntry]) -> Iterator[ImageFile]:
+    for place, entry in zip(places, entries, strict=True):
+        if entry.is_directory:
+            yield from _images_below(place, entry.uri, set())
+        else:
+            yield ImageFile(path=place, uri=entry.uri, size_bytes=entry.size_bytes)
+
+
+def _images_below(path: str, uri: str, seen: set[str]) -> Iterator[ImageFile]:
+    """The images in a folder and below. `seen` holds the local folders that were entered: links may lead in circles."""
+    local = storage.as_local_path(uri)
+    if local is not None:
+        real = str(local.resolve())
+        if real in seen:
+            _log.warning("%s leads to a folder that is listed already (%s); it is not followed", path, real)
+            return
+        seen.add(real)
+    for entry in storage.list_directory(uri):
+        if is_hidden(entry.name):
+            continue
+        below = storage.join(path, entry.name)
+        if entry.is_directory:
+            yield from _images_below(below, entry.uri, seen)
+        elif entry.is_file and entry.name.lower().endswith(IMAGE_SUFFIXES):
+            yield ImageFile(path=below, uri=entry.uri, size_bytes=entry.size_bytes)

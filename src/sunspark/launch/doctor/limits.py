@@ -1,0 +1,93 @@
+"""What this process may use: cores and memory, as the machine and its control groups (containers, YARN) allow.
+
+Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst. A limit anywhere on the way from the
+root of the control groups to this process's own counts. Elsewhere than on Linux there are no such limits.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path("/")
+
+
+def allowed_cores(root: Path = _ROOT) -> float:
+    """Cores that this process may use at once; a quota makes it a fraction."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        cores = os.cpu_count() or 1
+    return min([float(cores), *_quotas(root)])
+
+
+def available_memory_bytes(root: Path = _ROOT) -> int | None:
+    """Memory that this process can still get; None where the system does not tell."""
+    free = _available_on_machine(root)
+    left = [limit - used for limit, used in _memory_limits(root)]
+    known = [*left, *([free] if free is not None else [])]
+    return max(0, min(known)) if known else None
+
+
+def is_in_memory(path: Path, root: Path = _ROOT) -> bool:
+    """Whether files at `path` lie in memory (tmpfs), where they take from what processes have."""
+    best, kind = "", ""
+    for line in _lines(root / "proc/self/mounts"):
+        _, place, filesystem, *_ = line.split()
+        if path.is_relative_to(place) and len(place) >= len(best):
+            best, kind = place, filesystem
+    return kind in ("tmpfs", "ramfs")
+
+
+def _available_on_machine(root: Path) -> int | None:
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Every quota on cores, as a number of cores."""
+    for folder in _groups(root, ""):
+        quota, _, period = _word(folder / "cpu.max").partition(" ")
+        if quota.isdigit():
+            yield int(quota) / int(period)
+    for folder in _groups(root, "cpu"):
+        quota, period = _word(folder / "cpu.cfs_quota_us"), _word(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit():  # without a limit the quota is -1
+            yield int(quota) / int(period)
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """(limit, used) of every limit on memory, in bytes."""
+    names = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
+    for controller, (limit_name, used_name) in names.items():
+        for folder in _groups(root, controller):
+            limit, used = _word(folder / limit_name), _word(folder / used_name)
+            if limit.isdigit() and used.isdigit():
+                yield int(limit), int(used)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups, its own first; `controller` is empty for version 2.
+
+    In a container the path is often the host's, and what it leads to is mounted at the top: the top always counts.
+    """
+    top = root / "sys/fs/cgroup" / controller
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            folder = top / path.strip("/")
+            yield from (each for each in (folder, *folder.parents) if each.is_relative_to(top))
+            return
+
+
+def _word(path: Path) -> str:
+    return "\n".join(_lines(path)).strip()
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
