@@ -235,6 +235,7 @@ def test_every_chart_has_marks_a_caption_and_its_numbers(made: MadeRun) -> None:
     titles = [re.findall(r"<h3[^>]*>(.*?)</h3>", figure)[0] for figure in figures]
     assert [title.partition(":")[0] for title in titles] == [
         "Loss",
+        "Accuracy while training",
         "Learning rate",
         "Gradient norm",
         "How well each class is recognised",
@@ -264,6 +265,17 @@ def test_a_gradient_norm_that_was_not_recorded_is_left_out(made: MadeRun) -> Non
     page = page_of(made.run)
     assert "Gradient norm" not in page.text
     assert "Learning rate" in page.text
+
+
+def test_accuracy_while_training_is_drawn_where_there_were_evaluations(made: MadeRun) -> None:
+    made.write()
+    text = page_of(made.run).text
+    assert "Accuracy while training" in text
+    assert "120 images. Best after step" in text
+    for file in made.run.glob("records/worker-*"):
+        lines = [line for line in file.read_text().splitlines(keepends=True) if '"kind":"evaluation"' not in line]
+        file.write_text("".join(lines))
+    assert "Accuracy while training" not in page_of(made.run).text
 
 
 def test_the_report_says_how_to_repeat_the_run(made: MadeRun) -> None:

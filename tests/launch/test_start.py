@@ -13,7 +13,7 @@ from sunspark.data.loader import LoaderConfig
 from sunspark.data.order import StepPlan
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.start import write_start
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.run_directory import read_config, read_object, start_file
 from sunspark.training.config import TrainingConfig, WorkConfig

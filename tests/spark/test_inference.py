@@ -21,7 +21,7 @@ from sunspark.errors import WorkerError
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.predict import PredictConfig, PredictTableResult
 from sunspark.launch.train import train
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.spark.ingest import IngestConfig, ingest
 from sunspark.training.config import TrainingConfig

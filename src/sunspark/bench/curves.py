@@ -13,11 +13,13 @@ from sunspark.bench.download import Download, csv_download
 from sunspark.bench.history import PHASE_WORDS, PHASES, Floats, History
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
 from sunspark.bench.words import count, duration
+from sunspark.records import EvaluationRecord
 
 _LINE_BINS = 400
 _HOVER_BINS = 80
 _PHASE_BINS = 100
 _CSV_ROWS = 2000
+_EVALUATED = ("step", "epoch", "samples", "top1", "top5", "mean_per_class", "loss")
 
 
 def loss_chart(history: History, num_classes: int | None) -> Chart:
@@ -82,6 +84,37 @@ def gradient_norm_chart(history: History) -> Chart | None:
         shapes=tuple(_noisy_lines(history, norm_S, scale, "purple")),
         columns={"gradient_norm": norm_S},
         text=lambda part: f"gradient norm {plot.number(_mean(norm_S[part]))}",
+    )
+
+
+def accuracy_chart(history: History, evaluations: Sequence[EvaluationRecord]) -> Chart | None:
+    """What the evaluations while training found; None where there was none."""
+    if not evaluations:
+        return None
+    steps = np.array([record.step for record in evaluations], np.float64)
+    top1, top5 = (np.array([getattr(record, name) for record in evaluations]) for name in ("top1", "top5"))
+    best = evaluations[int(top1.argmax())]
+    scale, x = Scale(low=0.0, high=1.0), _step_scale(history).at(steps)
+    x_ticks, x_label = _training_ticks(history)
+    texts = [f"after step {count(record.step)}: {_shares(record)}" for record in evaluations]
+    return Chart(
+        title="Accuracy while training",
+        caption=f"On the split {best.split}, {count(best.samples)} images. Best after step {count(best.step)} with "
+        f"{100 * best.top1:.1f} % top-1, {100 * evaluations[-1].top1:.1f} % at the last evaluation: a best one "
+        "that lies far back says that training went on for too long.",
+        x_label=x_label,
+        y_label="share of the images",
+        x_ticks=x_ticks,
+        y_ticks=tuple(Tick(at=share, label=f"{100 * share:.0f} %") for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
+        shapes=(
+            Shape(path=plot.line_path(x, scale.at(top5)), style="faint green", name="top-5"),
+            Shape(path=plot.line_path(x, scale.at(top1)), style="line green", name="top-1"),
+        ),
+        hovers=plot.hovers([0.0, *((x[1:] + x[:-1]) / 2).tolist(), 1.0], texts),
+        download=csv_download(
+            "accuracy-while-training.csv",
+            {name: [getattr(record, name) for record in evaluations] for name in _EVALUATED},
+        ),
     )
 
 
@@ -216,6 +249,10 @@ def _steps_text(history: History, part: slice) -> str:
 def _mean(values: Floats) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan
+
+
+def _shares(record: EvaluationRecord) -> str:
+    return f"{100 * record.top1:.1f} % top-1, {100 * record.top5:.1f} % top-5"
 
 
 def _loss_caption(loss_S: Floats, has_guess: bool) -> str:

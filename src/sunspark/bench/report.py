@@ -31,7 +31,7 @@ from sunspark.bench.run_files import RunFiles, read_run
 from sunspark.bench.tiles import tiles
 from sunspark.bench.time_line import event_styles, time_line
 from sunspark.bench.words import count, duration
-from sunspark.records import EventRecord
+from sunspark.records import EvaluationRecord, EventRecord
 
 _EVENTS_SHOWN = 200
 _PLAIN_EVENTS = frozenset({"started", "joined", "checkpoint", "finished"})
@@ -133,6 +133,7 @@ def _curves(files: RunFiles, history: History) -> list[Chart]:
     first = next(iter(files.evaluations), {})
     charts = [
         curves.loss_chart(history, len(first.get("per_class", [])) or None),
+        curves.accuracy_chart(history, [one for one in files.records if isinstance(one, EvaluationRecord)]),
         curves.learning_rate_chart(history),
         curves.gradient_norm_chart(history),
     ]
