@@ -14,7 +14,7 @@ from sunspark.launch.doctor.cluster import ExecutorResult
 from sunspark.launch.doctor.examine import DoctorConfig
 from sunspark.launch.session import open_session
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(400)]
 
 
 def test_a_local_master_is_one_executor(two_core_session: SparkSession, law_dataset: str) -> None:
@@ -81,7 +81,7 @@ def test_what_one_executor_lacks_is_told_of_that_one(
 ) -> None:
     shutil.copytree(law_dataset, tmp_path / "dataset")
     monkeypatch.chdir(tmp_path)
-    config = DoctorConfig(master="local-cluster[2,1,1024]", dataset="/proc/self/cwd/dataset", timeout=100)
+    config = DoctorConfig(master="local-cluster[2,1,1024]", dataset="/proc/self/cwd/dataset")
 
     two_executors.sparkContext.pythonExec = python_of_executors(tmp_path, "a", on_one="torchft")
     result = sunspark.doctor(config)

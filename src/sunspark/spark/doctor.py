@@ -100,8 +100,8 @@ def _gather(probes: _Probes, meeting: Meeting, timeout_seconds: float) -> None:
         uncovered = there.keys() - meeting.guests.keys() - probes.failures.keys()
         if there and not uncovered:
             return
-        if probes.num_started <= meeting.num_joined + probes.num_ended:  # all are where they could land
-            probes.start(max(1, len(uncovered)))
+        num_under_way = probes.num_started - meeting.num_joined - probes.num_ended
+        probes.start(max(1, len(uncovered)) - num_under_way)  # one for each that has none, wherever they will land
         time.sleep(_POLL_SECONDS)
 
 

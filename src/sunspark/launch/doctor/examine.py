@@ -41,7 +41,7 @@ class DoctorConfig:
     """Address of this machine that workers will reach; if not given, Spark's driver address, or 127.0.0.1."""
     port: int = 0
     """Port of the coordinator; the lighthouse takes the next one. 0: any two that are free."""
-    timeout: float = 60.0
+    timeout: float = 120.0
     """Longest wait for the executors to answer, and again for their measurements (seconds)."""
 
     def __post_init__(self) -> None:
