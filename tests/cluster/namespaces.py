@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typing import Final, final
 _PREFIX: Final = "sunspark"
 _FILES: Final = Path("/etc/netns")
 """What `ip netns exec` puts in the place of files in /etc."""
+_DISK_MEGABYTES: Final = 64
 _NOBODYS_MAC: Final = "02:00:00:00:00:00"
 
 
@@ -34,11 +36,16 @@ class Host:
     switch: str
     port: str
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-        """Start a process here; standard output and standard error go to `log`."""
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, disks: Sequence[Path] = ()
+    ) -> "subprocess.Popen[bytes]":
+        """Start a process here; standard output and standard error go to `log`.
+
+        Each of the folders `disks` becomes a small, empty disk, which only that process and its children see.
+        """
         with log.open("ab") as output:
             return subprocess.Popen(
-                [*self._enter(), *command],
+                [*self._enter(disks), *command],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -75,9 +82,10 @@ class Host:
         """The ids of all processes on this host."""
         return [int(pid) for pid in _ip("netns", "pids", self.namespace).split()]
 
-    def _enter(self) -> list[str]:
-        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.hostname]
-        return ["ip", "netns", "exec", self.namespace, *named]
+    def _enter(self, disks: Sequence[Path] = ()) -> list[str]:
+        mounts = "".join(f"mount -t tmpfs -o size={_DISK_MEGABYTES}m tmpfs {shlex.quote(str(d))} && " for d in disks)
+        script = f'hostname "$0" && {mounts} exec "$@"'
+        return ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", script, self.hostname]
 
 
 @final

@@ -20,8 +20,9 @@ from sunspark.parallel.faults import Fault
 from tests.cluster.namespaces import Host, Network
 from tests.distributed.harness import wait_until
 
+MEGABITS_PER_SECOND: Final = 750
 _START_SECONDS: Final = 90.0
-_REPOSITORY: Final = Path(__file__).parents[2]
+REPOSITORY: Final = Path(__file__).parents[2]
 
 
 @final
@@ -55,9 +56,11 @@ class Driver:
 class Standalone:
     """The cluster. A context manager: at its end all of it is gone."""
 
-    def __init__(self, folder: Path, *, megabits_per_second: int = 750) -> None:
+    def __init__(self, folder: Path, *, megabits_per_second: int = MEGABITS_PER_SECOND) -> None:
         self.folder = folder
         self.network = Network(megabits_per_second)
+        self.disk = folder / "disk"
+        """Where every worker host has a small disk of its own, for temporary files."""
         self.workers: list[Host] = []
         self._numbers = itertools.count()
         self._daemons: list[subprocess.Popen[bytes]] = []
@@ -67,7 +70,7 @@ class Standalone:
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_CONF_DIR": str(folder / "conf"),
             "PYSPARK_PYTHON": sys.executable,
-            "PYTHONPATH": str(_REPOSITORY),
+            "PYTHONPATH": str(REPOSITORY),
         }
 
     def __enter__(self) -> Self:
@@ -91,15 +94,14 @@ class Standalone:
     def uri(self) -> str:
         return f"spark://{self.master.address}:7077"
 
-    def add_workers(self, count: int, hostname: str = "") -> list[Host]:
-        """Start worker hosts of one core, and wait until the master knows them."""
+    def add_workers(self, count: int, hostname: str = "", hidden: Sequence[Path] = ()) -> list[Host]:
+        """Start worker hosts of one core, and wait until the master knows them. They do not see what is `hidden`."""
         added = [self.network.add(f"worker{next(self._numbers)}", hostname) for _ in range(count)]
         self.workers += added
         for host in added:
-            own = self.folder / host.address
-            (own / "tmp").mkdir(parents=True)
-            arguments = ["--host", host.address, "--cores", "1", "--memory", "2g", "--work-dir", str(own), self.uri]
-            self._spark_class(host, "worker.Worker", *arguments, TMPDIR=str(own / "tmp"))
+            own = str(self.folder / host.address)
+            arguments = ["--host", host.address, "--cores", "1", "--memory", "2g", "--work-dir", own, self.uri]
+            self._spark_class(host, "worker.Worker", *arguments, disks=[self.disk, *hidden])
         log = self.folder / f"{self.master.address}.log"
         wait_until(
             lambda: all(f"Registering worker {host.address}:" in log.read_text() for host in added),
@@ -115,13 +117,7 @@ class Standalone:
 
     def train(self, dataset: str, run: Path, config: TrainConfig, faults: Sequence[Fault] = ()) -> Driver:
         """Start a training on the driver's host."""
-        task = self.folder / f"task-{time.monotonic_ns()}.json"
-        task.write_text(
-            json.dumps(
-                {"dataset": dataset, "run": str(run), "config": to_dict(config), "faults": [asdict(f) for f in faults]}
-            )
-        )
-        return self.drive([sys.executable, "-m", "tests.cluster.driver", str(task)])
+        return self.drive(training_command(self.folder, dataset, run, config, faults))
 
     def drive(self, command: Sequence[str], **environment: str) -> Driver:
         """Start a command on the driver's host; its last line shall be the result as JSON."""
@@ -130,6 +126,7 @@ class Standalone:
 
     def _configure(self) -> None:
         (self.folder / "conf").mkdir(parents=True)
+        self.disk.mkdir()
         settings = {
             "spark.master": self.uri,
             "spark.driver.host": self.driver.address,
@@ -142,8 +139,19 @@ class Standalone:
         lines = "".join(f"{key} {value}\n" for key, value in settings.items())
         (self.folder / "conf" / "spark-defaults.conf").write_text(lines)
 
-    def _spark_class(self, host: Host, name: str, *arguments: str, **environment: str) -> None:
+    def _spark_class(self, host: Host, name: str, *arguments: str, disks: Sequence[Path] = ()) -> None:
         program = os.path.join(self._environment["SPARK_HOME"], "bin", "spark-class")
         command = [program, f"org.apache.spark.deploy.{name}", *arguments]
-        own = {"SPARK_LOCAL_IP": host.address, "SPARK_PUBLIC_DNS": host.address, **environment}
-        self._daemons.append(host.start(command, self._environment | own, self.folder / f"{host.address}.log"))
+        own = {"SPARK_LOCAL_IP": host.address, "SPARK_PUBLIC_DNS": host.address}
+        environment = self._environment | own | ({"TMPDIR": str(self.disk)} if disks else {})
+        self._daemons.append(host.start(command, environment, self.folder / f"{host.address}.log", disks))
+
+
+def training_command(
+    folder: Path, dataset: str, run: Path, config: TrainConfig, faults: Sequence[Fault] = ()
+) -> list[str]:
+    """The command of a driver process; what it is told goes to a file in `folder`."""
+    task = folder / f"task-{time.monotonic_ns()}.json"
+    told = {"dataset": dataset, "run": str(run), "config": to_dict(config), "faults": [asdict(f) for f in faults]}
+    task.write_text(json.dumps(told))
+    return [sys.executable, "-m", "tests.cluster.driver", str(task)]

@@ -14,9 +14,14 @@ import pytest
 
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.roster import LOST_SECONDS
+from sunspark.models import ModelConfig
+from sunspark.optim import OptimConfig
+from sunspark.parallel.faults import Fault
 from sunspark.records import StepRecord, read_records
+from sunspark.training.config import TrainingConfig
+from sunspark.training.verify import verify
 from tests.cluster.namespaces import Host
-from tests.cluster.standalone import Driver, Standalone
+from tests.cluster.standalone import MEGABITS_PER_SECOND, Driver, Standalone
 from tests.distributed.harness import HOLD_AT_STEP, events, holds_until, joined, step_reached, wait_until
 from tests.distributed.laws import Optimizer, assert_nothing_was_lost, law_config
 
@@ -26,6 +31,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 STAND_STILL_SECONDS = LOST_SECONDS + 10
 """The coordinator names the lost worker after 2 s, and no call waits for more than 10 s (`parallel/rpc.py`)."""
+SHORT_STEPS = 8
 PULSE_SECONDS = 12
 """A worker that does not hear the driver for so long leaves (`training/pulse.py`)."""
 END_SECONDS = 30
@@ -160,3 +166,40 @@ def test_a_host_that_joins_late(
     result = training.end()
     assert result["recoveries"] == 1
     assert_nothing_was_lost(str(run_folder), undisturbed("sgd"))
+
+
+@pytest.mark.laws
+def test_222_megabytes_are_recovered_over_100_megabits(
+    standalone: Standalone, hosts: list[Host], law_dataset: str, run_folder: Path
+) -> None:
+    release = run_folder.with_suffix(".release")
+    faults = [
+        Fault(worker=1, phase="backward", step=2),
+        *holds_until(release, len(hosts), 2 * START_SECONDS, step=SHORT_STEPS - 2),
+    ]
+    for host in hosts:
+        host.limit(100)
+    training = Training(standalone.train(law_dataset, run_folder, large_config(), faults), run_folder, release)
+    try:
+        training.wait_for(lambda: bool(recovered_megabytes(run_folder, 1)), "the recovery of worker 1")
+        result = training.end()
+    finally:
+        training.driver.kill()
+        for host in hosts:
+            host.limit(MEGABITS_PER_SECOND)
+    assert recovered_megabytes(run_folder, 1) > 220
+    assert result["steps_redone"] == 1, "those who wait for a worker that recovers gave up"
+    assert verify(str(run_folder)).exactly_once
+
+
+def large_config() -> TrainConfig:
+    """18.5 M parameters with Adam, in a few steps."""
+    training = TrainingConfig(epochs=2, global_batch_size=64, dtype="float32", checkpoint_every=SHORT_STEPS)
+    model = ModelConfig(model_args={"n_filters": 16, "wide_units": 34816})
+    return replace(config(), model=model, training=training, optim=OptimConfig(learning_rate=1e-4))
+
+
+def recovered_megabytes(run: Path, worker: int) -> float:
+    """The size of the state that the worker has taken from its peers; 0 before."""
+    found = [str(e["detail"]) for e in events(run) if e["event"] == "recovered" and e["worker"] == worker]
+    return float(found[-1].split()[-2]) if found else 0.0

@@ -92,13 +92,15 @@ def train_and_watch(
         return train(dataset, str(run), config, [*faults, *holds])
 
 
-def holds_until(release: Path, workers: int, timeout_seconds: float = _HOLD_SECONDS) -> list[Fault]:
-    """Every worker, whichever process of it, waits at `HOLD_AT_STEP` until the file is there."""
+def holds_until(
+    release: Path, workers: int, timeout_seconds: float = _HOLD_SECONDS, step: int = HOLD_AT_STEP
+) -> list[Fault]:
+    """Every worker, whichever process of it, waits at `step` until the file is there."""
     return [
         Fault(
             worker=worker,
             phase="quorum",
-            step=HOLD_AT_STEP,
+            step=step,
             incarnation=0,
             action="stall",
             delay_seconds=timeout_seconds,
