@@ -46,6 +46,7 @@ class _Process:
     slowest_step_seconds: float = 0.0
     whereabouts: str = ""
     is_ready: bool = False
+    is_condemned: bool = False
     is_gone: bool = False
 
 
@@ -153,12 +154,12 @@ class Roster:
         if process is None or self.farewell:
             return "go on"
         if now - process.last_heard > REPLACE_SECONDS:
-            self._note(worker, "lost", f"silent for {now - process.last_heard:.0f} s; replaced")
+            self._condemn(worker, process, f"silent for {now - process.last_heard:.0f} s; replaced")
             return "replace"
         slowest = process.slowest_step_seconds
         limit = max(_LEAST_PROGRESS_SECONDS, 10 * slowest) if slowest else _FIRST_PROGRESS_SECONDS
         if process.is_ready and self.may_go and not process.has_own_deadline and now - process.last_move > limit:
-            self._note(worker, "lost", f"no progress for {limit:.0f} s; replaced")
+            self._condemn(worker, process, f"no progress for {limit:.0f} s; replaced")
             return "replace"
         return "go on"
 
@@ -296,6 +297,12 @@ class Roster:
                 names = ", ".join(str(worker) for worker in self.missing())
                 self._note(-1, "started", f"without workers {names}, which join when they come")
             self.may_go = True
+
+    def _condemn(self, worker: int, process: _Process, cause: str) -> None:
+        """Tell it once; the supervisor asks until the process has ended."""
+        if not process.is_condemned:
+            self._note(worker, "lost", cause)
+        process.is_condemned = True
 
     def _farewell_of(self, replica_id: str) -> str:
         worker, incarnation = worker_and_incarnation_of(replica_id)
