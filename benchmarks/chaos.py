@@ -241,7 +241,7 @@ def report(chaos: Chaos) -> None:
     for event, following in itertools.zip_longest(chaos.events, chaos.events[1:]):
         end = following.unix_seconds if following else times[-1]
         near = [t for t in times if event.unix_seconds - 1 <= t <= max(end, event.unix_seconds)]
-        cost = max((later - earlier for earlier, later in itertools.pairwise(near)), default=0.0) - median
+        cost = max((later - earlier for earlier, later in itertools.pairwise(near)), default=median) - median
         costs.setdefault(event.what, []).append(cost)
         print(f"{event.unix_seconds - times[0]:>5.0f} s  {event.what:<16} {event.whom:<34} {cost:>9.1f} s")
     print(f"\n{'what':<16} {'times':>5} {'median':>8} {'worst':>8}")
