@@ -240,7 +240,8 @@ def report(chaos: Chaos) -> None:
     print(f"\n{'after':>7}  {'what':<16} {'whom':<34} {'stood still':>11}")
     for event, following in itertools.zip_longest(chaos.events, chaos.events[1:]):
         end = following.unix_seconds if following else times[-1]
-        near = [t for t in times if event.unix_seconds - 1 <= t <= max(end, event.unix_seconds)]
+        before = [t for t in times if t <= event.unix_seconds][-1:]
+        near = [*before, *(t for t in times if event.unix_seconds < t <= end)]
         cost = max((later - earlier for earlier, later in itertools.pairwise(near)), default=median) - median
         costs.setdefault(event.what, []).append(cost)
         print(f"{event.unix_seconds - times[0]:>5.0f} s  {event.what:<16} {event.whom:<34} {cost:>9.1f} s")
