@@ -57,7 +57,8 @@ class Training:
     def end(self) -> dict[str, object]:
         """Let it go, and give its result; what it held for has happened."""
         self.release.touch()
-        self.wait_for(lambda: any(event["event"] == "finished" for event in events(self.run)), "the last step")
+        has_ended = lambda: self.driver.process.poll() is not None  # noqa: E731
+        wait_until(lambda: has_ended() or self._has_finished(), START_SECONDS, "the last step")
         return self.driver.result(END_SECONDS)
 
     def host_of(self, worker: int, hosts: list[Host]) -> Host:
@@ -79,6 +80,9 @@ class Training:
         assert len(first) == HOLD_AT_STEP - 40
         assert {2, 3} >= {record.world_size for record in records} >= {2}, "what was done was not felt"
         return max(later - earlier for earlier, later in itertools.pairwise(sorted(first.values())))
+
+    def _has_finished(self) -> bool:
+        return any(event["event"] == "finished" for event in events(self.run))
 
     def _goes_on(self) -> bool:
         assert self.driver.process.poll() is None, f"the driver ended too early:\n{self.driver.tail()}"
