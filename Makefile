@@ -1,11 +1,11 @@
-# make setup | test | test-laws | lint | format | demo [DATA=/path/to/images] | lock | clean
+# make setup | test | test-laws | test-cluster | chaos | environment | lint | format | demo [DATA=/path/to/images] | lock | clean
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
 
-.PHONY: help setup test test-laws lint format demo lock clean
+.PHONY: help setup test test-laws test-cluster chaos environment lint format demo lock clean
 
 help:
 	@echo "make setup       build .venv from requirements.lock and see to Java"
@@ -13,6 +13,9 @@ help:
 	@echo "                 DATA=/path/to/images takes your own images"
 	@echo "make test        format, lint, types, import rules, all tests but the long laws"
 	@echo "make test-laws   the whole matrix of kill and resume laws (up to 45 minutes)"
+	@echo "make test-cluster  the laws about hosts and links, on network namespaces (root; up to 20 minutes)"
+	@echo "make chaos       kill, stop, fill and unplug at random while a run trains; MINUTES=10 SEED=..."
+	@echo "make environment the archive for Spark's --archives: dist/environment.tar.gz"
 	@echo "make lint        the checks without the tests"
 	@echo "make format      format the code and mend what ruff can mend"
 	@echo "make lock        resolve requirements.lock again from pyproject.toml"
@@ -26,6 +29,16 @@ test: setup
 
 test-laws: setup
 	@scripts/check.sh laws
+
+test-cluster: setup
+	@scripts/check.sh cluster
+
+MINUTES ?= 10
+chaos: setup
+	@JAVA_HOME=$$(cat .venv/.java-home) $(BIN)/python -m benchmarks.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+environment: setup
+	@$(BIN)/python scripts/pack_environment.py dist/environment.tar.gz
 
 lint: setup
 	@scripts/check.sh lint

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the groups of checks that are named (lint, tests, laws), all of them whatever fails, and sum up at the end.
+# Run the groups of checks that are named (lint, tests, laws, cluster), all of them whatever fails, and sum up at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +27,8 @@ for group in "$@"; do
             ;;
         tests) check tests $bin/python -m pytest tests -m "not laws" ;;
         laws) check laws $bin/python -m pytest tests -m laws ;;
-        *) echo "check.sh: there is no group '$group'; there are lint, tests, laws" >&2; exit 2 ;;
+        cluster) check cluster $bin/python -m pytest tests/cluster ;;
+        *) echo "check.sh: there is no group '$group'; there are lint, tests, laws, cluster" >&2; exit 2 ;;
     esac
 done
 

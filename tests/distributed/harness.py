@@ -87,20 +87,27 @@ def train_and_watch(
 ) -> TrainResult:
     """Train; hold every worker at `HOLD_AT_STEP` until `until` is true; meanwhile run `on_start` in a thread."""
     release = run.with_suffix(".release")
-    holds = [
+    holds = holds_until(release, config.launch.workers)
+    with _watcher(release, until or (lambda: True)), _thread(on_start):
+        return train(dataset, str(run), config, [*faults, *holds])
+
+
+def holds_until(
+    release: Path, workers: int, timeout_seconds: float = _HOLD_SECONDS, step: int = HOLD_AT_STEP
+) -> list[Fault]:
+    """Every worker, whichever process of it, waits at `step` until the file is there."""
+    return [
         Fault(
             worker=worker,
             phase="quorum",
-            step=HOLD_AT_STEP,
+            step=step,
             incarnation=0,
             action="stall",
-            delay_seconds=_HOLD_SECONDS,
+            delay_seconds=timeout_seconds,
             until_exists=str(release),
         )
-        for worker in range(config.launch.workers)
+        for worker in range(workers)
     ]
-    with _watcher(release, until or (lambda: True)), _thread(on_start):
-        return train(dataset, str(run), config, [*faults, *holds])
 
 
 @contextlib.contextmanager

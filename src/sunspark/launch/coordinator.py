@@ -88,6 +88,11 @@ class Coordinator:
             notes, self.roster.notes = self.roster.notes, []
             return notes
 
+    def is_deserted(self, worker: int) -> bool:
+        """Whether nobody works at that place."""
+        with self._lock:
+            return self.roster.is_deserted(worker, time.monotonic())
+
     def stop(self, ending: Ending) -> None:
         """End the run before its time; the workers save what they have."""
         with self._lock:

@@ -49,6 +49,7 @@ class Job:
     def __enter__(self) -> "Job":
         with self._closers:
             self._host, self.num_workers = "127.0.0.1", self.launch.workers
+            self._num_expected = self.num_workers
             self._session: Any = None
             if self.launch.launcher == "spark":
                 self._open_spark()
@@ -62,7 +63,7 @@ class Job:
         self._closers.close()
 
     def _open_spark(self) -> None:
-        from sunspark.launch.session import driver_address, num_slots, open_session
+        from sunspark.launch.session import driver_address, has_fixed_slots, num_slots, open_session
 
         self._session = self._closers.enter_context(open_session(self.launch.master, "sunspark"))
         self._host = driver_address(self._session)
@@ -74,11 +75,14 @@ class Job:
                 "give it more cores, or lower --cores-per-worker"
             )
         if slots < self.num_workers:
+            self._num_expected = slots
+            if has_fixed_slots(self._session):
+                self.num_workers = slots
             logger.warning(
-                "%d workers of %d cores were asked for, Spark (%s) has slots for %d: training with %d",
-                self.num_workers, self.launch.cores_per_worker, master, slots, slots,
+                "%d workers of %d cores were asked for, Spark (%s) has slots for %d: %s with %d",
+                self.launch.workers, self.launch.cores_per_worker, master, slots,
+                "training" if self.num_workers == slots else "training begins", slots,
             )  # fmt: skip
-            self.num_workers = slots
 
     def _warn_of_too_few_cores(self) -> None:
         wanted, there = self.launch.workers * self.launch.cores_per_worker, len(os.sched_getaffinity(0))
@@ -91,7 +95,13 @@ class Job:
 
     def open_coordinator(self, **options: Any) -> Coordinator:
         """The coordinator of this job, and a lighthouse beside it."""
-        roster = Roster(self.num_workers, self.launch.start_timeout, time.monotonic(), last_incarnation(self._run))
+        roster = Roster(
+            self.num_workers,
+            self.launch.start_timeout,
+            time.monotonic(),
+            last_incarnation(self._run),
+            self._num_expected,
+        )
         self._coordinator = Coordinator(
             host=self._host, port=self.launch.port, token=self._token, roster=roster, **options
         )
@@ -154,6 +164,7 @@ class Job:
             self._session,
             has_ended=lambda: coordinator.roster.ending is not None,
             give_up=lambda cause: coordinator.stop(Ending(is_finished=False, cause=cause)),
+            is_deserted=coordinator.is_deserted,
         )
 
 

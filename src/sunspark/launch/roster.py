@@ -47,6 +47,7 @@ class _Process:
     slowest_step_seconds: float = 0.0
     whereabouts: str = ""
     is_ready: bool = False
+    is_condemned: bool = False
     is_gone: bool = False
 
 
@@ -86,8 +87,19 @@ class Ending:
 class Roster:
     """Who is where. All times are seconds of one monotonic clock, given by the caller."""
 
-    def __init__(self, num_workers: int, start_timeout_seconds: float, now: float, last_incarnation: int = 0) -> None:
-        """`last_incarnation` is the highest of the run's starts before this one: here they begin above it."""
+    def __init__(
+        self,
+        num_workers: int,
+        start_timeout_seconds: float,
+        now: float,
+        last_incarnation: int = 0,
+        num_expected: int | None = None,
+    ) -> None:
+        """`last_incarnation` is the highest of the run's starts before this one: here they begin above it.
+
+        The first step waits for `num_expected` workers (None: for all); the others join when they can.
+        """
+        self._num_expected = num_workers if num_expected is None else num_expected
         self._places = {worker: _Place(incarnation=last_incarnation) for worker in range(num_workers)}
         self._last_incarnation = last_incarnation
         self._start_timeout_seconds = start_timeout_seconds
@@ -145,12 +157,12 @@ class Roster:
         if process is None or self.farewell:
             return "go on"
         if now - process.last_heard > REPLACE_SECONDS:
-            self._note(worker, "lost", f"silent for {now - process.last_heard:.0f} s; replaced")
+            self._condemn(worker, process, f"silent for {now - process.last_heard:.0f} s; replaced")
             return "replace"
         slowest = process.slowest_step_seconds
         limit = max(_LEAST_PROGRESS_SECONDS, 10 * slowest) if slowest else _FIRST_PROGRESS_SECONDS
         if process.is_ready and self.may_go and not process.has_own_deadline and now - process.last_move > limit:
-            self._note(worker, "lost", f"no progress for {limit:.0f} s; replaced")
+            self._condemn(worker, process, f"no progress for {limit:.0f} s; replaced")
             return "replace"
         return "go on"
 
@@ -257,6 +269,10 @@ class Roster:
             if place.process and place.process.is_ready and not _is_lost(place.process, now)
         ]
 
+    def is_deserted(self, worker: int, now: float) -> bool:
+        """Whether no supervisor has held that place for as long as one may be silent."""
+        return now - self._places[worker].last_heard > CLAIM_SECONDS
+
     def finish(self) -> None:
         """The end of the run is published."""
         self._note(-1, "finished", "")
@@ -285,13 +301,20 @@ class Roster:
             self.stop(Ending(is_finished=False, cause=f"{cause}; look for free slots, or raise --start-timeout"))
         for key in [key for key, since in self._abandoned.items() if now - since > _ABANDONED_SECONDS]:
             del self._abandoned[key]
-        if not self.may_go and (not self.missing() or now > self._go_deadline):
+        num_joined = len(self._places) - len(self.missing())
+        if not self.may_go and (num_joined >= self._num_expected or now > self._go_deadline):
             if self.missing():
                 if not self.alive(now):
                     return
                 names = ", ".join(str(worker) for worker in self.missing())
-                self._note(-1, "started", f"without workers {names}: they did not come in time")
+                self._note(-1, "started", f"without workers {names}, which join when they come")
             self.may_go = True
+
+    def _condemn(self, worker: int, process: _Process, cause: str) -> None:
+        """Tell it once; the supervisor asks until the process has ended."""
+        if not process.is_condemned:
+            self._note(worker, "lost", cause)
+        process.is_condemned = True
 
     def _farewell_of(self, replica_id: str) -> str:
         worker, incarnation = worker_and_incarnation_of(replica_id)

@@ -88,6 +88,11 @@ def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout
     return slots
 
 
+def has_fixed_slots(session: SparkSession) -> bool:
+    """Whether there will never be more; executors of a real cluster come late, and hosts are added."""
+    return str(session.sparkContext.master).startswith("local")
+
+
 def driver_address(session: SparkSession) -> str:
     """The address of this host that executors reach."""
     return str(session.sparkContext.getConf().get("spark.driver.host", "127.0.0.1"))

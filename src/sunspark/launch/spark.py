@@ -5,6 +5,7 @@ executor. One job per worker lets Spark place and replace workers one at a time,
 `spark.task.maxFailures` and of `local[N]`, where a failed task is never retried.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -25,6 +26,7 @@ from sunspark.training.spec import WorkerSpec
 logger = logging.getLogger(__name__)
 
 _PAUSE_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.5
 
 
 @final
@@ -36,6 +38,8 @@ class SparkLauncher:
     has_ended: Callable[[], bool]
     give_up: Callable[[str], None]
     """Called with the cause when no task can be started any more."""
+    is_deserted: Callable[[int], bool]
+    """Whether nobody works at the place of that worker."""
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self, spec: WorkerSpec, num_workers: int) -> None:
@@ -51,18 +55,32 @@ class SparkLauncher:
             thread.start()
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait until all tasks have returned; cancel those that have not. Raises DeadlineError naming them."""
+        """Wait until all tasks have returned; cancel those that have not. Raises DeadlineError naming them.
+
+        A task that waits for a free slot, or was on a host that is lost, is not waited for.
+        """
         deadline = time.monotonic() + timeout_seconds
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if stayed := [thread.name for thread in self._threads if thread.is_alive()]:
-            for name in stayed:
-                self.session.sparkContext.cancelJobGroup(_job_group(name))
-            raise DeadlineError(f"{', '.join(stayed)} did not leave within {timeout_seconds:.0f} s")
+        while (stayed := self._running()) and time.monotonic() < deadline:
+            for worker in filter(self.is_deserted, stayed):
+                self._cancel(worker)
+            self._threads[stayed[0]].join(_LOOK_SECONDS)
+        for worker in stayed:
+            self._cancel(worker)
+        if stayed:
+            names = ", ".join(self._threads[worker].name for worker in stayed)
+            raise DeadlineError(f"{names} did not leave within {timeout_seconds:.0f} s")
+
+    def _running(self) -> list[int]:
+        return [worker for worker, thread in enumerate(self._threads) if thread.is_alive()]
+
+    def _cancel(self, worker: int) -> None:
+        with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone, and its tasks with it
+            self.session.sparkContext.cancelJobGroup(_job_group(worker))
 
     def _keep_running(self, spec: WorkerSpec) -> None:
         name = f"worker-{spec.worker}"
-        self.session.sparkContext.setJobGroup(_job_group(name), f"sunspark {spec.task}, {name}", interruptOnCancel=True)
+        group, what = _job_group(spec.worker), f"sunspark {spec.task}, {name}"
+        self.session.sparkContext.setJobGroup(group, what, interruptOnCancel=True)
         while not self.has_ended():
             try:
                 outcome = self._one_task(spec).collect()[0]
@@ -91,5 +109,5 @@ class SparkLauncher:
         return task.withResources(ResourceProfileBuilder().require(request).build)
 
 
-def _job_group(name: str) -> str:
-    return f"sunspark-{name}"
+def _job_group(worker: int) -> str:
+    return f"sunspark-worker-{worker}"

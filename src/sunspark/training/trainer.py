@@ -140,8 +140,10 @@ class Trainer:
         if not agreement.is_current(me):
             with self._phase("recovery", has_own_deadline=True):
                 self._recover(agreement)
+        someone_recovers = len(agreement.current) < agreement.world_size  # over a slow link that takes its time
+        deadline = max(_FIRST_DEADLINE_SECONDS if someone_recovers else 0.0, self._deadline_seconds())
         with self._phase("connect", has_own_deadline=True):
-            self._peers.group.form(agreement, self._deadline_seconds())
+            self._peers.group.form(agreement, deadline)
 
     def _recover(self, agreement: Agreement) -> None:
         behind = self._state.step

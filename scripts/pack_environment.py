@@ -1,0 +1,79 @@
+"""Pack this environment, with its Python, into an archive for Spark's `--archives`.
+
+    python scripts/pack_environment.py OUT.tar.gz
+    spark-submit --archives OUT.tar.gz#environment --conf spark.pyspark.python=./environment/bin/python ...
+
+Unlike a virtual environment it holds the interpreter and the standard library, so hosts need no Python; they need the
+same kind of system (processor, C library). Spark's jars are left out: hosts have them. OUT.tar is not compressed.
+"""
+
+import io
+import os
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import sunspark
+
+LEFT_OUT = {"test", "idlelib", "ensurepip", "tkinter", "turtledemo", "site-packages", "dist-packages"}
+"""Of the standard library."""
+LIBRARY = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
+LAUNCHER = """\
+#!/bin/sh
+# The interpreter looks for its library where it was built; here it lies beside it.
+here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+export LD_LIBRARY_PATH="$here/../lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+exec "$here/interpreter" "$@"
+"""
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or not sys.argv[1].endswith((".tar.gz", ".tgz", ".tar")):
+        sys.exit("usage: python scripts/pack_environment.py OUT.tar.gz (or OUT.tar, which is not compressed)")
+    out = Path(sys.argv[1])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        pack(unfinished, is_compressed=out.suffix != ".tar")
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB")
+
+
+def pack(out: Path, *, is_compressed: bool) -> None:
+    options = {"compresslevel": 1} if is_compressed else {}  # libraries of machine code: more takes long, gains little
+    with tarfile.open(out, "w:gz" if is_compressed else "w", **options) as archive:  # type: ignore[call-overload]
+        info = tarfile.TarInfo("bin/python")
+        info.size, info.mode = len(LAUNCHER), 0o755
+        archive.addfile(info, io.BytesIO(LAUNCHER.encode()))
+        for source, name in parts():
+            archive.add(source, name, filter=kept)
+
+
+def parts() -> Iterator[tuple[Path, str]]:
+    """What goes in, and under which name."""
+    yield Path(sys._base_executable).resolve(), "bin/interpreter"  # type: ignore[attr-defined]
+    if sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        library = str(sysconfig.get_config_var("INSTSONAME"))
+        yield Path(str(sysconfig.get_config_var("LIBDIR"))) / library, f"lib/{library}"
+    for entry in Path(sysconfig.get_path("stdlib")).iterdir():
+        if entry.name not in LEFT_OUT and not entry.name.startswith("config-"):
+            yield entry, f"{LIBRARY}/{entry.name}"
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "editable" not in entry.name and entry.name != "sunspark":
+            yield entry, f"{LIBRARY}/site-packages/{entry.name}"
+    yield Path(sunspark.__file__).parent, f"{LIBRARY}/site-packages/sunspark"
+
+
+def kept(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Everybody's, and without Spark's jars."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return None if entry.name.endswith("site-packages/pyspark/jars") else entry
+
+
+if __name__ == "__main__":
+    main()
