@@ -61,7 +61,13 @@ def test_a_run_from_claim_to_finish_over_the_wire(open_coordinator: Open) -> Non
     client.call("note", replica_id=one, event="redone", step=3, detail="key")
     client.call("abandon", group_key="key")
     client.call("process_ended", worker=1, supervisor="s1", incarnation=1, code=-9, cause="SIGKILL")
-    assert beat(client, one, step=4) == {"farewell": "", "may_go": True, "lost": [other], "abandoned": ["key"]}
+    assert beat(client, one, step=4) == {
+        "farewell": "",
+        "may_go": True,
+        "lost": [other],
+        "abandoned": ["key"],
+        "excused": [],
+    }
     client.call("release", worker=1, supervisor="s1")
     client.call("finish", step=5)
     assert coordinator.roster.ending == Ending(is_finished=True)

@@ -172,7 +172,7 @@ def test_a_silent_process_is_lost_until_it_is_heard_again(play: Play) -> None:
     assert play.roster.lost(play.now) == [one]
     assert play.beat(other)["lost"] == [one]
     assert play.roster.alive(play.now) == [1]
-    assert play.beat(one) == {"farewell": "", "may_go": True, "lost": [], "abandoned": []}
+    assert play.beat(one) == {"farewell": "", "may_go": True, "lost": [], "abandoned": [], "excused": []}
     assert play.roster.alive(play.now) == [0, 1]
 
 
@@ -349,7 +349,9 @@ def test_a_crash_loop_ends_the_run_with_its_cause(play: Play, code: int, most: i
         assert play.roster.ending is None
         play.end(replica_id, code, f"cause {number}\nlast line")
         replica_id = play.restart(0)
-    assert play.roster.ending == Ending(is_finished=False, cause=f"cause {most}\nlast line")
+    assert play.roster.ending == Ending(
+        is_finished=False, cause=f"worker 0 (it had not joined): cause {most}\nlast line"
+    )
     assert play.roster.claim(0, "supervisor 0", play.now) == "ended"
     assert (0, "lost") in play.events()
 
@@ -450,4 +452,4 @@ def test_one_worker_that_fails_three_times_without_a_step_ends_it() -> None:
     assert play.roster.ending is None, "a step was done in between"
     play.end(play.restart(0), code=1, cause="once more")
     assert play.roster.ending is not None
-    assert play.roster.ending.cause == "once more"
+    assert play.roster.ending.cause == "worker 0 (it had not joined): once more"

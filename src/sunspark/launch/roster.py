@@ -174,14 +174,14 @@ class Roster:
         if self.farewell or code == 0:
             return
         self._note(worker, "lost", cause.partition("\n")[0])
-        where = place.process.whereabouts if place.process else ""
-        cause = f"worker {worker} ({where or 'it had not joined'}): {cause}"
         self._losses += 1
         place.failures += code == EXIT_FAILED
         if code == EXIT_USERS_MISTAKE:
             self.stop(Ending(is_finished=False, cause=cause, is_users_mistake=True))
         elif self._losses >= _MOST_LOSSES * len(self._places) or place.failures >= _MOST_FAILURES:
-            self.stop(Ending(is_finished=False, cause=cause))
+            where = place.process.whereabouts if place.process else ""
+            who = f"worker {worker} ({where or 'it had not joined'})"
+            self.stop(Ending(is_finished=False, cause=f"{who}: {cause}"))
 
     def release(self, worker: int, supervisor: str) -> None:
         """A supervisor gives its place back."""
