@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from benchmarks.stall import make_dataset, newest_processes, steps_of
 from sunspark.data.loader import LoaderConfig
 from sunspark.launch.config import LaunchConfig, TrainConfig
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig
 from sunspark.training.verify import verify

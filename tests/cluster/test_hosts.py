@@ -14,7 +14,7 @@ import pytest
 
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.roster import LOST_SECONDS
-from sunspark.models import ModelConfig
+from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.parallel.faults import Fault
 from sunspark.records import StepRecord, read_records

@@ -21,7 +21,7 @@ class LocalLauncher:
 
     def start(self, spec: WorkerSpec, num_workers: int) -> None:
         """Start `num_workers` workers. Returns at once."""
-        self._nursery = Nursery(spec.cores)
+        self._nursery = Nursery(spec.cores, spec.modules)
         for worker in range(num_workers):
             thread = threading.Thread(
                 target=supervise, args=(spec.for_worker(worker, 0), self._nursery), daemon=True, name=f"worker-{worker}"

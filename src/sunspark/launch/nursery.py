@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final, final
 
 from sunspark.errors import DeadlineError, WorkerError
@@ -28,9 +29,10 @@ _KEEP_MEMORY: Final = ":".join(
 class Nursery:
     """Forks worker processes on this machine. Safe to use from several threads; starts itself again when it dies."""
 
-    def __init__(self, cores: int) -> None:
-        """`cores` is the number of threads of each worker."""
+    def __init__(self, cores: int, modules: Sequence[str] = ()) -> None:
+        """`cores` is the number of threads of each worker; `modules` are loaded beside what all workers need."""
         self._cores = cores
+        self._modules = modules
         self._asking = threading.Lock()
         """One question at a time, since answers do not say which they belong to."""
         self._lock = threading.Lock()
@@ -97,7 +99,7 @@ class Nursery:
         )
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sunspark.training.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "sunspark.training.nursery", str(theirs.fileno()), *self._modules],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

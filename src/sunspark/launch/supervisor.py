@@ -44,7 +44,7 @@ def supervise(spec: WorkerSpec, nursery: Nursery | None = None) -> Outcome:
     """
     if nursery is not None:
         return _Supervisor(spec, nursery).run()
-    nursery = Nursery(spec.cores)
+    nursery = Nursery(spec.cores, spec.modules)
     try:
         return _Supervisor(spec, nursery).run()
     finally:

@@ -30,8 +30,7 @@ class TrainingConfig:
     seed: int = 0
     """Seed of weights, order, augmentation and dropout."""
     micro_batch_size: int = 0
-    """Most samples of a slice that are computed at once; a larger slice is computed in parts, and their gradients are
-    added up, which bounds memory. 0: whole slices."""
+    """Most samples of a slice that are computed at once; a larger one is computed in parts, to save memory. 0: any."""
     dtype: Literal["auto", "float32", "float64", "bf16"] = "auto"
     """Arithmetic: bf16 is autocast over float32 weights; auto takes it where the driver's processor has it,
     whatever the workers' have; settled at the first start."""

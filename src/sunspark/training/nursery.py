@@ -1,4 +1,5 @@
-"""The nursery: a process that has loaded torch and forks workers, `python -m sunspark.training.nursery DESCRIPTOR`.
+"""The nursery: a process that has loaded torch and forks workers, `python -m sunspark.training.nursery DESCRIPTOR
+[MODULE...]`.
 
 Loading torch takes seconds of processor time, forking takes milliseconds: so a worker that died is back at once, and
 several workers of one machine share what they have loaded. The nursery itself runs nothing but imports and has one
@@ -11,6 +12,7 @@ a worker ends, the nursery says {"ended": pid, "code": exit code, negative for a
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -29,6 +31,8 @@ MAX_PACKET_BYTES = 4096
 def main() -> None:
     """Serve until the parent is gone."""
     parent = socket.socket(fileno=int(sys.argv[1]))
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

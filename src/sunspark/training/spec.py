@@ -44,6 +44,11 @@ class WorkerSpec:
     in_hand: str = ""
     """Local file in which the process notes what it decodes; its supervisor reads it after its death."""
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What the worker imports beside torch and takes seconds to load: a nursery does it once for all."""
+        return () if self.work["model"]["model"] == "scene_vgg" else ("timm",)
+
     def for_worker(self, worker: int, incarnation: int, in_hand: str = "") -> "WorkerSpec":
         return replace(self, worker=worker, incarnation=incarnation, in_hand=in_hand)
 
