@@ -66,6 +66,11 @@ def test_a_poison_image_is_excused_and_nothing_else_is_missing(
     deaths = [event.detail for event in events if event.event == "lost"]
     assert any("SIGSEGV" in death and "segmentation fault" in death and poisoned in death for death in deaths)
 
+    (run_folder / "excused.json").unlink()  # verify does not excuse what is not written down
+    verdict = verify(str(run_folder))
+    assert not verdict.exactly_once
+    assert sum(epoch.missing for epoch in verdict.epochs) >= 1
+
 
 def test_a_trial_tells_the_one_that_kills_from_those_beside_it(law_dataset: str, poisoned: str) -> None:
     assert poisoned
@@ -73,16 +78,6 @@ def test_a_trial_tells_the_one_that_kills_from_those_beside_it(law_dataset: str,
     assert find_poison([ROW - 1, ROW, ROW + 1], **settings) == {  # type: ignore[arg-type]
         ROW: "decoding it ends the process by SIGSEGV"
     }
-
-
-def test_verify_does_not_excuse_what_is_not_written_down(law_dataset: str, poisoned: str, run_folder: Path) -> None:
-    assert poisoned
-    train(law_dataset, str(run_folder), short_config())
-    assert verify(str(run_folder)).exactly_once
-    (run_folder / "excused.json").unlink()
-    verdict = verify(str(run_folder))
-    assert not verdict.exactly_once
-    assert sum(epoch.missing for epoch in verdict.epochs) >= 1
 
 
 def test_what_was_in_hand_outlives_the_process(tmp_path: Path) -> None:
