@@ -172,3 +172,14 @@ def test_threads_that_ask_at_once_get_the_same_answers() -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda step: plan.rows_of(step).tolist(), steps))
     assert answers == [plan.rows_of(step).tolist() for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "expected"),
+    [(16, [4, 4, 4, 4]), (9, [3, 2, 2, 2]), (7, [3, 2, 2, 0]), (3, [3, 0, 0, 0]), (1, [1, 0, 0, 0])],
+)
+def test_no_slice_of_a_step_has_a_single_sample_out_of_several(num_samples: int, expected: list[int]) -> None:
+    plan = plan_of(num_samples=num_samples, num_epochs=1)
+    assert [len(plan.slice_of(0, replica)) for replica in range(4)] == expected
+    taken = [position for replica in range(4) for position in plan.slice_of(0, replica)]
+    assert taken == list(range(num_samples))

@@ -114,6 +114,8 @@ class StepPlan:
         None where a step has too few samples: it is then cut into fewer slices, so that each has two at least, since
         a batch norm learns nothing from one.
         """
+        if not 0 <= replica < self.num_replicas:
+            raise ValueError(f"replica must be in 0..{self.num_replicas - 1}, got {replica}")
         samples = self.samples_of(step)
         num_slices = min(self.num_replicas, max(1, len(samples) // _LEAST_SLICE_SIZE))
         return even_split(samples, replica, num_slices) if replica < num_slices else samples[len(samples) :]
