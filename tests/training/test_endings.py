@@ -66,7 +66,7 @@ def test_storage_that_does_not_take_the_end_fails_the_leader(
     monkeypatch.setattr(publisher, "_WRITE_SECONDS", 0.3)
     released = threading.Event()
 
-    def hang(_run: str, _snapshot: Snapshot) -> str:
+    def hang(_run: str, _snapshot: Snapshot, _best_step: int) -> str:
         released.wait(20)
         raise StorageError("too late")
 
@@ -77,7 +77,7 @@ def test_storage_that_does_not_take_the_end_fails_the_leader(
 
 
 def test_an_error_of_storage_at_the_end_is_the_leaders(driver: DriverLink, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_run: str, _snapshot: Snapshot) -> str:
+    def refuse(_run: str, _snapshot: Snapshot, _best_step: int) -> str:
         raise StorageError("the disk is full")
 
     monkeypatch.setattr(checkpoint, "publish", refuse)
@@ -91,7 +91,7 @@ def test_a_checkpoint_that_storage_does_not_take_is_told_and_tried_again_later(
     told: list[tuple[str, int, str]] = []
     attempts: list[int] = []
 
-    def refuse(_run: str, snapshot: Snapshot) -> str:
+    def refuse(_run: str, snapshot: Snapshot, _best_step: int) -> str:
         attempts.append(snapshot.step)
         raise StorageError("the disk is full")
 
