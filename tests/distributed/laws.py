@@ -27,7 +27,7 @@ GradientPath = Literal["auto", "network"]
 PATHS: tuple[GradientPath, ...] = ("auto", "network")
 
 
-def make_dataset(folder: Path) -> str:
+def make_dataset(folder: Path, num_images: int = NUM_IMAGES) -> str:
     """Gratings in six directions with noise: a small network learns them within a few hundred steps."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[0:40, 0:40]
@@ -40,7 +40,7 @@ def make_dataset(folder: Path) -> str:
 
     samples = (
         (f"class{i % NUM_CLASSES}/{i}.jpg", i % NUM_CLASSES, ["train"], draw(i % NUM_CLASSES))
-        for i in range(NUM_IMAGES)
+        for i in range(num_images)
     )
     uri = str(folder / "dataset")
     write_dataset(uri, samples, classes=[f"class{label}" for label in range(NUM_CLASSES)], block_size=64)

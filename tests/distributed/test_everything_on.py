@@ -22,9 +22,10 @@ from sunspark.records import EvaluationRecord, read_records
 from sunspark.training.config import TrainingConfig
 from sunspark.training.loss import LossConfig
 from sunspark.training.validation import ValidationConfig
-from tests.distributed.laws import PATHS, GradientPath, assert_nothing_was_lost
+from tests.distributed.laws import PATHS, GradientPath, assert_nothing_was_lost, make_dataset
 
-STEPS_PER_EPOCH = 5
+NUM_IMAGES = 100
+STEPS_PER_EPOCH = 4
 PHASES: tuple[Phase, ...] = ("evaluate", "backward", "reduced")
 KILLS = list(product(PHASES, (2, 3)))
 Reference = Callable[[], str]
@@ -42,7 +43,7 @@ def config(workers: int, gradient_path: GradientPath = "auto") -> TrainConfig:
             image_size=32, augment=AugmentConfig(trivial_augment=True, erasing_probability=0.25)
         ),
         training=TrainingConfig(
-            epochs=2, global_batch_size=50, replicas=4, dtype="float64", checkpoint_every=100, micro_batch_size=8
+            epochs=2, global_batch_size=25, replicas=4, dtype="float64", checkpoint_every=100, micro_batch_size=4
         ),
         loss=LossConfig(label_smoothing=0.1, class_weights="balanced", mixup=0.2, cutmix=1.0),
         validation=ValidationConfig(eval_every=1, eval_split="train", keep="best"),
@@ -51,13 +52,18 @@ def config(workers: int, gradient_path: GradientPath = "auto") -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def reference(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_dataset(tmp_path_factory.mktemp("everything_dataset"), NUM_IMAGES)
+
+
+@pytest.fixture(scope="module")
+def reference(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     runs: list[str] = []
 
     def run() -> str:
         if not runs:
             runs.append(str(tmp_path_factory.mktemp("everything") / "run"))
-            train(law_dataset, runs[0], config(1))
+            train(dataset, runs[0], config(1))
         return runs[0]
 
     return run
@@ -82,14 +88,14 @@ def evaluations(run: str) -> list[float]:
 
 
 def test_one_drawn_case_with_everything_on(
-    law_dataset: str, reference: Reference, run_folder: Path, dice: random.Random
+    dataset: str, reference: Reference, run_folder: Path, dice: random.Random
 ) -> None:
-    check(law_dataset, run_folder, dice.choice(KILLS), reference(), dice)
+    check(dataset, run_folder, dice.choice(KILLS), reference(), dice)
 
 
 @pytest.mark.laws
 @pytest.mark.parametrize("case", KILLS, ids=lambda case: "-".join(map(str, case)))
 def test_a_killed_worker_changes_nothing_with_everything_on(
-    law_dataset: str, reference: Reference, run_folder: Path, case: tuple[Phase, int], dice: random.Random
+    dataset: str, reference: Reference, run_folder: Path, case: tuple[Phase, int], dice: random.Random
 ) -> None:
-    check(law_dataset, run_folder, case, reference(), dice)
+    check(dataset, run_folder, case, reference(), dice)

@@ -76,6 +76,7 @@ exec "{sys.executable}" "$@"
     return str(program)
 
 
+@pytest.mark.laws
 def test_what_one_executor_lacks_is_told_of_that_one(
     two_executors: SparkSession, law_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
