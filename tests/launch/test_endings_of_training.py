@@ -22,7 +22,9 @@ from tests.launch.short import short_config
 pytestmark = pytest.mark.timeout(180)
 
 
-def test_training_ends_early_and_keeps_the_best_state(law_dataset: str, run_folder: Path) -> None:
+def test_training_ends_early_and_keeps_the_best_state(
+    law_dataset: str, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A learning rate so low that nothing changes: the first of the equal states is the best."""
     config = replace(
         short_config(),
@@ -32,6 +34,10 @@ def test_training_ends_early_and_keeps_the_best_state(law_dataset: str, run_fold
     )
     result = train(law_dataset, str(run_folder), config)
     assert (result.steps, result.epochs, result.samples) == (12, 3, 750)
+    shown = capsys.readouterr().err
+    assert "after step 4, train: top-1" in shown
+    assert shown.splitlines()[-1].startswith("epoch 3/9, step 12/36")
+    assert shown.splitlines()[-1].endswith("done")
     verdict = verify(str(run_folder))
     assert verdict.exactly_once, verdict.problems
     assert verdict.finished

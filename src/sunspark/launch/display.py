@@ -41,6 +41,8 @@ class ProgressSnapshot:
     workers_alive: int
     workers_expected: int
     learning_rate: float | None
+    is_finished: bool = False
+    """Whether the run has ended as it should, at its last step or early."""
 
 
 @final
@@ -133,7 +135,7 @@ class Display:
         top.add_column(ratio=1)
         top.add_column(no_wrap=True, justify="right")
         bar = ProgressBar(total=max(1, self._total_steps), completed=snapshot.step)
-        top.add_row(Text(self._epoch_text(snapshot.step), style="bold"), bar, self._left_text(snapshot.step))
+        top.add_row(Text(self._epoch_text(snapshot), style="bold"), bar, self._left_text(snapshot))
         whole = Table.grid(expand=True)
         whole.add_row(top)
         whole.add_row(self._state_text(snapshot, width))
@@ -157,10 +159,10 @@ class Display:
     def _print_line(self, now: float, snapshot: ProgressSnapshot) -> None:
         self._printed = (now, snapshot.step)
         self._write(
-            f"{self._epoch_text(snapshot.step)}, step {snapshot.step}/{self._total_steps}, "
+            f"{self._epoch_text(snapshot)}, step {snapshot.step}/{self._total_steps}, "
             f"loss {_number(snapshot.loss)}, {snapshot.images_per_second:.0f} images/s, "
             f"workers {snapshot.workers_alive}/{snapshot.workers_expected}, "
-            f"learning rate {_number(snapshot.learning_rate)}, {self._left_text(snapshot.step)}"
+            f"learning rate {_number(snapshot.learning_rate)}, {self._left_text(snapshot)}"
         )
 
     def _write(self, text: str) -> None:
@@ -168,19 +170,20 @@ class Display:
             self._stream.write(text + "\n")
             self._stream.flush()
 
-    def _epoch_text(self, step: int) -> str:
-        """The epoch that is being trained, counted from 1."""
+    def _epoch_text(self, snapshot: ProgressSnapshot) -> str:
+        """The epoch that is being trained, or was last, counted from 1."""
+        step = snapshot.step - snapshot.is_finished
         epoch = min(self._total_epochs, step // max(1, self._steps_per_epoch) + 1)
         return f"epoch {epoch}/{self._total_epochs}"
 
-    def _left_text(self, step: int) -> str:
-        if step >= self._total_steps:
+    def _left_text(self, snapshot: ProgressSnapshot) -> str:
+        if snapshot.is_finished or snapshot.step >= self._total_steps:
             return "done"
         (first_time, first_step), (last_time, last_step) = self._pace[0], self._pace[-1]
         if last_step <= first_step or last_time <= first_time:
             return "time left unknown"
         seconds_per_step = (last_time - first_time) / (last_step - first_step)
-        return f"{_clock_text((self._total_steps - step) * seconds_per_step)} left"
+        return f"{_clock_text((self._total_steps - snapshot.step) * seconds_per_step)} left"
 
     def _note_pace(self, now: float, step: int) -> None:
         if self._pace and step < self._pace[-1][1]:
@@ -196,6 +199,8 @@ def sentence_of(event: EventRecord) -> str:
         return f"step {event.step} is saved"
     if event.event == "redone":
         return f"step {event.step} is done again: {event.detail}"
+    if event.event == "evaluated":
+        return f"after step {event.step}, {event.detail}"
     who = f"worker {event.worker}" if event.worker != DRIVER else "the run"
     return f"{who} {event.event} at step {event.step}" + (f": {event.detail}" if event.detail else "")
 

@@ -53,6 +53,7 @@ class Watch:
                 workers_alive=self._alive,
                 workers_expected=self._expected,
                 learning_rate=roster.report.get("learning_rate"),
+                is_finished=roster.ending is not None and roster.ending.is_finished,
             )
         )
 
