@@ -7,6 +7,7 @@ under it, so that nobody ever sees half a step.
 import copy
 import math
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Final, final
 
@@ -65,10 +66,8 @@ class TrainingState:
         return [self.statistics.staged, *trained] if self.statistics else trained
 
     def scale_gradients(self, factor: float) -> None:
-        """Scale all that was summed in this step, into copies: it may lie in memory that all workers read."""
-        for summand in self.summands():
-            if summand.grad is not None:
-                summand.grad = summand.grad * factor
+        """Scale all that was summed in this step."""
+        _scale(self.summands(), factor)
 
     def gradient_norm(self) -> float:
         """The L2 norm of the gradient over all parameters; not finite where training has diverged."""
@@ -84,7 +83,7 @@ class TrainingState:
             self.is_whole = False
             scale = self._clip_norm / gradient_norm if 0 < self._clip_norm < gradient_norm else 1.0
             if scale < 1 or not isinstance(self.optimizer, _GENTLE):
-                self._clip_gradients(scale)
+                _scale(self.model.parameters(), scale)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             torch.manual_seed(self.step)  # for optimizers that draw random numbers
@@ -163,12 +162,6 @@ class TrainingState:
         if optimizer != type(self.optimizer).__name__:
             raise RunError(f"{source} was trained with the optimizer {optimizer}, not {type(self.optimizer).__name__}")
 
-    def _clip_gradients(self, factor: float) -> None:
-        """Scale the gradients alone, into copies too."""
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad = parameter.grad * factor
-
     def _weights(self) -> dict[str, Tensor]:
         """The network's tensors as they were when the last step was applied, whatever a forward pass does now."""
         return self.model.state_dict() | self.statistics.committed
@@ -183,6 +176,13 @@ class TrainingState:
                 average.lerp_(ours[name], 1 - self._ema_decay)
             else:
                 average.copy_(ours[name])
+
+
+def _scale(parameters: Iterable[nn.Parameter], factor: float) -> None:
+    """Scale gradients, into copies: those that were reduced may lie in memory that all workers read."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad * factor
 
 
 def _shape(shape: torch.Size | None) -> str:
