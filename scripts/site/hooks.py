@@ -21,6 +21,7 @@ FROM_ROOT: Final = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "benchmarks/README.md": "benchmarks.md",
     "LICENSE": "LICENSE.txt",
 }
 """Files beside `docs/` that are part of the site, and their places there."""
@@ -53,7 +54,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def _moved(text: str) -> str:
     """A page from beside `docs/`, its links as they are from within."""
-    text = text.replace("](docs/decisions)", "](decisions/index.md)").replace("](docs/", "](")
+    text = (
+        text.replace("](docs/decisions)", "](decisions/index.md)").replace("](docs/", "](").replace("](../docs/", "](")
+    )
     for name, place in FROM_ROOT.items():
         text = text.replace(f"]({name}", f"]({place}")
     return text

@@ -125,8 +125,8 @@ class Heartbeats:
         self._thread.join(5)
 
 
-def member_of(lighthouse: Lighthouse, worker: int) -> Membership:
-    return Membership(lighthouse.address, replica_id_of(worker, 1), f"grpc://127.0.0.1:90{worker}")
+def member_of(lighthouse: Lighthouse, worker: int, incarnation: int = 1) -> Membership:
+    return Membership(lighthouse.address, replica_id_of(worker, incarnation), f"grpc://127.0.0.1:90{worker}")
 
 
 def agree_together(members: list[Membership], positions: list[Position], seconds: float) -> list[Agreement]:
@@ -188,6 +188,32 @@ def test_a_newcomer_changes_the_quorum(lighthouse: Lighthouse) -> None:
     assert agreement.world_size == 2
     assert agreement.quorum_id != alone.quorum_id
     assert agreement.leader.replica_id == members[0].replica_id
+
+
+def test_a_process_that_takes_the_place_of_a_dead_one_is_not_kept_waiting(lighthouse: Lighthouse) -> None:
+    stays, dies, comes = member_of(lighthouse, 0), member_of(lighthouse, 1), member_of(lighthouse, 1, incarnation=2)
+    with Heartbeats(stays):
+        with Heartbeats(dies):
+            before = agree_together([stays, dies], [at(4), at(4)], 20)[0]
+        began = time.monotonic()
+        after = agree_together([stays, comes], [at(4), at(0)], 20)
+        waited = time.monotonic() - began
+    assert waited < HEARTBEAT_TIMEOUT_SECONDS, "the dead one's silence was waited for"
+    assert after[0] == after[1]
+    assert after[0].replica_ids == ("0000.000001", "0001.000002")
+    assert after[0].group_key != before.group_key
+    assert not after[0].is_current(after[0].members[1])
+
+
+def test_two_processes_of_one_worker_never_stand_in_one_quorum(lighthouse: Lighthouse) -> None:
+    stays, old, new = member_of(lighthouse, 0), member_of(lighthouse, 1), member_of(lighthouse, 1, incarnation=2)
+    with Heartbeats(stays), Heartbeats(old), Heartbeats(new), ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(process.agree, at(4), 20.0) for process in (old, new)]
+        while not all(answer.done() for answer in asking):
+            with contextlib.suppress(DeadlineError):  # both have their answer by now
+                assert stays.agree(at(4), 1.0).world_size == 2
+        for answer in asking:
+            assert answer.result().world_size == 2
 
 
 @pytest.fixture

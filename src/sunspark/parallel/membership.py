@@ -7,6 +7,10 @@ answer without talking again (docs/architecture.md, "When a step counts"):
 * the leader is the member furthest ahead; among equals the one that has seen the most steps counted;
 * whoever stands elsewhere than the leader (another step, or the same step by another lineage) recovers first;
 * steps below the leader's count.
+
+To the lighthouse a member is its worker, whichever process that is now: a process that takes the place of a dead one
+asks in its name, so nobody waits until the dead one's silence has lasted long enough
+(docs/decisions/0013-the-lighthouse-knows-workers.md).
 """
 
 import hashlib
@@ -144,6 +148,7 @@ class Membership:
     def __init__(self, lighthouse: str, replica_id: str, address: str) -> None:
         """`lighthouse` is its http:// address, `address` where this worker serves its state."""
         self.replica_id = replica_id
+        self._worker_name = replica_id.partition(".")[0]
         self._address = address
         try:
             self._client = LighthouseClient(lighthouse, timedelta(seconds=10))
@@ -153,19 +158,22 @@ class Membership:
     def heartbeat(self) -> None:
         """Tell the lighthouse that this worker lives. Raises WorkerError when it cannot be reached."""
         try:
-            self._client.heartbeat(self.replica_id, timedelta(seconds=2))
+            self._client.heartbeat(self._worker_name, timedelta(seconds=2))
         except (RuntimeError, TimeoutError) as error:
             raise WorkerError(f"the lighthouse did not take a heartbeat: {error}") from error
 
     def agree(self, position: Position, timeout_seconds: float) -> Agreement:
-        """Wait for the next quorum. Raises DeadlineError when none forms in time."""
+        """Wait for the next quorum. Raises DeadlineError when none forms in time.
+
+        It may hold another process of this worker in place of this one: the newer one is wanted.
+        """
         try:
             quorum = self._client.quorum(
-                self.replica_id,
+                self._worker_name,
                 timedelta(seconds=timeout_seconds),
                 address=self._address,
                 step=position.step,
-                data=asdict(position),
+                data={"replica_id": self.replica_id, "position": asdict(position)},
             )
         except TimeoutError as error:
             raise DeadlineError(f"no quorum formed within {timeout_seconds:.0f} s") from error
@@ -176,7 +184,8 @@ class Membership:
 
 def _agreement_of(quorum: Quorum) -> Agreement:
     members = (
-        Member(replica_id=p.replica_id, address=p.address, position=Position(**p.data)) for p in quorum.participants
+        Member(replica_id=p.data["replica_id"], address=p.address, position=Position(**p.data["position"]))
+        for p in quorum.participants
     )
     return Agreement(
         quorum_id=int(quorum.quorum_id), members=tuple(sorted(members, key=lambda member: member.replica_id))

@@ -123,6 +123,8 @@ class Trainer:
         """Come to the next quorum and stand where its leader stands; None to try again."""
         with self._phase("quorum", has_own_deadline=True):
             agreement = self._peers.membership.agree(self._position(), _QUORUM_DEADLINES * self._deadline_seconds())
+        if self._peers.membership.replica_id not in agreement.replica_ids:
+            return None  # two processes ask as one worker; the older is about to hear that it is not wanted
         try:
             self._follow(agreement)
         except (RecoveryError, GroupBrokenError, DeadlineError) as error:
