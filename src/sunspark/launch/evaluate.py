@@ -8,8 +8,9 @@ from typing import Any, Final, final
 from sunspark import run_directory, storage
 from sunspark.config import as_json, from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import ConfigError, RunError
+from sunspark.errors import ConfigError, DatasetError, RunError
 from sunspark.launch.config import LaunchConfig
+from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.tracker import check_tracker, track_evaluation
@@ -52,6 +53,9 @@ class EvaluationResult:
     dataset: str
     dataset_id: str
     samples: int
+    """Images that were counted."""
+    excused: int
+    """Images that were left out, because decoding them kills the process that does it; they and `samples` are all."""
     top1: float
     top5: float
     mean_per_class: float
@@ -73,6 +77,8 @@ def evaluate(
     """Evaluate the finished model of `run` on every sample of a split, once each, over the workers.
 
     They are launched as those of the training were last, unless `config` says otherwise.
+    Images that kill the process that decodes them are left out. Those of the run's own dataset are known from its
+    training and from earlier evaluations, and kept for the next.
     Raises RunError when the run is not there, not finished, or has other classes than `dataset`.
     """
     run = storage.absolute(run)
@@ -94,9 +100,10 @@ def evaluate(
         ranges=[(b, min(b + _LEASE_SAMPLES, num_samples)) for b in range(0, num_samples, _LEASE_SAMPLES)],
         count=total.add,
     )
+    excuses = Excuses(run=run if opened.id == stored["dataset_id"] else None, path_of=opened.path_of)
     started = time.monotonic()
     with Job(launch, run) as job:
-        coordinator = job.open_coordinator(leases=leases)
+        coordinator = job.open_coordinator(leases=leases, excuses=excuses)
         spec = job.spec("evaluate", dataset, split, from_dict(WorkConfig, stored["work"]))
         ending = job.work_off(coordinator, spec, None)
     raise_unless_finished(ending)
@@ -119,16 +126,22 @@ class _Total:
 
 
 def _sum_up(tally: Tally, dataset: Dataset, split: str, seconds: float) -> EvaluationResult:
+    num_samples = len(dataset.rows(split))
     samples, right = Counter[int](), Counter[int]()
     for (label, predicted), count in tally.confusion.items():
         samples[label] += count
         right[label] += count * (label == predicted)
+    if not samples:
+        raise DatasetError(
+            f"all {num_samples} images of the split {split!r} kill the process that decodes them; ingest them again"
+        )
     shares = [right[label] / count for label, count in samples.items()]
     return EvaluationResult(
         split=split,
         dataset=dataset.uri,
         dataset_id=dataset.id,
         samples=samples.total(),
+        excused=num_samples - samples.total(),
         top1=right.total() / samples.total(),
         top5=tally.top5 / samples.total(),
         mean_per_class=sum(shares) / len(shares),
