@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from sunspark import storage
-from sunspark.data.codec import DecodeError, to_stored_image
+from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
 from sunspark.data.dataset import (
     DATA_NAME,
     INDEX_NAME,
@@ -58,9 +58,9 @@ _log = logging.getLogger(__name__)
 class IngestConfig:
     """How images become a dataset."""
 
-    short_side: int = 256
+    short_side: int = DEFAULT_SHORT_SIDE
     """Short side of the stored images in pixels; smaller images keep their size."""
-    jpeg_quality: int = 92
+    jpeg_quality: int = DEFAULT_JPEG_QUALITY
     """Quality of the stored JPEGs, 1 to 100."""
     test_fraction: float | None = None
     """Share of each class that goes to the split `test`; 0.2 if not given. Only where there are no lists."""
