@@ -1,5 +1,6 @@
 """Evaluate the model of a finished run: every sample of a split once, over the workers."""
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -10,10 +11,12 @@ from sunspark.config import as_json, from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, DatasetError, RunError
 from sunspark.launch.config import LaunchConfig
+from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.tracker import check_tracker, track_evaluation
+from sunspark.launch.watch import EvaluationWatch
 from sunspark.training.config import WorkConfig
 from sunspark.training.tally import NOTHING, Sighting, Tally
 
@@ -102,10 +105,12 @@ def evaluate(
     )
     excuses = Excuses(run=run if opened.id == stored["dataset_id"] else None, path_of=opened.path_of)
     started = time.monotonic()
-    with Job(launch, run) as job:
+    display = CountDisplay("images", num_samples)
+    display.event(f"{num_samples} images in the split {split}; starting {launch.workers} workers ({launch.launcher})")
+    with Job(launch, run) as job, contextlib.closing(display):
         coordinator = job.open_coordinator(leases=leases, excuses=excuses)
         spec = job.spec("evaluate", dataset, split, from_dict(WorkConfig, stored["work"]))
-        ending = job.work_off(coordinator, spec, None)
+        ending = job.work_off(coordinator, spec, EvaluationWatch(display, leases))
     raise_unless_finished(ending)
     result = _sum_up(total.tally, opened, split, time.monotonic() - started)
     storage.write_json_atomic(run_directory.evaluation_file(run, split), as_json(result))

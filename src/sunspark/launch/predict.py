@@ -9,9 +9,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
 from sunspark.data.image_files import ImageFile, find_images
@@ -23,6 +20,7 @@ from sunspark.data.prediction_table import (
     write_receipt,
 )
 from sunspark.errors import ConfigError, RunError, SourceError
+from sunspark.launch.count_display import CountDisplay
 from sunspark.training.config import WorkConfig
 from sunspark.training.predict import BATCH_SIZE, Predictor, PredictSpec
 
@@ -208,18 +206,13 @@ def _job_of(spec: PredictSpec, images: _Count) -> dict[str, Any]:
 
 
 def _with_progress(rows: Iterable[list[T]], num_images: int) -> Iterator[list[T]]:
-    """The same rows; where standard error is a terminal, how far they are is shown there."""
-    console = Console(stderr=True)
-    columns = (TextColumn("images"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-    task = progress.add_task("images", total=num_images)
-    try:
+    """The same rows; how far they are is shown on standard error."""
+    done = 0
+    with contextlib.closing(CountDisplay("images", num_images)) as display:
         for part in rows:
-            progress.start()  # not before: Java has its say on standard error while Spark starts
             yield part
-            progress.advance(task, len(part))
-    finally:
-        progress.stop()
+            done += len(part)
+            display.update(done)
 
 
 def _result(out: str, counts: dict[str, int], started: float, *, reused: bool) -> PredictTableResult:
