@@ -112,14 +112,14 @@ def evaluate(
     return launch_evaluate.evaluate(run, dataset, split, config)
 
 
-def predict(run: str, images: Sequence[str], top: int = 5, dataset: str | None = None) -> list[Prediction]:
+def predict(run: str, images: Sequence[str], top: int = 5) -> list[Prediction]:
     """What the model of `run` sees in `images` (files, folders, URIs of either), computed in this process.
 
-    `dataset`: where the dataset is now that the run was trained on. An image that cannot be decoded has its reason.
+    An image that cannot be decoded has its reason.
     """
     from sunspark.launch import predict as launch_predict
 
-    return launch_predict.predict(run, images, top, dataset)
+    return launch_predict.predict(run, images, top)
 
 
 def predict_table(run: str, images: Sequence[str], out: str, config: PredictConfig | None = None) -> PredictTableResult:
