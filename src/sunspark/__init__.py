@@ -74,12 +74,9 @@ def ingest(source: str, dataset: str, config: IngestConfig | None = None) -> Ing
 
     Raises SourceError when the images or the split lists are wrong, SetupError when there is no Java.
     """
-    from sunspark.launch.session import open_session
     from sunspark.spark import ingest as spark_ingest
 
-    config = config or spark_ingest.IngestConfig()
-    with open_session(config.master, app_name="sunspark ingest") as session:
-        return spark_ingest.ingest(source, dataset, config, session)
+    return spark_ingest.ingest(source, dataset, config or spark_ingest.IngestConfig())
 
 
 def inspect(dataset: str) -> DatasetSummary:

@@ -108,12 +108,18 @@ def test_a_trial_tells_the_one_that_kills_from_those_beside_it(law_dataset: str,
     }
 
 
-def test_an_evaluation_finds_poison_and_counts_all_else_once(law_dataset: str, poison: Poison, run: Path) -> None:
+def test_an_evaluation_finds_poison_and_counts_all_else_once(
+    law_dataset: str, poison: Poison, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     poison("evaluation_pixels", law_dataset, [ROW, ROW + 1])
     launch = LaunchConfig(launcher="local", workers=2)
     result = evaluate(str(run), split="train", config=launch)
     assert (result.samples, result.excused) == (NUM_IMAGES - 2, 2)
     assert read_excused(str(run)).keys() == {ROW, ROW + 1}
+    told = capsys.readouterr().err
+    for row in (ROW, ROW + 1):
+        assert f"{Dataset.open(law_dataset).path_of(row)} is left out from now on: decoding it ends" in told
+    assert f"{NUM_IMAGES}/{NUM_IMAGES} images, " in told
     assert json.loads(Path(evaluation_file(str(run), "train")).read_text())["excused"] == 2
 
 

@@ -52,6 +52,7 @@ from sunspark.data.writer import (
 )
 from sunspark.errors import ConfigError, DatasetError, SourceError, WorkerError
 from sunspark.launch.count_display import CountDisplay
+from sunspark.launch.session import open_session
 from sunspark.spark.failures import cause_line
 from sunspark.storage import FileEntry
 
@@ -135,9 +136,10 @@ class BlockResult:
     quarantine: tuple[Quarantined, ...]
 
 
-def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSession) -> IngestResult:
+def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSession | None = None) -> IngestResult:
     """Make the dataset `dataset` from the images in `source`, on the Spark cluster of `session`.
 
+    Without one, Spark is started when there is something to do for it: not for a mistake that the listing shows.
     A finished dataset of the same images and configuration is left as it is and reported as reused; of
     anything else, DatasetError. What an unfinished ingest left there is replaced; while another ingest works there,
     DatasetError. Raises SourceError for
@@ -156,10 +158,15 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     with storage.only_holder(dataset, _LOCK_NAME, refusal):
         if _is_finished(dataset):
             return _result(_reuse(dataset, recipe), started, reused=True)
-        with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
-            display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
-            results = _run(session, list(_plan(listing, dataset, config)), config.partitions, display)
+        display = CountDisplay("images", len(listing.images))
+        display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
+        with _opened(session, config) as opened, contextlib.closing(display):
+            results = _run(opened, list(_plan(listing, dataset, config)), config.partitions, display)
         return _finish(dataset, recipe, results, started)
+
+
+def _opened(session: SparkSession | None, config: IngestConfig) -> contextlib.AbstractContextManager[SparkSession]:
+    return contextlib.nullcontext(session) if session else open_session(config.master, "sunspark ingest")
 
 
 def _finish(dataset: str, recipe: Recipe, results: Sequence[BlockResult], started: float) -> IngestResult:
