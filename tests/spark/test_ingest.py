@@ -4,6 +4,7 @@ import csv
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
