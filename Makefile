@@ -13,7 +13,7 @@ help:
 	@echo "                 DATA=/path/to/images takes your own images"
 	@echo "make test        format, lint, types, import rules, all tests but the long laws"
 	@echo "make test-laws   the whole matrix of kill and resume laws (up to 45 minutes)"
-	@echo "make test-cluster  the laws about hosts and links, on network namespaces (root; up to 12 minutes)"
+	@echo "make test-cluster  the laws about hosts and links, on network namespaces (root; up to 20 minutes)"
 	@echo "make chaos       kill, stop, fill and unplug at random while a run trains; MINUTES=10 SEED=..."
 	@echo "make environment the archive for Spark's --archives: dist/environment.tar.gz"
 	@echo "make docs        the documentation as a site: dist/docs/index.html"
