@@ -14,7 +14,7 @@ import pytest
 import sunspark
 from tests.documents import DOCS, blocks
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.spark, pytest.mark.laws, pytest.mark.timeout(300)]
 
 BLOCK_SECONDS = 200
 
@@ -61,23 +61,19 @@ def test_the_quickstart_ends_with_a_report(after_quickstart: Path) -> None:
     assert "<html" in (after_quickstart / "report.html").read_text()
 
 
-@pytest.mark.laws
 def test_a_run_that_stopped_goes_on(folder: Path) -> None:
     run_page(DOCS / "guides" / "resume.md", folder)
 
 
-@pytest.mark.laws
 def test_predictions_are_written(folder: Path) -> None:
     run_page(DOCS / "guides" / "predict.md", folder)
     assert (folder / "predictions.csv").read_text().count("\n") == 121
 
 
-@pytest.mark.laws
 def test_a_folder_of_images_becomes_a_model(tmp_path: Path) -> None:
     run_page(DOCS / "guides" / "own-images.md", tmp_path)
 
 
-@pytest.mark.laws
 def test_sun397_becomes_a_model(tmp_path: Path) -> None:
     make_sun397(tmp_path / "SUN397")
     run_page(DOCS / "guides" / "sun397.md", tmp_path)
