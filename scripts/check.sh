@@ -25,7 +25,7 @@ for group in "$@"; do
             check types $bin/mypy --strict src
             check imports $bin/lint-imports --no-cache
             ;;
-        tests) check tests $bin/python -m pytest tests -m "not laws" -n 2 --dist loadfile ;;  # one process waits a lot
+        tests) check tests $bin/python -m pytest tests -m "not laws" -n 2 --dist loadfile --durations 15 ;;  # one process waits a lot
         laws) check laws $bin/python -m pytest tests -m laws ;;
         cluster) check cluster $bin/python -m pytest tests/cluster ;;
         *) echo "check.sh: there is no group '$group'; there are lint, tests, laws, cluster" >&2; exit 2 ;;

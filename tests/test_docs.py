@@ -18,8 +18,8 @@ from tests.documents import DOCS, PAGES, ROOT, Block, blocks, command_lines
 
 README = (ROOT / "README.md").read_text()
 FAILURES = (DOCS / "concepts" / "failures.md").read_text()
-OF_OTHERS = {"--archives", "--conf", "--deploy-mode", "--master"}
-"""Options that pages name, of spark-submit."""
+OF_OTHERS = {"--archives", "--conf", "--deploy-mode", "--master", "--without"}
+"""Options that pages name, of spark-submit and of scripts/pack_environment.py."""
 
 
 class Parsed(Exception):

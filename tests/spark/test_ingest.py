@@ -399,7 +399,7 @@ def test_sun_open_is_accepted_in_full(tmp_path: Path, two_core_session: SparkSes
 def test_a_mistake_in_the_images_is_told_without_spark(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     hollow = shutil.copytree(scenes, tmp_path / "hollow")
-    (hollow / "desert").mkdir()
+    (hollow / "moor").mkdir()
     listed = tmp_path / "list.txt"
     listed.write_text("forest/none.jpg\n")
     program = f"""
@@ -420,7 +420,7 @@ def test_a_mistake_in_the_images_is_told_without_spark(scenes: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     nothing, hollow_class, missing = done.stdout.splitlines()
     assert "holds no images" in nothing
-    assert "have no images (desert)" in hollow_class
+    assert "moor" in hollow_class
     assert "forest/none.jpg" in missing
 
 
