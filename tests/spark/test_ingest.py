@@ -72,7 +72,11 @@ def named_by_the_manifest(dataset: Path) -> set[str]:
 def test_an_ingest_takes_every_image_once(
     scenes: Path, tmp_path: Path, two_core_session: SparkSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    context = two_core_session.sparkContext
+    context.setJobGroup("callers", "what the caller does", interruptOnCancel=True)
     result = ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
+    names = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+    assert [context.getLocalProperty(name) for name in names] == ["callers", "what the caller does", "true"]
     told = capsys.readouterr().err
     assert f"60 images of 3 classes listed in {scenes}" in told
     assert "60/60 images, " in told

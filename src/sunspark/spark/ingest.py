@@ -57,6 +57,8 @@ from sunspark.spark.failures import cause_line
 from sunspark.storage import FileEntry
 
 _LOOK_SECONDS = 0.5
+_GROUP_PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+"""What `setJobGroup` sets in the caller's thread."""
 _LOCK_NAME = ".ingest.lock"
 _log = logging.getLogger(__name__)
 
@@ -245,6 +247,7 @@ def _run(
 def _progress(context: SparkContext, num_images: int, display: CountDisplay) -> Iterator[None]:
     """Show how far the Spark job is that this thread runs in the block: Spark tells how many tasks are done."""
     group = f"sunspark-ingest-{uuid.uuid4().hex}"
+    callers = {name: context.getLocalProperty(name) for name in _GROUP_PROPERTIES}
     has_ended = threading.Event()
 
     def look() -> None:
@@ -262,7 +265,8 @@ def _progress(context: SparkContext, num_images: int, display: CountDisplay) -> 
         has_ended.set()
         watcher.join()
         with contextlib.suppress(Py4JError, ConnectionError):
-            context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]  # None takes it away
+            for name, value in callers.items():
+                context.setLocalProperty(name, value)  # type: ignore[arg-type]  # None takes it away
 
 
 def _share_done(tracker: StatusTracker, group: str) -> float:
