@@ -1,7 +1,7 @@
 """What the benchmarks that disturb a run share: a dataset, and what a run under way has recorded so far."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,8 @@ class Step:
     unix_seconds: float
     """When the first worker had applied it."""
     world_size: int
+    workers: frozenset[int]
+    """Those that wrote it down: who took part, and has seen it count."""
 
 
 def steps_of(run: Path, last: int | None = None) -> list[Step]:
@@ -50,10 +52,14 @@ def steps_of(run: Path, last: int | None = None) -> list[Step]:
         for record in records_in(path, last):
             if record.get("kind") == "step":
                 step = Step(
-                    int(str(record["step"])), float(str(record["time_unix_seconds"])), int(str(record["world_size"]))
+                    int(str(record["step"])),
+                    float(str(record["time_unix_seconds"])),
+                    int(str(record["world_size"])),
+                    frozenset({int(str(record["worker"]))}),
                 )
                 known = steps.get(step.step, step)
-                steps[step.step] = min(step, known, key=lambda one: one.unix_seconds)
+                first = min(step, known, key=lambda one: one.unix_seconds)
+                steps[step.step] = replace(first, workers=step.workers | known.workers)
     return sorted(steps.values(), key=lambda step: step.unix_seconds)
 
 

@@ -30,6 +30,7 @@ from sunspark.training.config import TrainingConfig
 from tests.distributed.harness import events
 
 _WINDOW_SECONDS = 20.0
+_FELT_SECONDS = 2.0
 _EPOCHS = 100_000
 
 
@@ -87,12 +88,13 @@ def kill_again_and_again(dataset: str, run: Path, workers: int, num_kills: int, 
     def kill() -> None:
         try:
             for _ in range(num_kills):
-                pids = wait_for_all(run, workers)
                 last = moments[-1][0] if moments else time.time() - _WINDOW_SECONDS
+                pids = wait_for_all(run, workers, last)
                 time.sleep(max(0.0, last + _WINDOW_SECONDS - time.time()) + 2 * dice.random())
                 victim = dice.randrange(workers)
-                moments.append((time.time(), victim))
+                moment = time.time()
                 os.kill(pids[victim], signal.SIGKILL)
+                moments.append((moment, victim))
             time.sleep(_WINDOW_SECONDS)
         finally:
             os.kill(os.getpid(), signal.SIGINT)
@@ -105,10 +107,10 @@ def kill_again_and_again(dataset: str, run: Path, workers: int, num_kills: int, 
     return [judge(run, workers, victim, moment) for moment, victim in moments]
 
 
-def wait_for_all(run: Path, workers: int) -> dict[int, int]:
-    """The process ids of all workers, once every one of them has applied a step with all others."""
+def wait_for_all(run: Path, workers: int, since_unix_seconds: float) -> dict[int, int]:
+    """The process ids of all workers, once they have applied a step together, well after the kill before."""
     deadline = time.monotonic() + 120
-    while not train_together(run, workers):
+    while not train_together(run, workers, since_unix_seconds + _FELT_SECONDS):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not all {workers} workers were there within 120 s")
         time.sleep(0.2)
@@ -123,7 +125,8 @@ def judge(run: Path, workers: int, victim: int, moment: float) -> Kill:
     median_step = statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
     near = [time for time in times if moment - 1 <= time <= end]
     longest = max(later - earlier for earlier, later in itertools.pairwise(near))
-    smallest = min((step.world_size for step in steps if moment <= step.unix_seconds < end), default=workers)
+    smaller = [s for s in steps if moment <= s.unix_seconds < end and s.world_size < workers]
+    survivors = frozenset(range(workers)) - {victim}
     behind = sum(
         event["event"] == "recovered" and event["worker"] != victim
         for event in events(run)
@@ -133,7 +136,7 @@ def judge(run: Path, workers: int, victim: int, moment: float) -> Kill:
         workers=workers,
         victim=victim,
         stall_seconds=longest - median_step,
-        evicted=max(0, workers - 1 - smallest),
+        evicted=len(frozenset().union(*(survivors - step.workers for step in smaller))),
         behind=behind,
     )
 
