@@ -1,11 +1,11 @@
-# make setup | test | test-laws | test-cluster | chaos | environment | lint | format | demo [DATA=/path/to/images] | lock | clean
+# make setup | test | test-laws | test-cluster | chaos | environment | docs | lint | format | demo [DATA=/path/to/images] | lock | clean
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
 
-.PHONY: help setup test test-laws test-cluster chaos environment lint format demo lock clean
+.PHONY: help setup test test-laws test-cluster chaos environment docs lint format demo lock clean
 
 help:
 	@echo "make setup       build .venv from requirements.lock and see to Java"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-cluster  the laws about hosts and links, on network namespaces (root; up to 20 minutes)"
 	@echo "make chaos       kill, stop, fill and unplug at random while a run trains; MINUTES=10 SEED=..."
 	@echo "make environment the archive for Spark's --archives: dist/environment.tar.gz"
+	@echo "make docs        the documentation as a site: dist/docs/index.html"
 	@echo "make lint        the checks without the tests"
 	@echo "make format      format the code and mend what ruff can mend"
 	@echo "make lock        resolve requirements.lock again from pyproject.toml"
@@ -39,6 +40,10 @@ chaos: setup
 
 environment: setup
 	@$(BIN)/python scripts/pack_environment.py dist/environment.tar.gz
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "dist/docs/index.html"
 
 lint: setup
 	@scripts/check.sh lint

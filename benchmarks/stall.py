@@ -4,12 +4,11 @@ Kills one random worker at a random moment, and again 20 to 22 s later, while 2,
 with more than 50 MB of state. The stall of a kill is the longest gap between two applied steps within 20 s of it, less
 the median step. An eviction is a survivor without whom a step was done.
 
-    python benchmarks/stall.py [--kills 50] [--workers 2 3 4]
+    python -m benchmarks.stall [--kills 50] [--workers 2 3 4]
 """
 
 import argparse
 import itertools
-import json
 import os
 import random
 import signal
@@ -20,17 +19,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from sunspark.data.codec import encode_jpeg
+from benchmarks.runs import make_dataset, newest_processes, steps_of, train_together
 from sunspark.data.loader import LoaderConfig
-from sunspark.data.writer import write_dataset
 from sunspark.errors import SunsparkError
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.train import train
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig
+from tests.distributed.harness import events
 
 _WINDOW_SECONDS = 20.0
 _EPOCHS = 100_000
@@ -72,17 +69,6 @@ def main() -> None:
             )
 
 
-def make_dataset(folder: Path) -> str:
-    rng = np.random.default_rng(0)
-    samples = [
-        (f"{i % 4}/{i}.jpg", i % 4, ["train"], encode_jpeg(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)))
-        for i in range(256)
-    ]
-    uri = str(folder / "dataset")
-    write_dataset(uri, samples, classes=["0", "1", "2", "3"], block_size=64)
-    return uri
-
-
 def config(workers: int) -> TrainConfig:
     """4.4 M parameters with Adam: 53 MB of state."""
     return TrainConfig(
@@ -119,84 +105,37 @@ def kill_again_and_again(dataset: str, run: Path, workers: int, num_kills: int, 
     return [judge(run, workers, victim, moment) for moment, victim in moments]
 
 
-def wait_for_all(run: Path, workers: int) -> list[int]:
+def wait_for_all(run: Path, workers: int) -> dict[int, int]:
     """The process ids of all workers, once every one of them has applied a step with all others."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while not train_together(run, workers):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not all {workers} workers were there within 120 s")
         time.sleep(0.2)
-        newest = newest_processes(run)
-        if len(newest) == workers and all(is_running(pid) for pid in newest.values()):
-            full = [step for step in steps_of(run) if step["world_size"] == workers]
-            if full and float(full[-1]["time_unix_seconds"]) > time.time() - 4:
-                return [newest[worker] for worker in range(workers)]
-    raise TimeoutError(f"not all {workers} workers were there within 120 s")
-
-
-def newest_processes(run: Path) -> dict[int, int]:
-    newest: dict[int, int] = {}
-    for event in read(run / "records" / "driver.jsonl"):
-        if event.get("event") == "joined":
-            newest[int(event["worker"])] = int(str(event["detail"]).rpartition(" ")[2])
-    return newest
+    return newest_processes(run)
 
 
 def judge(run: Path, workers: int, victim: int, moment: float) -> Kill:
     """What came of one kill within the window after it."""
     end = moment + _WINDOW_SECONDS
-    times = sorted({float(step["time_unix_seconds"]) for step in steps_of(run, keep_all=True)})
-    median_step = statistics.median(b - a for a, b in itertools.pairwise(times))
+    steps = steps_of(run)
+    times = [step.unix_seconds for step in steps]
+    median_step = statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
     near = [time for time in times if moment - 1 <= time <= end]
-    longest = max(b - a for a, b in itertools.pairwise(near))
-    sizes = [
-        int(str(step["world_size"]))
-        for step in steps_of(run, keep_all=True)
-        if moment <= float(str(step["time_unix_seconds"])) < end
-    ]
+    longest = max(later - earlier for earlier, later in itertools.pairwise(near))
+    smallest = min((step.world_size for step in steps if moment <= step.unix_seconds < end), default=workers)
     behind = sum(
-        event.get("event") == "recovered" and int(str(event["worker"])) != victim
-        for event in read(run / "records" / "driver.jsonl")
+        event["event"] == "recovered" and event["worker"] != victim
+        for event in events(run)
         if moment <= float(str(event["time_unix_seconds"])) < end
     )
     return Kill(
         workers=workers,
         victim=victim,
         stall_seconds=longest - median_step,
-        evicted=max(0, workers - 1 - min(sizes, default=workers)),
+        evicted=max(0, workers - 1 - smallest),
         behind=behind,
     )
-
-
-def steps_of(run: Path, *, keep_all: bool = False) -> list[dict[str, object]]:
-    """The step records so far, one a step (the first worker that wrote it down), in order of time."""
-    steps: dict[int, dict[str, object]] = {}
-    for path in (run / "records").glob("worker-*.jsonl"):
-        for record in read(path) if keep_all else read(path)[-200:]:
-            if record.get("kind") == "step":
-                step = int(str(record["step"]))
-                if step not in steps or float(str(record["time_unix_seconds"])) < float(
-                    str(steps[step]["time_unix_seconds"])
-                ):
-                    steps[step] = record
-    return sorted(steps.values(), key=lambda record: float(str(record["time_unix_seconds"])))
-
-
-def read(path: Path) -> list[dict[str, object]]:
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue  # the half-written last line of a killed process
-    return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 if __name__ == "__main__":

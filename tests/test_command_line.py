@@ -29,7 +29,7 @@ class Config:
     """Everything."""
 
     optim: Optim = field(default_factory=Optim)
-    model_args: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    model_args: Mapping[str, bool | int | float | str | list[int]] = field(default_factory=dict)
     """Arguments of the network."""
     lists: tuple[str, ...] = ()
     """Lists."""
@@ -81,9 +81,12 @@ def test_flags_win_over_the_file_and_the_file_over_defaults() -> None:
 
 
 def test_a_mapping_is_given_as_pairs_and_replaces_the_whole() -> None:
-    given = parsed("--model-args", "n=16", "rate=0.1", "deep=true", "name=a=b", config=Config(model_args={"old": 1}))
-    assert given.model_args == {"n": 16, "rate": 0.1, "deep": True, "name": "a=b"}
-    assert [type(value) for value in given.model_args.values()] == [int, float, bool, str]
+    words = ["n=16", "rate=0.1", "deep=true", "name=a=b", "channels=8,16", "layers=2,", "text=a,b"]
+    given = parsed("--model-args", *words, config=Config(model_args={"old": 1}))
+    values = {"n": 16, "rate": 0.1, "deep": True, "name": "a=b", "channels": [8, 16], "layers": [2], "text": "a,b"}
+    assert given.model_args == values
+    assert [type(value) for value in given.model_args.values()] == [int, float, bool, str, list, list, str]
+    assert parsed("--model-args", *words, config=given) == parsed(*words_of(given, Config()))
 
 
 def test_a_list_is_given_by_repeating_its_flag() -> None:

@@ -74,12 +74,9 @@ def ingest(source: str, dataset: str, config: IngestConfig | None = None) -> Ing
 
     Raises SourceError when the images or the split lists are wrong, SetupError when there is no Java.
     """
-    from sunspark.launch.session import open_session
     from sunspark.spark import ingest as spark_ingest
 
-    config = config or spark_ingest.IngestConfig()
-    with open_session(config.master, app_name="sunspark ingest") as session:
-        return spark_ingest.ingest(source, dataset, config, session)
+    return spark_ingest.ingest(source, dataset, config or spark_ingest.IngestConfig())
 
 
 def inspect(dataset: str) -> DatasetSummary:
@@ -112,14 +109,14 @@ def evaluate(
     return launch_evaluate.evaluate(run, dataset, split, config)
 
 
-def predict(run: str, images: Sequence[str], top: int = 5, dataset: str | None = None) -> list[Prediction]:
+def predict(run: str, images: Sequence[str], top: int = 5) -> list[Prediction]:
     """What the model of `run` sees in `images` (files, folders, URIs of either), computed in this process.
 
-    `dataset`: where the dataset is now that the run was trained on. An image that cannot be decoded has its reason.
+    An image that cannot be decoded has its reason.
     """
     from sunspark.launch import predict as launch_predict
 
-    return launch_predict.predict(run, images, top, dataset)
+    return launch_predict.predict(run, images, top)
 
 
 def predict_table(run: str, images: Sequence[str], out: str, config: PredictConfig | None = None) -> PredictTableResult:

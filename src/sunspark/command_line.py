@@ -167,7 +167,7 @@ def _registry() -> "ConstructorRegistry":
 
 
 def _mapping_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] | None":
-    """Mappings on the command line: `--model-args n_filters=16 dropout=0.1`."""
+    """Mappings on the command line: `--model-args n_filters=16 dropout=0.1 channels=32,64`."""
     from tyro.constructors import PrimitiveConstructorSpec
 
     origin: object = typing.get_origin(info.type)
@@ -190,9 +190,12 @@ def _pair(word: str) -> tuple[str, object]:
 
 
 def _value_of(text: str) -> object:
-    """`text` as true or false, a whole number, a number, or else the text itself."""
+    """`text` as true or false, a whole number, a list of them (commas between), a number, or else the text itself."""
     if text in ("true", "false"):
         return text == "true"
+    if "," in text:
+        with contextlib.suppress(ValueError):
+            return [int(item) for item in text.removesuffix(",").split(",")]
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
@@ -215,4 +218,6 @@ def _is_open_ended(config: object, name: str) -> bool:
 
 
 def _spelled(value: object) -> str:
+    if isinstance(value, list):  # an argument of a network
+        return ",".join(map(str, value)) + ("," if len(value) == 1 else "")
     return str(value).lower() if isinstance(value, bool) else str(value)

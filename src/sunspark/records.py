@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from types import TracebackType
 from typing import Any, Literal, Self, final, get_args
 
@@ -96,6 +96,8 @@ class EvaluationRecord:
     mean_per_class: float
     loss: float
     """Mean cross-entropy (nats)."""
+    excused: int = 0
+    """Samples of the split that were left out, because decoding them kills the process that does it."""
     kind: Literal["evaluation"] = "evaluation"
 
 
@@ -311,11 +313,14 @@ def _from_line(line: bytes, place: str) -> Record:
 
 def _build(record_type: type[Record], body: dict[str, Any], place: str) -> Record:
     types = {field.name: field.type for field in fields(record_type)}
-    if missing := [name for name in types if name not in body]:
+    needed = [field.name for field in fields(record_type) if field.default is MISSING]
+    if missing := [name for name in needed if name not in body]:
         raise _damaged(place, f"lacks {', '.join(missing)}")
     if unknown := [name for name in body if name not in types]:
         raise _damaged(place, f"has unknown fields: {', '.join(unknown)}")
-    values = {name: _from_json(body[name], expected, f"{place}, {name}") for name, expected in types.items()}
+    values = {
+        name: _from_json(body[name], expected, f"{place}, {name}") for name, expected in types.items() if name in body
+    }
     try:
         return record_type(**values)
     except ConfigError as error:

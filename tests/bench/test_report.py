@@ -131,6 +131,7 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
         dataset="no such dataset",
         dataset_id="abc123",
         samples=10,
+        excused=0,
         top1=0.9,
         top5=1.0,
         mean_per_class=0.9,

@@ -1,4 +1,4 @@
-"""One cluster for all cases: three worker hosts, and more when one is lost."""
+"""One cluster for all cases; each says how many worker hosts it needs."""
 
 from collections.abc import Iterator
 

@@ -1,18 +1,20 @@
 """Hosts on one machine: network namespaces joined by veth pairs and a switch, each with a hostname of its own.
 
 Everything lives in namespaces named `sunspark-PID-...`, the switch too, so that several networks stand side by side and
-nothing is left on the machine: a namespace that is deleted takes its links along. What a process left behind that was
-killed is removed by the next.
+nothing is left on the machine: a namespace that is deleted takes its links along. A guard, a process of its own,
+removes them when the process that made them has ended, whatever ended it.
+
+    python tests/cluster/namespaces.py NAME      # the guard: waits for the end of standard input
 """
 
 import contextlib
 import itertools
 import os
-import re
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,16 +102,21 @@ class Network:
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> "Network":
-        remove_leftovers()
-        _ip("netns", "add", self._switch)
-        _ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
-        _ip("-n", self._switch, "link", "set", "br0", "up")
+        guard = [sys.executable, __file__, self._name]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            _ip("netns", "add", self._switch)
+            _ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
+            _ip("-n", self._switch, "link", "set", "br0", "up")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for host in list(self.hosts):
-            self.remove(host)
-        _remove(self._switch)
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        assert self._guard.wait(60) == 0, f"something is left of {self._name}: see `ip netns list`"
 
     def add(self, name: str, hostname: str = "") -> Host:
         """A new host."""
@@ -150,12 +157,14 @@ def why_not() -> str:
     return ""
 
 
-def remove_leftovers() -> None:
-    """Remove the namespaces of processes that are gone."""
-    for line in _ip("netns", "list").splitlines():
-        match = re.match(rf"({_PREFIX}-(\d+)-\S+)", line)
-        if match and not Path(f"/proc/{match[2]}").exists():
-            _remove(match[1])
+def guard(name: str) -> None:
+    """Wait for the end of whoever made the network of that name, and remove its namespaces and what runs in them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    while mine := [line.split()[0] for line in _ip("netns", "list").splitlines() if line.startswith(f"{name}-")]:
+        for namespace in mine:
+            _remove(namespace)
+        time.sleep(0.1)  # a command of the one that was killed may still be under way
 
 
 def _remove(namespace: str) -> None:
@@ -176,3 +185,7 @@ def _ip(*arguments: str) -> str:
 
 def _run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+if __name__ == "__main__":
+    guard(sys.argv[1])

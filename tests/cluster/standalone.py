@@ -22,6 +22,8 @@ from tests.distributed.harness import wait_until
 
 MEGABITS_PER_SECOND: Final = 750
 _START_SECONDS: Final = 90.0
+_SHORT_LIVED: Final = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+"""Java processes that live for a minute: to compile well takes longer than it saves."""
 REPOSITORY: Final = Path(__file__).parents[2]
 
 
@@ -63,11 +65,12 @@ class Standalone:
         """Where every worker host has a small disk of its own, for temporary files."""
         self.workers: list[Host] = []
         self._numbers = itertools.count()
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
             "JAVA_HOME": str(find_java().home),
             "SPARK_HOME": _find_spark_home(),
             "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_DAEMON_JAVA_OPTS": _SHORT_LIVED,
             "SPARK_CONF_DIR": str(folder / "conf"),
             "PYSPARK_PYTHON": sys.executable,
             "PYTHONPATH": str(REPOSITORY),
@@ -87,7 +90,7 @@ class Standalone:
 
     def __exit__(self, *_: object) -> None:
         self.network.__exit__()
-        for daemon in self._daemons:
+        for daemon in self._daemons.values():
             daemon.wait(30)
 
     @property
@@ -109,6 +112,18 @@ class Standalone:
             f"the master's word of {count} workers",
         )
         return added
+
+    def disk_of(self, host: Host) -> Path:
+        """The host's own disk, as Spark's worker there sees it."""
+        return Path(f"/proc/{self._daemons[host.address].pid}/root{self.disk}")
+
+    def have_workers(self, count: int) -> list[Host]:
+        """That many worker hosts, all of one name, as containers often are; some are added, or lost, for it."""
+        for host in self.workers[count:]:
+            self.lose(host)
+        if missing := count - len(self.workers):
+            self.add_workers(missing, hostname="node")
+        return list(self.workers)
 
     def lose(self, host: Host) -> None:
         """A worker host is lost for good."""
@@ -132,8 +147,11 @@ class Standalone:
             "spark.driver.host": self.driver.address,
             "spark.driver.bindAddress": self.driver.address,
             "spark.driver.memory": "512m",
+            "spark.driver.extraJavaOptions": _SHORT_LIVED,
             "spark.executor.memory": "512m",
+            "spark.executor.extraJavaOptions": _SHORT_LIVED,
             "spark.executor.cores": "1",
+            "spark.local.dir": str(self.folder / "local"),
             "spark.ui.enabled": "false",
         }
         lines = "".join(f"{key} {value}\n" for key, value in settings.items())
@@ -144,7 +162,7 @@ class Standalone:
         command = [program, f"org.apache.spark.deploy.{name}", *arguments]
         own = {"SPARK_LOCAL_IP": host.address, "SPARK_PUBLIC_DNS": host.address}
         environment = self._environment | own | ({"TMPDIR": str(self.disk)} if disks else {})
-        self._daemons.append(host.start(command, environment, self.folder / f"{host.address}.log", disks))
+        self._daemons[host.address] = host.start(command, environment, self.folder / f"{host.address}.log", disks)
 
 
 def training_command(

@@ -1,6 +1,7 @@
 """Hosts hear each other, unless the network is as a test wants it; and nothing is left of them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.namespaces import Host, Network, remove_leftovers, why_not
+from tests.cluster.namespaces import Host, Network, why_not
+from tests.distributed.harness import is_running, wait_until
 
+REPOSITORY = Path(__file__).parents[2]
 LISTEN = """
 import socket, sys
 receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -20,17 +23,19 @@ receiver.recv(10)
 SEND = """
 import socket, sys, time
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for _ in range(20):
+while True:
     sender.sendto(b"word", (sys.argv[1], 7000))
     time.sleep(0.1)
 """
-DIE = """
-import os, signal
+HOLD = """
+import os, pathlib, signal, time
 from tests.cluster.namespaces import Network
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Network() as network:
     host = network.add("orphan")
-    host.start(["sleep", "1000"], {}, __import__("pathlib").Path(os.devnull))
-    os.kill(os.getpid(), signal.SIGKILL)
+    sleeper = host.start(["sleep", "1000"], {}, pathlib.Path(os.devnull))
+    print(sleeper.pid, flush=True)
+    time.sleep(1000)
 """
 
 
@@ -49,6 +54,7 @@ def hears(receiver: Host, sender: Host, seconds: float) -> bool:
     try:
         return listening.wait(60) == 0
     finally:
+        sending.kill()
         sending.wait(60)
 
 
@@ -65,14 +71,22 @@ def test_packets_get_lost_in_one_direction_and_with_the_cable_in_both(network: N
 
 
 @pytest.mark.usefixtures("network")
-def test_what_a_killed_process_has_left_is_removed() -> None:
-    died = subprocess.Popen([sys.executable, "-c", DIE])
-    assert died.wait(60) == -9
-    assert f"-{died.pid}-" in namespaces()
-    remove_leftovers()
-    assert f"-{died.pid}-" not in namespaces()
-    assert not list(Path("/etc/netns").glob(f"*-{died.pid}-*"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_hosts_whatever_ends_the_process_that_made_them(number: signal.Signals) -> None:
+    maker = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=REPOSITORY
+    )
+    with maker:
+        assert maker.stdout is not None
+        on_host = int(maker.stdout.readline())
+        assert len(left_of(maker.pid)) == 3
+        maker.send_signal(number)
+    assert maker.returncode != 0
+    wait_until(lambda: not left_of(maker.pid), 60, "the end of the hosts")
+    assert not is_running(on_host)
 
 
-def namespaces() -> str:
-    return subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True, timeout=30).stdout
+def left_of(pid: int) -> list[str]:
+    """The namespaces that a process has made, and their files."""
+    folders = (Path("/var/run/netns"), Path("/etc/netns"))
+    return [path.name for folder in folders for path in folder.glob(f"sunspark-{pid}-*")]

@@ -373,6 +373,36 @@ def test_without_space_it_warns_once_and_reads_on(
     assert not blobs(cache, "part")
 
 
+STARTS_ON_A_FULL_DISK = """
+    import logging, resource, sys
+    from pathlib import Path
+    from sunspark.data.cache import NodeCache
+    from sunspark.data.dataset import Dataset
+    from sunspark.data.in_hand import InHand
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # every write fails
+    cache = NodeCache(Dataset.open(sys.argv[1]), None, 2**30)
+    with InHand(cache.directory / "table").hold(0):
+        print("sum", sum(cache.sample(row).sample_id for row in range(25)))
+    print(cache.directory.parent.parent)
+"""
+
+
+def test_a_process_that_starts_on_a_full_disk_reads_all_the_same(
+    dataset: Dataset,
+    tmp_path: Path,
+    other_process: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = other_process(STARTS_ON_A_FULL_DISK, dataset.uri)
+    *warnings, total, folder = process.communicate(timeout=60)[0].splitlines()
+    assert total == f"sum {sum(sample.sample_id for sample in stored(dataset))}"
+    assert folder == str(tmp_path)
+    assert [line for line in warnings if "without keeping it" in line]
+    assert [line for line in warnings if "will not be found" in line]
+
+
 HOLDS_A_LOCK = """
     import sys, time
     from pathlib import Path

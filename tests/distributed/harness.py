@@ -21,10 +21,15 @@ _HOLD_SECONDS = 120.0
 
 
 def events(run: Path) -> list[dict[str, object]]:
-    """What the driver has recorded so far; a half-written last line is left out."""
+    """What the driver has recorded so far."""
+    return records_in(run / "records" / "driver.jsonl")
+
+
+def records_in(path: Path, last: int | None = None) -> list[dict[str, object]]:
+    """The records in a file that is being written, or the last of them; a half-written line is left out."""
     found = []
     with contextlib.suppress(FileNotFoundError):
-        for line in (run / "records" / "driver.jsonl").read_text().splitlines():
+        for line in path.read_text().splitlines()[-last if last else None :]:
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
     return found

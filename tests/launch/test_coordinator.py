@@ -126,8 +126,8 @@ def test_an_evaluation_is_handed_out_and_ends_when_all_is_handed_in(open_coordin
     one, other = start_worker(client, 0), start_worker(client, 1)
     beat(client, one)
     beat(client, other)
-    assert client.call("lease", replica_id=one) == {"ended": False, "range": [0, 2]}
-    assert client.call("lease", replica_id=other) == {"ended": False, "range": [2, 4]}
+    assert client.call("lease", replica_id=one) == {"ended": False, "range": [0, 2], "excused": []}
+    assert client.call("lease", replica_id=other) == {"ended": False, "range": [2, 4], "excused": []}
     client.call("process_ended", worker=1, supervisor="s1", incarnation=1, code=-9, cause="SIGKILL")
     for begin in (0, 2, 4):
         if begin:
@@ -135,5 +135,5 @@ def test_an_evaluation_is_handed_out_and_ends_when_all_is_handed_in(open_coordin
         assert coordinator.roster.ending is None
         client.call("hand_in", begin=begin, tally={"samples": [1]})
     assert counted == [{"samples": [1]}] * 3
-    assert client.call("lease", replica_id=one) == {"ended": True, "range": None}
+    assert client.call("lease", replica_id=one) == {"ended": True, "range": None, "excused": []}
     assert coordinator.roster.ending == Ending(is_finished=True)

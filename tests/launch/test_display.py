@@ -18,7 +18,8 @@ from termios import TIOCSWINSZ
 
 import pytest
 
-from sunspark.launch.display import PLAIN_SECONDS, Display, ProgressSnapshot
+from sunspark.launch.display import Display, ProgressSnapshot
+from sunspark.launch.screen import PLAIN_SECONDS
 
 pytestmark = pytest.mark.timeout(60)
 

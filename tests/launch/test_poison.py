@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +12,16 @@ import pytest
 from sunspark.data.dataset import Dataset
 from sunspark.data.in_hand import InHand, last_hold
 from sunspark.data.trial import find_poison
+from sunspark.launch.config import LaunchConfig
+from sunspark.launch.evaluate import evaluate
+from sunspark.launch.excuses import Excuses
 from sunspark.launch.train import train
-from sunspark.records import EventRecord, read_records
+from sunspark.records import EvaluationRecord, EventRecord, read_records
+from sunspark.run_directory import evaluation_file, read_excused
 from sunspark.training.config import TrainingConfig
+from sunspark.training.validation import ValidationConfig
 from sunspark.training.verify import verify
+from tests.distributed.laws import NUM_IMAGES, make_dataset
 from tests.launch.short import short_config
 
 pytestmark = pytest.mark.timeout(240)
@@ -24,29 +32,49 @@ _DEADLY_DECODER = """
 import ctypes, hashlib
 from sunspark.data import augment
 
-honest = augment.training_pixels
+honest = augment.{name}
 
-def training_pixels(jpeg, *arguments):
-    if hashlib.sha256(jpeg).hexdigest() == "{digest}":
+def {name}(jpeg, *arguments):
+    if hashlib.sha256(jpeg).hexdigest() in {digests}:
         ctypes.string_at(0)  # as a decoder with a bug would
     return honest(jpeg, *arguments)
 
-augment.training_pixels = training_pixels
+augment.{name} = {name}
 """
+
+Poison = Callable[[str, str, Sequence[int]], None]
 
 
 @pytest.fixture
-def poisoned(law_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The path of an image at which every decoder that is started from now on crashes."""
-    dataset = Dataset.open(law_dataset)
-    block = dataset.read_block(dataset.block_of(ROW))
-    digest = hashlib.sha256(block.images[ROW - block.first_row]).hexdigest()
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(_DEADLY_DECODER.format(digest=digest))  # every Python imports it
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    return dataset.path_of(ROW)
+def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Poison:
+    """Makes rows of a dataset crash each process that is started from now on and decodes them by that function."""
+
+    def poison(name: str, uri: str, rows: Sequence[int]) -> None:
+        dataset = Dataset.open(uri)
+        blocks = [dataset.read_block(dataset.block_of(row)) for row in rows]
+        images = [block.images[row - block.first_row] for row, block in zip(rows, blocks, strict=True)]
+        digests = {hashlib.sha256(image).hexdigest() for image in images}
+        folder = tmp_path / "site"
+        folder.mkdir()
+        code = _DEADLY_DECODER.format(name=name, digests=digests)
+        (folder / "sitecustomize.py").write_text(code)  # every Python imports it
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return poison
+
+
+@pytest.fixture
+def poisoned(law_dataset: str, poison: Poison) -> str:
+    """The path of an image that training cannot survive."""
+    poison("training_pixels", law_dataset, [ROW])
+    return Dataset.open(law_dataset).path_of(ROW)
+
+
+@pytest.fixture
+def run(finished: str, tmp_path: Path) -> Path:
+    """A finished run to write to."""
+    return Path(shutil.copytree(finished, tmp_path / "finished"))
 
 
 def test_a_poison_image_is_excused_and_nothing_else_is_missing(
@@ -78,6 +106,42 @@ def test_a_trial_tells_the_one_that_kills_from_those_beside_it(law_dataset: str,
     assert find_poison([ROW - 1, ROW, ROW + 1], **settings) == {  # type: ignore[arg-type]
         ROW: "decoding it ends the process by SIGSEGV"
     }
+
+
+def test_an_evaluation_finds_poison_and_counts_all_else_once(
+    law_dataset: str, poison: Poison, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poison("evaluation_pixels", law_dataset, [ROW, ROW + 1])
+    launch = LaunchConfig(launcher="local", workers=2)
+    result = evaluate(str(run), split="train", config=launch)
+    assert (result.samples, result.excused) == (NUM_IMAGES - 2, 2)
+    assert read_excused(str(run)).keys() == {ROW, ROW + 1}
+    told = capsys.readouterr().err
+    for row in (ROW, ROW + 1):
+        assert f"{Dataset.open(law_dataset).path_of(row)} is left out from now on: decoding it ends" in told
+    assert f"{NUM_IMAGES}/{NUM_IMAGES} images, " in told
+    assert json.loads(Path(evaluation_file(str(run), "train")).read_text())["excused"] == 2
+
+
+def test_an_evaluation_leaves_out_what_training_has_excused(law_dataset: str, run: Path) -> None:
+    path_of = Dataset.open(law_dataset).path_of
+    Excuses(run=str(run), path_of=path_of).write({ROW: "decoding it ends the process by SIGSEGV"})
+    launch = LaunchConfig(launcher="local", workers=1)
+    result = evaluate(str(run), split="train", config=launch)
+    assert (result.samples, result.excused) == (NUM_IMAGES - 1, 1)
+    assert not {one.row for one in (*result.mistakes, *result.right)} & {ROW}
+
+    other = make_dataset(run.parent / "other", num_images=200)  # rows of another dataset are other images
+    assert evaluate(str(run), other, "train", launch).excused == 0
+
+
+def test_an_evaluation_while_training_finds_poison(law_dataset: str, poison: Poison, run_folder: Path) -> None:
+    poison("evaluation_pixels", law_dataset, [ROW])
+    config = replace(short_config(workers=2), validation=ValidationConfig(eval_every=1, eval_split="train"))
+    assert train(law_dataset, str(run_folder), config).finished
+    (found,) = [one for one in read_records(str(run_folder)) if isinstance(one, EvaluationRecord)]
+    assert (found.samples, found.excused) == (NUM_IMAGES - 1, 1)
+    assert verify(str(run_folder)).exactly_once
 
 
 def test_what_was_in_hand_outlives_the_process(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 import sunspark
 from sunspark import run_directory
 from sunspark.data.codec import encode_jpeg
-from sunspark.errors import ConfigError, DatasetError, RunError, SourceError, StorageError
+from sunspark.errors import ConfigError, RunError, SourceError, StorageError
 from sunspark.launch import predict as module
-from sunspark.launch.predict import PredictConfig, predict_here, predict_table
+from sunspark.launch.predict import PredictConfig, predict_here, predict_table, spec_of
 from tests.large_images import make_large_files, peak_of_memory
 
 pytestmark = pytest.mark.timeout(180)
@@ -126,28 +126,30 @@ def test_mistakes_are_told_with_what_to_do(finished: str, images: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match=r"--master local\[2\] has no effect with --launcher local"):
         PredictConfig(launcher="local", master="local[2]")
-    with pytest.raises(DatasetError, match="is not a finished dataset"):
-        sunspark.predict(finished, good, dataset=str(tmp_path))
     unfinished = shutil.copytree(finished, run_folder)
     os.unlink(run_directory.model_description_file(str(unfinished)))
     with pytest.raises(RunError, match="is not finished; run `sunspark train` on it"):
         sunspark.predict(str(unfinished), good)
 
 
-def test_without_its_dataset_a_run_predicts_and_says_how(
-    finished: str, law_dataset: str, images: Path, run_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_predicts_where_its_dataset_is_gone(finished: str, images: Path, run_folder: Path) -> None:
     """A run that was copied to another machine."""
     shutil.copytree(finished, run_folder)
     configuration = Path(run_directory.config_file(str(run_folder)))
     configuration.write_text(json.dumps(json.loads(configuration.read_text()) | {"dataset": "/gone/away"}))
     good = [str(images / "class0" / "00.jpg")]
     assert sunspark.predict(str(run_folder), good) == sunspark.predict(finished, good)
-    assert "short side of 256 pixels, as ingest does by default" in caplog.text
-    assert "--dataset says where it is now" in caplog.text
-    caplog.clear()
-    sunspark.predict(str(run_folder), good, dataset=law_dataset)
-    assert not caplog.text
+    assert (spec_of(finished, 1).short_side, spec_of(finished, 1).jpeg_quality) == (256, 92)
+
+    description = Path(run_directory.model_description_file(str(run_folder)))
+    kept = json.loads(description.read_text())
+    description.write_text(json.dumps(kept | {"short_side": 24, "jpeg_quality": 40}))
+    spec = spec_of(str(run_folder), 1)
+    assert (spec.short_side, spec.jpeg_quality) == (24, 40)
+    assert sunspark.predict(str(run_folder), good) != sunspark.predict(finished, good)
+    description.write_text(json.dumps({key: value for key, value in kept.items() if key != "short_side"}))
+    with pytest.raises(RunError, match=r"model/config\.json lacks short_side: .*; add what manifest\.json"):
+        sunspark.predict(str(run_folder), good)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(finished: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,8 +69,13 @@ def named_by_the_manifest(dataset: Path) -> set[str]:
     return {entry["name"] for entry in Dataset.open(str(dataset)).manifest["blocks"]}
 
 
-def test_an_ingest_takes_every_image_once(scenes: Path, tmp_path: Path, two_core_session: SparkSession) -> None:
+def test_an_ingest_takes_every_image_once(
+    scenes: Path, tmp_path: Path, two_core_session: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
+    told = capsys.readouterr().err
+    assert f"60 images of 3 classes listed in {scenes}" in told
+    assert "60/60 images, " in told
     assert (result.listed, result.accepted, result.quarantined, result.classes) == (60, 60, 0, 3)
     assert result.splits == {"train": 48, "test": 12}
     assert result.seconds > 0
@@ -388,6 +394,34 @@ def test_sun_open_is_accepted_in_full(tmp_path: Path, two_core_session: SparkSes
         for sample_id, image in zip(block.sample_ids, block.images, strict=True):
             assert hashlib.blake2b(image, digest_size=16).digest() == hashes.pop(int(sample_id))
     assert not hashes
+
+
+def test_a_mistake_in_the_images_is_told_without_spark(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    hollow = shutil.copytree(scenes, tmp_path / "hollow")
+    (hollow / "moor").mkdir()
+    listed = tmp_path / "list.txt"
+    listed.write_text("forest/none.jpg\n")
+    program = f"""
+        import sunspark
+        from pyspark import SparkContext
+        from sunspark.errors import SourceError
+        for source, lists in [({str(tmp_path / "empty")!r}, ()), ({str(hollow)!r}, ()),
+                              ({str(scenes)!r}, ({f"part={listed}"!r},))]:
+            try:
+                sunspark.ingest(source, {str(tmp_path / "d")!r}, sunspark.IngestConfig(split_list=lists))
+            except SourceError as error:
+                print(error)
+            assert SparkContext._gateway is None, "Java was started"
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], timeout=60, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    nothing, hollow_class, missing = done.stdout.splitlines()
+    assert "holds no images" in nothing
+    assert "moor" in hollow_class
+    assert "forest/none.jpg" in missing
 
 
 def test_ingest_needs_no_torch(scenes: Path, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ EVENT_STYLES = {
     "finished": "finished",
     "stopped": "stopped",
     "duplicate": "turned-away",
+    "evaluated": "evaluated",
+    "excused": "left-out",
+    "diverged": "stopped",
 }
 """The mark of each event; the words beside it in the legend are `MARK_WORDS`."""
 
@@ -40,6 +43,8 @@ MARK_WORDS = {
     "redone": "step done again",
     "recovered": "recovered from a peer",
     "checkpoint": "checkpoint",
+    "evaluated": "evaluated",
+    "left-out": "image left out",
     "turned-away": "turned away",
     "stopped": "stopped before its end",
     "finished": "finished",

@@ -33,8 +33,6 @@ class Arguments(CommonArguments):
     """Classes per image, the most probable first."""
     out: str | None = None
     """Table to write, .parquet or .csv: one row per image, whatever their number."""
-    dataset: str | None = None
-    """The dataset that the model was trained on, when that has moved."""
     launcher: Literal["spark", "local"] | None = None
     """With --out. spark, if not given: as tasks of a Spark cluster. local: in this process, without Spark and Java."""
     master: str | None = None
@@ -51,14 +49,13 @@ def _print(arguments: Arguments) -> Outcome:
     for name in ("launcher", "master"):
         if given := getattr(arguments, name):
             raise ConfigError(f"--{name} {given} has no effect without --out; name a table, or leave it out")
-    found = sunspark.predict(arguments.run, arguments.images, arguments.top, arguments.dataset)
+    found = sunspark.predict(arguments.run, arguments.images, arguments.top)
     return Outcome(result={"predictions": [_as_json(one) for one in found]}, text="\n".join(map(_as_text, found)))
 
 
 def _write(arguments: Arguments, out: str) -> Outcome:
     config = PredictConfig(
         top=arguments.top,
-        dataset=arguments.dataset,
         launcher=arguments.launcher or "spark",
         master=arguments.master,
     )

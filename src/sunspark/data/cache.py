@@ -20,7 +20,6 @@ import os
 import resource
 import socket
 import stat
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -30,6 +29,7 @@ from typing import NamedTuple, final
 
 from sunspark.data.blob import Blob, BlobDamagedError, BlobKey, Sample, blob_parts, blob_size_bytes
 from sunspark.data.dataset import Block, Dataset
+from sunspark.data.temporary import temporary_directory
 from sunspark.errors import ConfigError, DeadlineError, StorageError
 
 _log = logging.getLogger(__name__)
@@ -361,7 +361,7 @@ def _prepare_directory(dataset_id: str, directory: str | None) -> Path:
     """Make the directory of a dataset, for its owner's eyes only."""
     try:
         if directory is None:
-            base = Path(tempfile.gettempdir()).absolute() / f"sunspark-{os.geteuid()}"
+            base = Path(temporary_directory()) / f"sunspark-{os.geteuid()}"
             _make_private(base)
         else:
             base = Path(directory).absolute()
@@ -371,7 +371,7 @@ def _prepare_directory(dataset_id: str, directory: str | None) -> Path:
         (path / "locks").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"the cache directory {directory or tempfile.gettempdir()} cannot be used: {error}; "
+            f"the cache directory {directory or temporary_directory()} cannot be used: {error}; "
             "choose another cache_directory"
         ) from error
     return path

@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused: 300 MB of pixels, or a decompression bomb."""
 
 Pixels = npt.NDArray[np.uint8]
+
+DEFAULT_SHORT_SIDE: Final = 256
+DEFAULT_JPEG_QUALITY: Final = 92
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -87,7 +90,7 @@ class StoredImage:
     source_height: int
 
 
-def to_stored_image(data: bytes, *, short_side: int, jpeg_quality: int = 92) -> StoredImage:
+def to_stored_image(data: bytes, *, short_side: int, jpeg_quality: int = DEFAULT_JPEG_QUALITY) -> StoredImage:
     """Decode, convert, turn, resize once and encode; DecodeError when the bytes are not an image."""
     picture = decode(data, short_side=short_side)
     pixels = resize_short_side(picture.pixels, short_side)

@@ -2,9 +2,11 @@
 
 A decoder that crashes takes the process with it; whoever finds the body reads here which images it was at. The table
 is a small file mapped into memory: what was written there is in the system's page cache, and outlives the process.
+Where it cannot be written (the disk is full), nobody will read it, and the process works all the same.
 Cost: two stores per image.
 """
 
+import logging
 import mmap
 import threading
 from collections.abc import Iterator
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import Final, final
 
 import numpy as np
+import numpy.typing as npt
+
+_log = logging.getLogger(__name__)
 
 _SLOTS: Final = 256
 _NOTHING: Final = -1
@@ -35,13 +40,12 @@ class InHand:
 
     def __init__(self, path: Path | None = None) -> None:
         """Map the file at `path`; without one the table is for this process alone."""
-        if path is None:
-            self._numbers = np.full(_SLOTS, _NOTHING, np.int64)
-        else:
-            with path.open("w+b") as file:
-                file.write(np.full(_SLOTS, _NOTHING, np.int64).tobytes())
-                file.flush()
-                self._numbers = np.frombuffer(mmap.mmap(file.fileno(), 0), np.int64)
+        self._numbers = np.full(_SLOTS, _NOTHING, np.int64)
+        if path is not None:
+            try:
+                self._numbers = _mapped(path, self._numbers)
+            except OSError as error:
+                _log.warning("%s cannot be written (%s); images that kill this process will not be found", path, error)
         self._slots = iter(range(1, _SLOTS))
         self._mine = threading.local()
 
@@ -58,6 +62,13 @@ class InHand:
         self._numbers[slot] = row
         yield
         self._numbers[slot] = _NOTHING
+
+
+def _mapped(path: Path, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A file that holds `numbers`, mapped into memory."""
+    path.write_bytes(numbers.tobytes())
+    with path.open("r+b") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0), np.int64)
 
 
 def last_hold(path: Path) -> LastHold:

@@ -8,7 +8,7 @@ Shape legend: B batch.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import final
 
@@ -158,7 +158,7 @@ class Loader:
             return training_pixels(sample.jpeg, size, KeyedRandom(seed, epoch, sample.sample_id), augment)
 
         rows = np.concatenate([_NO_ROWS, *self._rows_of(step, replicas)])
-        return self._pool.new_request(rows[~np.isin(rows, list(self._excused))], to_pixels)
+        return self._pool.new_request(without(rows, self._excused), to_pixels)
 
     def _rows_of(self, step: int, replicas: range) -> list[Rows]:
         """The rows of the dataset that each of the replicas owns in that step."""
@@ -172,10 +172,10 @@ class EvaluationLoader:
     Ask from one thread; close it in the end.
     """
 
-    def __init__(self, dataset: Dataset, config: LoaderConfig, num_threads: int) -> None:
-        """Start `num_threads` threads."""
+    def __init__(self, dataset: Dataset, config: LoaderConfig, num_threads: int, in_hand: InHand | None = None) -> None:
+        """Start `num_threads` threads, which tell `in_hand` what they decode."""
         self._config = config
-        self._pool = _open_pool(dataset, config, num_threads)
+        self._pool = _open_pool(dataset, config, num_threads, in_hand or InHand())
 
     def load_rows(self, rows: Rows) -> Batch:
         """The samples of `rows` of the dataset, int64 (B,), in that order; raises what `Loader.take` does."""
@@ -207,7 +207,12 @@ class EvaluationLoader:
         return request
 
 
-def _open_pool(dataset: Dataset, config: LoaderConfig, num_threads: int, in_hand: InHand | None = None) -> DecodePool:
+def without(rows: Rows, excused: Collection[int]) -> Rows:
+    """`rows` in their order, without those that are excused."""
+    return rows[~np.isin(rows, list(excused))]
+
+
+def _open_pool(dataset: Dataset, config: LoaderConfig, num_threads: int, in_hand: InHand) -> DecodePool:
     cache = NodeCache(
         dataset, config.cache_directory, config.cache_bytes, lock_deadline_seconds=config.lock_deadline_seconds
     )

@@ -1,7 +1,7 @@
 """Decode images one by one, each in a process of its own: does an image kill the process that decodes it?
 
-`python -m sunspark.data.trial` reads one JSON object from standard input and decodes one row as training does, in
-its first epochs. `find_poison` starts it, and tells from how it ended.
+`python -m sunspark.data.trial` reads one JSON object from standard input and decodes one row as evaluation does,
+then as training does in its first epochs. `find_poison` starts it, and tells from how it ended.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sunspark.config import from_dict
-from sunspark.data.augment import AugmentConfig, training_pixels
+from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
 from sunspark.data.dataset import Dataset
 from sunspark.data.keyed_random import KeyedRandom
 
@@ -51,9 +51,11 @@ def main() -> None:
     dataset = Dataset.open(task["dataset"])
     block = dataset.read_block(dataset.block_of(task["row"]))
     index = task["row"] - block.first_row
+    jpeg, size, augment = block.images[index], task["image_size"], from_dict(AugmentConfig, task["augment"])
+    evaluation_pixels(jpeg, size, augment)
     for epoch in range(min(task["num_epochs"], _MOST_EPOCHS)):
         rng = KeyedRandom(task["seed"], epoch, int(block.sample_ids[index]))
-        training_pixels(block.images[index], task["image_size"], rng, from_dict(AugmentConfig, task["augment"]))
+        training_pixels(jpeg, size, rng, augment)
 
 
 if __name__ == "__main__":

@@ -123,10 +123,11 @@ class Coordinator:
         step: int = -1,
         rows: Sequence[int] = (),
     ) -> Reply:
-        if code < 0 and self._excuses and step >= 0:
+        if code < 0 and self._excuses and (rows or step >= 0):
             how, _, lines = cause.partition("\n")
             images = ", ".join(self._excuses.path_of(row) for row in rows) or "no image"
-            cause = f"{how}; it was at step {step} and decoded {images}\n{lines}"
+            where = f"it was at step {step} and decoded" if step >= 0 else "it decoded"
+            cause = f"{how}; {where} {images}\n{lines}"
         with self._lock:
             self._leases.give_back(replica_id_of(worker, incarnation))
             self.roster.process_ended(worker, supervisor, incarnation, code, cause)
@@ -212,7 +213,8 @@ class Coordinator:
         with self._lock:
             ended = bool(self.roster.farewell) or self._leases.is_complete
             leased = None if ended else self._leases.lease(replica_id, time.monotonic())
-        return {"ended": ended, "range": leased}
+            excused = list(self.roster.excused)
+        return {"ended": ended, "range": leased, "excused": excused}
 
     def _hand_in(self, begin: int, tally: dict[str, Any]) -> Reply:
         with self._lock:

@@ -1,32 +1,17 @@
-"""The driver's view of a run while it trains: in place on a terminal, a line every few seconds elsewhere.
+"""The driver's view of a run while it trains: two lines on a terminal, one line now and then elsewhere."""
 
-On standard error by default, so that standard output stays free for results. Any thread may call it.
-A stream that is gone (a terminal that was closed) is written to in vain; it never ends a run.
-"""
-
-import contextlib
 import math
-import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TextIO, final
+from typing import TextIO, final
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sunspark.launch.screen import Pace, Screen
 from sunspark.records import DRIVER, EventRecord
-
-PLAIN_SECONDS: Final = 5.0
-"""Time between two lines where there is no terminal (seconds)."""
-
-_PACE_SECONDS = 60.0
-_REDRAWS_PER_SECOND = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,66 +49,25 @@ class Display:
         self._total_steps = total_steps
         self._total_epochs = total_epochs
         self._steps_per_epoch = steps_per_epoch
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        self._lock = threading.RLock()  # the drawing thread of rich takes it too
         self._snapshot: ProgressSnapshot | None = None
-        self._pace: deque[tuple[float, int]] = deque()  # when which step was reached, over the last minute
-        self._printed: tuple[float, int] | None = None
-        self._closed = False
-        self._live = self._start_live()
+        self._pace = Pace(clock)
+        self._screen = Screen(self._draw, stream, clock=clock)
+        self._screen.open()
 
     def update(self, snapshot: ProgressSnapshot) -> None:
         """Show a new state; as often as one likes."""
-        with self._lock:
-            if self._closed:
-                return
-            now = self._clock()
+        with self._screen.lock:
             self._snapshot = snapshot
-            self._note_pace(now, snapshot.step)
-            if self._live is None and (self._printed is None or now - self._printed[0] >= PLAIN_SECONDS):
-                self._print_line(now, snapshot)
+            self._pace.note(snapshot.step)
+            self._screen.say_now_and_then(snapshot.step, lambda: self._line(snapshot))
 
     def event(self, text: str) -> None:
         """Say that something happened, on a line of its own that stays."""
-        if self._live is not None and not self._closed:
-            with contextlib.suppress(OSError):
-                self._live.console.print(Text(text))
-        else:
-            self._write(text)
+        self._screen.say(text)
 
     def close(self) -> None:
         """Stop drawing; the last state stays. Closing twice does nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            snapshot = self._snapshot
-            if self._live is None and snapshot and (self._printed or (0, -1))[1] != snapshot.step:
-                self._print_line(self._clock(), snapshot)
-        if self._live is not None:
-            with contextlib.suppress(OSError):
-                self._live.stop()  # outside the lock: it waits for the drawing thread
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        with self._lock:
-            yield self._draw(options.max_width)
-
-    def _start_live(self) -> Live | None:
-        if not self._stream.isatty():
-            return None
-        console = Console(file=self._stream, highlight=False)
-        if console.is_dumb_terminal:
-            return None
-        live = Live(
-            self,
-            console=console,
-            refresh_per_second=_REDRAWS_PER_SECOND,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        live.start()
-        return live
+        self._screen.close()
 
     def _draw(self, width: int) -> Table | Text:
         """Two lines: how far and how long still, then how well and how fast."""
@@ -156,19 +100,13 @@ class Display:
             parts.pop()  # the least important comes last
         return Text("   ", end="").join(parts)
 
-    def _print_line(self, now: float, snapshot: ProgressSnapshot) -> None:
-        self._printed = (now, snapshot.step)
-        self._write(
+    def _line(self, snapshot: ProgressSnapshot) -> str:
+        return (
             f"{self._epoch_text(snapshot)}, step {snapshot.step}/{self._total_steps}, "
             f"loss {_number(snapshot.loss)}, {snapshot.images_per_second:.0f} images/s, "
             f"workers {snapshot.workers_alive}/{snapshot.workers_expected}, "
             f"learning rate {_number(snapshot.learning_rate)}, {self._left_text(snapshot)}"
         )
-
-    def _write(self, text: str) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            self._stream.write(text + "\n")
-            self._stream.flush()
 
     def _epoch_text(self, snapshot: ProgressSnapshot) -> str:
         """The epoch that is being trained, or was last, counted from 1."""
@@ -179,18 +117,7 @@ class Display:
     def _left_text(self, snapshot: ProgressSnapshot) -> str:
         if snapshot.is_finished or snapshot.step >= self._total_steps:
             return "done"
-        (first_time, first_step), (last_time, last_step) = self._pace[0], self._pace[-1]
-        if last_step <= first_step or last_time <= first_time:
-            return "time left unknown"
-        seconds_per_step = (last_time - first_time) / (last_step - first_step)
-        return f"{_clock_text((self._total_steps - snapshot.step) * seconds_per_step)} left"
-
-    def _note_pace(self, now: float, step: int) -> None:
-        if self._pace and step < self._pace[-1][1]:
-            self._pace.clear()  # the run went back to a checkpoint
-        self._pace.append((now, step))
-        while len(self._pace) > 2 and now - self._pace[1][0] >= _PACE_SECONDS:
-            self._pace.popleft()
+        return self._pace.left_text(self._total_steps - snapshot.step)
 
 
 def sentence_of(event: EventRecord) -> str:
@@ -209,10 +136,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if math.isfinite(value) else str(value)
-
-
-def _clock_text(seconds: float) -> str:
-    """75 -> 1:15; 4000 -> 1:06:40"""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,5 +1,6 @@
 """Evaluate the model of a finished run: every sample of a split once, over the workers."""
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -8,11 +9,14 @@ from typing import Any, Final, final
 from sunspark import run_directory, storage
 from sunspark.config import as_json, from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import ConfigError, RunError
+from sunspark.errors import ConfigError, DatasetError, RunError
 from sunspark.launch.config import LaunchConfig
+from sunspark.launch.count_display import CountDisplay
+from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.tracker import check_tracker, track_evaluation
+from sunspark.launch.watch import EvaluationWatch
 from sunspark.training.config import WorkConfig
 from sunspark.training.tally import NOTHING, Sighting, Tally
 
@@ -52,6 +56,9 @@ class EvaluationResult:
     dataset: str
     dataset_id: str
     samples: int
+    """Images that were counted."""
+    excused: int
+    """Images that were left out, because decoding them kills the process that does it; they and `samples` are all."""
     top1: float
     top5: float
     mean_per_class: float
@@ -73,6 +80,8 @@ def evaluate(
     """Evaluate the finished model of `run` on every sample of a split, once each, over the workers.
 
     They are launched as those of the training were last, unless `config` says otherwise.
+    Images that kill the process that decodes them are left out. Those of the run's own dataset are known from its
+    training and from earlier evaluations, and kept for the next.
     Raises RunError when the run is not there, not finished, or has other classes than `dataset`.
     """
     run = storage.absolute(run)
@@ -94,11 +103,14 @@ def evaluate(
         ranges=[(b, min(b + _LEASE_SAMPLES, num_samples)) for b in range(0, num_samples, _LEASE_SAMPLES)],
         count=total.add,
     )
+    excuses = Excuses(run=run if opened.id == stored["dataset_id"] else None, path_of=opened.path_of)
     started = time.monotonic()
-    with Job(launch, run) as job:
-        coordinator = job.open_coordinator(leases=leases)
+    display = CountDisplay("images", num_samples)
+    display.event(f"{num_samples} images in the split {split}; starting {launch.workers} workers ({launch.launcher})")
+    with Job(launch, run) as job, contextlib.closing(display):
+        coordinator = job.open_coordinator(leases=leases, excuses=excuses)
         spec = job.spec("evaluate", dataset, split, from_dict(WorkConfig, stored["work"]))
-        ending = job.work_off(coordinator, spec, None)
+        ending = job.work_off(coordinator, spec, EvaluationWatch(display, leases))
     raise_unless_finished(ending)
     result = _sum_up(total.tally, opened, split, time.monotonic() - started)
     storage.write_json_atomic(run_directory.evaluation_file(run, split), as_json(result))
@@ -119,16 +131,22 @@ class _Total:
 
 
 def _sum_up(tally: Tally, dataset: Dataset, split: str, seconds: float) -> EvaluationResult:
+    num_samples = len(dataset.rows(split))
     samples, right = Counter[int](), Counter[int]()
     for (label, predicted), count in tally.confusion.items():
         samples[label] += count
         right[label] += count * (label == predicted)
+    if not samples:
+        raise DatasetError(
+            f"all {num_samples} images of the split {split!r} kill the process that decodes them; ingest them again"
+        )
     shares = [right[label] / count for label, count in samples.items()]
     return EvaluationResult(
         split=split,
         dataset=dataset.uri,
         dataset_id=dataset.id,
         samples=samples.total(),
+        excused=num_samples - samples.total(),
         top1=right.total() / samples.total(),
         top5=tally.top5 / samples.total(),
         mean_per_class=sum(shares) / len(shares),

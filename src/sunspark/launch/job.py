@@ -16,7 +16,6 @@ from sunspark.launch.config import LaunchConfig
 from sunspark.launch.coordinator import Coordinator
 from sunspark.launch.local import LocalLauncher
 from sunspark.launch.roster import Ending, Roster
-from sunspark.launch.watch import Watch
 from sunspark.parallel.membership import Lighthouse
 from sunspark.records import last_incarnation
 from sunspark.training.config import WorkConfig
@@ -32,6 +31,12 @@ class Launcher(Protocol):
 
     def start(self, spec: WorkerSpec, num_workers: int) -> None: ...
     def join(self, timeout_seconds: float) -> None: ...
+
+
+class Onlooker(Protocol):
+    """Is told to look at the coordinator, ten times a second."""
+
+    def look(self, coordinator: Coordinator) -> None: ...
 
 
 @final
@@ -127,7 +132,7 @@ class Job:
             work=to_dict(work),
         )
 
-    def work_off(self, coordinator: Coordinator, spec: WorkerSpec, watch: Watch | None) -> Ending:
+    def work_off(self, coordinator: Coordinator, spec: WorkerSpec, onlooker: Onlooker) -> Ending:
         """Start the workers and wait for the end of their task.
 
         Raises KeyboardInterrupt when it was interrupted, after the workers have saved what they have and are gone.
@@ -138,22 +143,20 @@ class Job:
             while (ending := coordinator.roster.ending) is None:
                 time.sleep(0.1)
                 coordinator.check()
-                if watch:
-                    watch.look(coordinator)
+                onlooker.look(coordinator)
         except KeyboardInterrupt:
             coordinator.stop(Ending(is_finished=False, cause="interrupted"))
-            self._wait_for_workers(launcher, coordinator, watch)
+            self._wait_for_workers(launcher, coordinator, onlooker)
             raise
-        self._wait_for_workers(launcher, coordinator, watch)
+        self._wait_for_workers(launcher, coordinator, onlooker)
         return ending
 
-    def _wait_for_workers(self, launcher: Launcher, coordinator: Coordinator, watch: Watch | None) -> None:
+    def _wait_for_workers(self, launcher: Launcher, coordinator: Coordinator, onlooker: Onlooker) -> None:
         try:
             launcher.join(_JOIN_SECONDS)
         except DeadlineError as error:
             logger.warning("%s", error)
-        if watch:
-            watch.look(coordinator)
+        onlooker.look(coordinator)
 
     def _launcher(self, coordinator: Coordinator) -> Launcher:
         if self._session is None:

@@ -20,6 +20,11 @@ class LeaseBook:
     def is_complete(self) -> bool:
         return len(self._counted) == len(self.ranges)
 
+    @property
+    def num_counted(self) -> int:
+        """Samples in the ranges that are counted."""
+        return sum(end - begin for begin, end in self.ranges if begin in self._counted)
+
     def lease(self, replica_id: str, now: float, lease_seconds: float = 60.0) -> tuple[int, int] | None:
         """A range that nobody works on, or whose holder has had it for too long; None when there is none."""
         for begin, end in self.ranges:

@@ -3,19 +3,14 @@
 import contextlib
 import hashlib
 import itertools
-import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
-from sunspark.data.dataset import read_manifest
 from sunspark.data.image_files import ImageFile, find_images
 from sunspark.data.prediction_table import (
     Prediction,
@@ -24,7 +19,8 @@ from sunspark.data.prediction_table import (
     refuse_other_suffixes,
     write_receipt,
 )
-from sunspark.errors import ConfigError, DatasetError, RunError, SourceError, StorageError
+from sunspark.errors import ConfigError, RunError, SourceError
+from sunspark.launch.count_display import CountDisplay
 from sunspark.training.config import WorkConfig
 from sunspark.training.predict import BATCH_SIZE, Predictor, PredictSpec
 
@@ -32,9 +28,7 @@ T = TypeVar("T")
 Engine = Callable[[PredictSpec, Iterable[Sequence[ImageFile]]], Generator[list[Prediction]]]
 """Computes batches somewhere: predictions in the order of the images."""
 
-_INGESTS_SHORT_SIDE: Final = 256
-_INGESTS_JPEG_QUALITY: Final = 92
-logger = logging.getLogger(__name__)
+_STORED_FORM: Final = ("short_side", "jpeg_quality")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +37,6 @@ class PredictConfig:
 
     top: int = 5
     """Classes per image, the most probable first."""
-    dataset: str | None = None
-    """The dataset that the model was trained on, when that has moved."""
     launcher: Literal["spark", "local"] = "spark"
     """spark: as tasks of a Spark cluster. local: in this process, without Spark and Java."""
     master: str | None = None
@@ -71,12 +63,12 @@ class PredictTableResult:
     """Whether the table was there already, from the same images, model and settings."""
 
 
-def predict(run: str, places: Sequence[str], top: int, dataset: str | None) -> list[Prediction]:
+def predict(run: str, places: Sequence[str], top: int) -> list[Prediction]:
     """What the model of `run` sees in the images at `places` (files, folders, URIs), in this process.
 
     An image that cannot be decoded has its reason. Raises SourceError when there is nothing at a place.
     """
-    spec = spec_of(run, top, dataset)
+    spec = spec_of(run, top)
     return list(itertools.chain.from_iterable(predict_here(spec, batches_of(find_images(places)))))
 
 
@@ -97,7 +89,7 @@ def predict_table(
     started = time.monotonic()
     out = storage.absolute(out)
     refuse_other_suffixes(out)
-    spec = spec_of(run, config.top, config.dataset)
+    spec = spec_of(run, config.top)
     before = _count(find_images(places))
     job = _job_of(spec, before)
     counts = counts_if_done(out, job)
@@ -120,26 +112,31 @@ def predict_table(
     return _result(out, counts, started, reused=False)
 
 
-def spec_of(run: str, top: int, dataset: str | None) -> PredictSpec:
+def spec_of(run: str, top: int) -> PredictSpec:
     """How the images are to be seen. Raises RunError when `run` is not there or not finished."""
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}; use 1 for the most probable class alone")
     run = storage.absolute(run)
     stored = run_directory.read_config(run)
-    description = run_directory.model_description_file(run)
-    if not storage.exists(description):
+    uri = run_directory.model_description_file(run)
+    if not storage.exists(uri):
         raise RunError(f"{run} is not finished; run `sunspark train` on it to its end")
+    description = run_directory.read_object(uri)
+    if missing := [name for name in _STORED_FORM if name not in description]:
+        raise RunError(
+            f"{uri} lacks {' and '.join(missing)}: an earlier version wrote it; "
+            "add what manifest.json of the run's dataset holds of them"
+        )
     work = from_dict(WorkConfig, stored["work"])
-    settings = _settings_of_ingest(str(stored["dataset"]), str(stored["dataset_id"]), dataset)
     weights = storage.read_bytes(run_directory.model_weights_file(run))
     return PredictSpec(
         run=run,
         model_digest=hashlib.sha256(weights).hexdigest(),
         image_size=work.data.image_size,
-        short_side=int(settings.get("short_side", _INGESTS_SHORT_SIDE)),
-        jpeg_quality=int(settings.get("jpeg_quality", _INGESTS_JPEG_QUALITY)),
+        short_side=int(description["short_side"]),
+        jpeg_quality=int(description["jpeg_quality"]),
         augment=work.data.augment,
-        top=min(top, len(run_directory.read_object(description)["classes"])),
+        top=min(top, len(description["classes"])),
     )
 
 
@@ -148,25 +145,6 @@ def batches_of(images: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
     source = iter(images)
     while batch := list(itertools.islice(source, BATCH_SIZE)):
         yield batch
-
-
-def _settings_of_ingest(dataset: str, dataset_id: str, moved_to: str | None) -> dict[str, Any]:
-    """The settings with which the images of the run's dataset were stored; none when it cannot be found."""
-    place = storage.absolute(moved_to) if moved_to else dataset
-    try:
-        manifest = read_manifest(place)
-        if manifest["dataset_id"] != dataset_id:
-            raise DatasetError(f"{place} is another dataset than the one that the run was trained on")
-    except (DatasetError, StorageError) as error:
-        if moved_to:
-            raise
-        logger.warning(
-            "images are brought to a short side of %d pixels, as ingest does by default, since the dataset of the run "
-            "cannot be asked; --dataset says where it is now (%s)", _INGESTS_SHORT_SIDE, error,
-        )  # fmt: skip
-        return {}
-    settings: dict[str, Any] = manifest["configuration"]
-    return settings
 
 
 @final
@@ -228,18 +206,13 @@ def _job_of(spec: PredictSpec, images: _Count) -> dict[str, Any]:
 
 
 def _with_progress(rows: Iterable[list[T]], num_images: int) -> Iterator[list[T]]:
-    """The same rows; where standard error is a terminal, how far they are is shown there."""
-    console = Console(stderr=True)
-    columns = (TextColumn("images"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-    task = progress.add_task("images", total=num_images)
-    try:
+    """The same rows; how far they are is shown on standard error."""
+    done = 0
+    with contextlib.closing(CountDisplay("images", num_images)) as display:
         for part in rows:
-            progress.start()  # not before: Java has its say on standard error while Spark starts
             yield part
-            progress.advance(task, len(part))
-    finally:
-        progress.stop()
+            done += len(part)
+            display.update(done)
 
 
 def _result(out: str, counts: dict[str, int], started: float, *, reused: bool) -> PredictTableResult:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 from sunspark.data.in_hand import last_hold
+from sunspark.data.temporary import temporary_directory
 from sunspark.errors import SunsparkError
 from sunspark.launch.autopsy import Memory, describe_end, find_poison_of
 from sunspark.launch.nursery import Nursery
@@ -58,7 +59,7 @@ class _Supervisor:
         self._nursery = nursery
         self._id = uuid.uuid4().hex
         self._coordinator = RpcClient(spec.coordinator, spec.token)
-        self._folder = Path(tempfile.mkdtemp(prefix="sunspark-worker-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="sunspark-worker-", dir=temporary_directory()))
 
     def run(self) -> Outcome:
         try:

@@ -1,11 +1,13 @@
-"""Turns what the coordinator knows into the display and the driver's records, while the run goes on."""
+"""Turns what the coordinator knows into a display, and the driver's records, while its job goes on."""
 
 import time
 from typing import final
 
 from sunspark.data.order import StepPlan
 from sunspark.launch.coordinator import Coordinator
+from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.display import Display, ProgressSnapshot, sentence_of
+from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Note
 from sunspark.records import EventRecord, RecordWriter
 
@@ -56,6 +58,24 @@ class Watch:
                 is_finished=roster.ending is not None and roster.ending.is_finished,
             )
         )
+
+
+@final
+class EvaluationWatch:
+    """The same for an evaluation, of which there are no records."""
+
+    def __init__(self, display: CountDisplay, leases: LeaseBook) -> None:
+        self._display = display
+        self._leases = leases
+
+    def look(self, coordinator: Coordinator) -> None:
+        for note in coordinator.take_notes():
+            if note.event == "lost":
+                self._display.event(f"worker {note.worker} lost: {note.detail}")
+            elif note.event == "excused":
+                self._display.event(note.detail)
+        if coordinator.roster.may_go:
+            self._display.update(self._leases.num_counted)
 
 
 def event_of(note: Note) -> EventRecord:

@@ -15,7 +15,7 @@ from sunspark.models import zoo
 from sunspark.models.norms import to_group_norms
 from sunspark.models.scene_vgg import build_scene_vgg
 
-ModelArgument = bool | int | float | str
+ModelArgument = bool | int | float | str | list[int]
 
 SCENE_VGG: Final = "scene_vgg"
 

@@ -15,15 +15,20 @@ image.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from py4j.protocol import Py4JError
+from pyspark import SparkContext, StatusTracker
 from pyspark.sql import SparkSession
 
 from sunspark import storage
-from sunspark.data.codec import DecodeError, to_stored_image
+from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
 from sunspark.data.dataset import (
     DATA_NAME,
     INDEX_NAME,
@@ -46,10 +51,12 @@ from sunspark.data.writer import (
     write_block,
 )
 from sunspark.errors import ConfigError, DatasetError, SourceError, WorkerError
+from sunspark.launch.count_display import CountDisplay
+from sunspark.launch.session import open_session
 from sunspark.spark.failures import cause_line
 from sunspark.storage import FileEntry
 
-_TASKS_PER_CORE = 4
+_LOOK_SECONDS = 0.5
 _LOCK_NAME = ".ingest.lock"
 _log = logging.getLogger(__name__)
 
@@ -58,9 +65,9 @@ _log = logging.getLogger(__name__)
 class IngestConfig:
     """How images become a dataset."""
 
-    short_side: int = 256
+    short_side: int = DEFAULT_SHORT_SIDE
     """Short side of the stored images in pixels; smaller images keep their size."""
-    jpeg_quality: int = 92
+    jpeg_quality: int = DEFAULT_JPEG_QUALITY
     """Quality of the stored JPEGs, 1 to 100."""
     test_fraction: float | None = None
     """Share of each class that goes to the split `test`; 0.2 if not given. Only where there are no lists."""
@@ -71,7 +78,7 @@ class IngestConfig:
     block_size: int = 256
     """Images per block, the unit that is read at once: about 8 MB at a short side of 256 pixels."""
     partitions: int | None = None
-    """Spark partitions; if not given, four per core, at most one per block. Does not change the dataset."""
+    """Spark partitions; if not given, one per block. Does not change the dataset."""
     master: str | None = None
     """Spark master, for instance local[4]; if not given, the one Spark is configured with, else local[*]."""
 
@@ -129,9 +136,10 @@ class BlockResult:
     quarantine: tuple[Quarantined, ...]
 
 
-def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSession) -> IngestResult:
+def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSession | None = None) -> IngestResult:
     """Make the dataset `dataset` from the images in `source`, on the Spark cluster of `session`.
 
+    Without one, Spark is started when there is something to do for it: not for a mistake that the listing shows.
     A finished dataset of the same images and configuration is left as it is and reported as reused; of
     anything else, DatasetError. What an unfinished ingest left there is replaced; while another ingest works there,
     DatasetError. Raises SourceError for
@@ -150,9 +158,15 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     with storage.only_holder(dataset, _LOCK_NAME, refusal):
         if _is_finished(dataset):
             return _result(_reuse(dataset, recipe), started, reused=True)
-        _log.info("%d images of %d classes listed in %s", len(listing.images), len(listing.classes), source)
-        results = _run(session, list(_plan(listing, dataset, config)), config.partitions)
+        display = CountDisplay("images", len(listing.images))
+        display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
+        with _opened(session, config) as opened, contextlib.closing(display):
+            results = _run(opened, list(_plan(listing, dataset, config)), config.partitions, display)
         return _finish(dataset, recipe, results, started)
+
+
+def _opened(session: SparkSession | None, config: IngestConfig) -> contextlib.AbstractContextManager[SparkSession]:
+    return contextlib.nullcontext(session) if session else open_session(config.master, "sunspark ingest")
 
 
 def _finish(dataset: str, recipe: Recipe, results: Sequence[BlockResult], started: float) -> IngestResult:
@@ -215,15 +229,48 @@ def _ingest_blocks(plans: Iterable[BlockPlan]) -> Iterator[BlockResult]:
     return map(ingest_block, plans)
 
 
-def _run(session: SparkSession, plans: Sequence[BlockPlan], partitions: int | None) -> list[BlockResult]:
+def _run(
+    session: SparkSession, plans: Sequence[BlockPlan], partitions: int | None, display: CountDisplay
+) -> list[BlockResult]:
     context = session.sparkContext
-    if partitions is None:
-        partitions = _TASKS_PER_CORE * context.defaultParallelism
-    tasks = context.parallelize(plans, min(partitions, len(plans)))
+    tasks = context.parallelize(plans, min(partitions or len(plans), len(plans)))
     try:
-        return tasks.mapPartitions(_ingest_blocks).collect()
+        with _progress(context, sum(len(plan.images) for plan in plans), display):
+            return tasks.mapPartitions(_ingest_blocks).collect()
     except Exception as error:
         raise WorkerError(f"ingest failed on Spark: {cause_line(str(error))}") from error
+
+
+@contextlib.contextmanager
+def _progress(context: SparkContext, num_images: int, display: CountDisplay) -> Iterator[None]:
+    """Show how far the Spark job is that this thread runs in the block: Spark tells how many tasks are done."""
+    group = f"sunspark-ingest-{uuid.uuid4().hex}"
+    has_ended = threading.Event()
+
+    def look() -> None:
+        while not has_ended.wait(_LOOK_SECONDS):
+            with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone; the job itself will tell
+                display.update(int(num_images * _share_done(context.statusTracker(), group)))
+
+    context.setJobGroup(group, "sunspark ingest")
+    watcher = threading.Thread(target=look, daemon=True, name="ingest-progress")
+    watcher.start()
+    try:
+        yield
+        display.update(num_images)
+    finally:
+        has_ended.set()
+        watcher.join()
+        with contextlib.suppress(Py4JError, ConnectionError):
+            context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]  # None takes it away
+
+
+def _share_done(tracker: StatusTracker, group: str) -> float:
+    """The share of the group's tasks that are done, 0 to 1."""
+    jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
+    stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+    num_tasks = sum(stage.numTasks for stage in stages if stage)
+    return sum(stage.numCompletedTasks for stage in stages if stage) / num_tasks if num_tasks else 0.0
 
 
 def _plan(listing: Listing, dataset: str, config: IngestConfig) -> Iterator[BlockPlan]:

@@ -1,13 +1,15 @@
 """Evaluation: every sample of a split once, over all workers.
 
 The coordinator leases ranges of the split; a worker hands in the tally of a range. A range whose worker is lost is
-leased again; the first tally of a range is the one that counts, so nothing is counted twice.
+leased again; the first tally of a range is the one that counts, so nothing is counted twice. An image that kills the
+process that decodes it is found as in training; a lease says which are known, and they are left out.
 """
 
 import logging
 import os
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -15,7 +17,8 @@ import torch
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.decode_pool import Batch, Rows
-from sunspark.data.loader import EvaluationLoader
+from sunspark.data.in_hand import InHand
+from sunspark.data.loader import EvaluationLoader, without
 from sunspark.errors import SunsparkError
 from sunspark.parallel.membership import replica_id_of
 from sunspark.parallel.rpc import Reply, RpcClient
@@ -60,7 +63,7 @@ def evaluate_leases(spec: WorkerSpec) -> None:
     work = from_dict(WorkConfig, spec.work)
     dataset = Dataset.open(spec.dataset)
     rows = dataset.rows(spec.split)
-    loader = EvaluationLoader(dataset, work.data, num_threads=spec.cores)
+    loader = EvaluationLoader(dataset, work.data, spec.cores, InHand(Path(spec.in_hand)))
     dtype = str(description["dtype"])
     progress = Progress()
     Pulse(coordinator, replica_id, progress, on_leave=_leave).start()
@@ -70,10 +73,11 @@ def evaluate_leases(spec: WorkerSpec) -> None:
             time.sleep(0.2)
             continue
         begin, end = lease["range"]
-        total, first = NOTHING, begin
-        for batch in loader.batches(rows[begin:end], _BATCH_SIZE_PER_WORKER):
-            total += _tally_batch(model, batch, rows[first : first + len(batch.labels)], dtype)
-            first += len(batch.labels)
+        leased = without(rows[begin:end], lease["excused"])
+        total, first = NOTHING, 0
+        for batch in loader.batches(leased, _BATCH_SIZE_PER_WORKER):
+            total += _tally_batch(model, batch, leased[first : first + len(batch)], dtype)
+            first += len(batch)
             progress.enter("evaluate")
         _call(coordinator, "hand_in", begin=begin, tally=total.to_plain())
 

@@ -1,10 +1,14 @@
-"""The finished model as a folder: weights as safetensors, and a description of how to build the network."""
+"""The finished model as a folder: weights as safetensors, and a description.
+
+That says how to build the network, and how images are brought to the form in which it saw them.
+"""
 
 import safetensors.torch
 from torch import nn
 
 from sunspark import run_directory, storage
 from sunspark.config import from_dict, to_dict
+from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE
 from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError
 from sunspark.models import zoo
@@ -20,9 +24,12 @@ def export_model(run: str, work: WorkConfig, dataset: Dataset, model: nn.Module)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     storage.write_bytes_atomic(run_directory.model_weights_file(run), safetensors.torch.save(tensors))
     classes, image_size = list(dataset.classes), work.data.image_size
+    ingested = dataset.manifest["configuration"]  # without these keys where the images were stored as they came
     description = {
         "model": to_dict(work.model),
         "image_size": image_size,
+        "short_side": ingested.get("short_side", DEFAULT_SHORT_SIDE),
+        "jpeg_quality": ingested.get("jpeg_quality", DEFAULT_JPEG_QUALITY),
         "dtype": work.training.dtype,
         "classes": classes,
         "dataset_id": dataset.id,

@@ -303,6 +303,7 @@ class Trainer:
             time_unix_seconds=time.time(),
             epoch=-(-evaluation.step // self._plan.steps_per_epoch),
             split=self._validator.config.split,
+            excused=len(self._validator.rows) - evaluation.samples,
             **asdict(evaluation),
         )
 

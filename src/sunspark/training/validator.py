@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sunspark.data.loader import EvaluationLoader
+from sunspark.data.loader import EvaluationLoader, without
 from sunspark.data.order import StepPlan, even_split
+from sunspark.errors import DatasetError
 from sunspark.parallel.group import Group
 from sunspark.training import validation
 from sunspark.training.forward import logits_of
@@ -55,6 +56,9 @@ class Validator:
     """None where nothing is evaluated while training."""
     dtype: str
     """As in TrainingConfig, resolved."""
+    excused: Callable[[], frozenset[int]]
+    """The rows that are left out, as far as this worker has heard. Each row is of one worker's share, so it need not
+    be agreed upon."""
 
     def is_due(self, state: TrainingState) -> bool:
         """Whether this state is to be evaluated before the next step."""
@@ -69,20 +73,29 @@ class Validator:
         """What is right in this worker's share of the split; `on_move` is called for every batch."""
         assert self.loader is not None
         share = even_split(range(len(self.rows)), rank, world_size)
+        rows = without(self.rows[share.start : share.stop], self.excused())
         counts = Counts.nothing(self.num_classes)
         state.statistics.restore()
         with evaluating(state.judged_model) as model, torch.inference_mode():
-            for batch in self.loader.batches(self.rows[share.start : share.stop], _BATCH_SIZE_PER_WORKER):
+            for batch in self.loader.batches(rows, _BATCH_SIZE_PER_WORKER):
                 counts.add(logits_of(model, batch, self.dtype), torch.from_numpy(batch.labels))
                 on_move()
         return counts
 
     def reduce(self, counts: Counts, step: int, group: Group, timeout_seconds: float) -> Evaluation:
-        """What all members of the group have found together. Raises GroupBrokenError."""
+        """What all members of the group have found together.
+
+        Raises GroupBrokenError, and DatasetError when no image is left to evaluate on.
+        """
         group.wait([group.start_all_reduce(tensor, timeout_seconds) for tensor in (counts.per_class, counts.loss)])
         samples_K, top1_K, top5_K = counts.per_class
         seen = samples_K > 0
         num_samples = int(samples_K.sum())
+        if not num_samples:
+            raise DatasetError(
+                f"all {len(self.rows)} images of the split {self.config.split!r} kill the process that decodes them; "
+                "ingest them again, or evaluate on another split with --eval-split"
+            )
         return Evaluation(
             step=step,
             samples=num_samples,

@@ -21,6 +21,7 @@ from sunspark.config import from_dict
 from sunspark.data.augment import training_pixels
 from sunspark.data.dataset import Block, Dataset
 from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.loader import without
 from sunspark.data.order import StepPlan
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine, evidence_of, sum_of_samples
@@ -124,7 +125,7 @@ def _expected(
 ) -> _Expected:
     """The samples of `step`; without those that are excused, if it was taken so: an excuse has a beginning."""
     rows = dataset.rows(plan.split)[plan.rows_of(step)]
-    left = rows[~np.isin(rows, list(excused))]
+    left = without(rows, excused)
     if line and line[0].evidence.samples != len(left):
         left = rows
     sample_sum = sum_of_samples(dataset.sample_ids[left], dataset.labels[left], plan.epoch_of(step))

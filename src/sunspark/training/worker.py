@@ -98,6 +98,8 @@ class TrainingWorker:
             self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost, self._excuse
         )
         self._driver = DriverLink(self._coordinator, self._replica_id, self._pulse)
+        self._in_hand = InHand(Path(spec.in_hand))
+        self._excused: frozenset[int] = frozenset()
         self._heart: Heart | None = None
         self._loader: Loader | None = None
         self._state: TrainingState | None = None
@@ -151,7 +153,7 @@ class TrainingWorker:
         return Course(
             state=state,
             plan=plan,
-            loader=Loader(dataset, plan, work.data, self._spec.cores, InHand(Path(self._spec.in_hand))),
+            loader=Loader(dataset, plan, work.data, self._spec.cores, self._in_hand),
             optim=work.optim,
             computation=Computation(
                 state=state,
@@ -171,8 +173,9 @@ class TrainingWorker:
             plan=plan,
             rows=dataset.rows(config.split) if evaluates else np.zeros(0, np.int64),
             num_classes=len(dataset.classes),
-            loader=EvaluationLoader(dataset, self._work.data, num_threads=self._spec.cores) if evaluates else None,
+            loader=EvaluationLoader(dataset, self._work.data, self._spec.cores, self._in_hand) if evaluates else None,
             dtype=self._work.training.dtype,
+            excused=lambda: self._excused,
         )
 
     def _build_state(self, dataset: Dataset) -> TrainingState:
@@ -211,6 +214,7 @@ class TrainingWorker:
             self._group.cut()
 
     def _excuse(self, rows: frozenset[int]) -> None:
+        self._excused = rows
         if self._loader is not None:
             self._loader.excuse(rows)
 

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from sunspark.data.temporary import temporary_directory
 from sunspark.errors import first_line_of
 from sunspark.launch.doctor.limits import allowed_cores, available_memory_bytes, is_in_memory
 
@@ -62,7 +63,7 @@ class Machine:
 def look_around(cache_directory: str | None = None) -> Machine:
     """What there is here."""
     versions, broken = _libraries()
-    cache = Path(cache_directory or tempfile.gettempdir()).absolute()
+    cache = Path(cache_directory or temporary_directory()).absolute()
     return Machine(
         python=platform.python_version(),
         executable=sys.executable,

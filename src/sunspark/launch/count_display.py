@@ -1,0 +1,62 @@
+"""How many of a known number are done: of the images of an ingest, an evaluation, a prediction."""
+
+import time
+from collections.abc import Callable
+from typing import TextIO, final
+
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sunspark.launch.screen import Pace, Screen
+
+
+@final
+class CountDisplay:
+    """Shows how many are done, how many a second, and the time that is left.
+
+    Nothing is drawn before the first `update`: Java has its say on standard error while Spark starts.
+    Use `contextlib.closing`, or call `close`, which leaves the last state on the screen.
+    """
+
+    def __init__(
+        self, what: str, total: int, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`what` names what is counted: images."""
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._pace = Pace(clock)
+        self._screen = Screen(self._draw, stream, clock=clock)
+
+    def update(self, done: int) -> None:
+        """So many are done; as often as one likes."""
+        with self._screen.lock:
+            self._done = done
+            self._pace.note(done)
+        self._screen.open()
+        self._screen.say_now_and_then(done, self._line)
+
+    def event(self, text: str) -> None:
+        """Say that something happened, on a line of its own that stays."""
+        self._screen.say(text)
+
+    def close(self) -> None:
+        """Stop drawing; the last state stays."""
+        self._screen.close()
+
+    def _draw(self, _width: int) -> Table:
+        row = Table.grid(expand=True, padding=(0, 1))
+        row.add_column(no_wrap=True)
+        row.add_column(ratio=1)
+        row.add_column(no_wrap=True, justify="right")
+        done = self._done
+        bar = ProgressBar(total=max(1, self._total), completed=done)
+        row.add_row(Text(f"{done:,}/{self._total:,} {self._what}", style="bold"), bar, self._speed_text(done))
+        return row
+
+    def _line(self) -> str:
+        return f"{self._done}/{self._total} {self._what}, {self._speed_text(self._done)}"
+
+    def _speed_text(self, done: int) -> str:
+        return f"{self._pace.per_second:.0f} {self._what}/s, {self._pace.left_text(self._total - done)}"
