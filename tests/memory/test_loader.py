@@ -1,4 +1,4 @@
-"""The loader alone, in a process that has no more memory than docs/concepts/memory.md says, on eight times as many bytes."""
+"""The loader alone, in a process with no more memory than docs/concepts/memory.md says; the dataset is eight times that."""
 
 import subprocess
 import sys
