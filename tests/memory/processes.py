@@ -18,6 +18,9 @@ NURSERY: Final = "sunspark.training.nursery"
 SPARKS_TASKS: Final = "pyspark.daemon"
 """Forks the Python processes of Spark's tasks."""
 
+HEAP_BYTES: Final = 512 * 2**20
+"""What the heap of Spark's driver may grow to: spark.driver.memory."""
+
 _SITE = """
 import sys
 for module, entrance in {entrances!r}.items():
@@ -37,7 +40,8 @@ def run_sunspark(
     (site / "sitecustomize.py").write_text(_SITE.format(entrances=entrances))
     return subprocess.run(
         driver.command(sys.executable, "-c", "from sunspark.cli import console; console()", *words),
-        env=os.environ | {"PYTHONPATH": str(site)},
+        env=os.environ
+        | {"PYTHONPATH": str(site), "PYSPARK_SUBMIT_ARGS": f"--driver-memory {HEAP_BYTES} pyspark-shell"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The loader alone, in a process with no more memory than docs/concepts/memory.md says; the dataset is eight times that."""
+"""The loader alone, in a process with the memory that docs/concepts/memory.md grants, on eight times as much data."""
 
 import subprocess
 import sys
