@@ -133,6 +133,18 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_is_told_of_and_the_advice
         assert (driver.num_kills, worker.num_kills) == (0, 0)
 
 
+def test_a_network_takes_so_many_times_its_size(tmp_path: Path) -> None:
+    """164 MB of weights and next to no activations; the moments of Adam; one checkpoint after the other."""
+    wide = ("--model-args", "n_filters=8", "wide_units=40000", "--global-batch-size", "8", "--checkpoint-every", "2")
+    words = train_words(make_dataset(tmp_path, num_images=60), tmp_path, "--launcher", "local", "--epochs", "1", *wide)
+    network_bytes = 1024 * 40_000 * 4
+    with memory_group(2 * TORCH_BYTES) as driver, memory_group(TORCH_BYTES + 18 * network_bytes) as worker:
+        done = run_sunspark([*words, "--optimizer", "adam"], tmp_path, driver, {NURSERY: worker})
+        assert done.returncode == 0, done.stderr
+        assert (driver.num_kills, worker.num_kills) == (0, 0)
+        assert worker.peak_bytes > TORCH_BYTES + 6 * network_bytes
+
+
 def is_killed_when_it_holds(folder: Path, limit_bytes: int) -> bool:
     """Whether a process that reads all files below `folder` and keeps them dies of that in a group of that size."""
     with memory_group(limit_bytes) as group:
