@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -27,10 +28,10 @@ def test_an_end_is_told_in_words_and_with_its_last_lines(code: int, words: str) 
 
 def test_a_kill_near_the_limit_of_memory_says_how_much_there_was_and_what_to_do() -> None:
     seen = Memory.of(os.getpid())
-    near = Memory(used_bytes=950_000_000, limit_bytes=1_000_000_000, num_oom_kills=seen.num_oom_kills)
+    near = replace(seen, used_bytes=950_000_000, limit_bytes=1_000_000_000)
     told = describe_end(-signal.SIGKILL, near, [])
-    assert "out of memory: it had 0.95 GB of a limit of 1.00 GB; give executors more memory" in told
-    far = Memory(used_bytes=100_000_000, limit_bytes=1_000_000_000, num_oom_kills=seen.num_oom_kills)
+    assert "out of memory: it had 0.95 GB of a limit of 1.00 GB; give it more" in told
+    far = replace(near, used_bytes=100_000_000)
     assert "out of memory" not in describe_end(-signal.SIGKILL, far, [])
 
 

@@ -1,5 +1,6 @@
 """Laws of the ledger: no change of what a step saw keeps its sums; no change of a history keeps its chain."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
@@ -199,3 +200,14 @@ def test_a_forked_history_never_leads_to_the_same_chain(fork: Callable[[list[Led
     history = lines(5)
     fork(history)
     assert Ledger(history).lineage != Ledger(lines(5)).lineage
+
+
+def test_a_line_takes_little_more_than_its_five_numbers() -> None:
+    history = 100 * lines(100)
+    tracemalloc.start()
+    try:
+        ledger = Ledger(history)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 40 * len(ledger) <= held_bytes < 60 * len(ledger)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sunspark.data.in_hand import LastHold
 from sunspark.data.trial import find_poison
+from sunspark.launch.doctor.limits import memory_limit_bytes, oom_kill_counter, oom_kills
 from sunspark.training.spec import WorkerSpec
 
 CRASHES: Final = frozenset(
@@ -40,7 +41,9 @@ class Memory:
     used_bytes: int = 0
     limit_bytes: int = 0
     num_oom_kills: int = 0
-    """Processes that the kernel's out-of-memory killer has ended on this machine so far."""
+    """Processes that the kernel's out-of-memory killer had ended where `oom_counter` counts."""
+    oom_counter: Path = Path("/proc/vmstat")
+    """Outlives the process."""
 
     @classmethod
     def of(cls, pid: int) -> "Memory":
@@ -48,7 +51,13 @@ class Memory:
         used = 0
         with contextlib.suppress(OSError, ValueError, IndexError):
             used = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-        return cls(used_bytes=used, limit_bytes=_memory_limit(), num_oom_kills=_oom_kills())
+        counter = oom_kill_counter(pid)
+        return cls(
+            used_bytes=used,
+            limit_bytes=memory_limit_bytes(pid),
+            num_oom_kills=oom_kills(counter) or 0,
+            oom_counter=counter,
+        )
 
 
 def describe_end(code: int, before: Memory, lines: Sequence[str]) -> str:
@@ -63,8 +72,8 @@ def describe_end(code: int, before: Memory, lines: Sequence[str]) -> str:
     if number is signal.SIGKILL and _ran_out_of_memory(before):
         limit = f" of a limit of {before.limit_bytes / 1e9:.2f} GB" if before.limit_bytes else ""
         words = (
-            f"out of memory: it had {before.used_bytes / 1e9:.2f} GB{limit}; give executors more memory, "
-            "or lower --micro-batch-size or --prefetch-bytes"
+            f"out of memory: it had {before.used_bytes / 1e9:.2f} GB{limit}; give it more "
+            "(on Spark: spark.executor.memoryOverhead), or lower --micro-batch-size or --prefetch-bytes"
         )
     return "\n".join([f"worker process ended by {number.name}" + (f" ({words})" if words else ""), *lines])
 
@@ -87,31 +96,4 @@ def find_poison_of(spec: WorkerSpec, code: int, before: Memory, hold: LastHold) 
 
 def _ran_out_of_memory(before: Memory) -> bool:
     is_near_the_limit = 0 < _NEARLY * before.limit_bytes <= before.used_bytes
-    return is_near_the_limit or _oom_kills() > before.num_oom_kills
-
-
-def _memory_limit() -> int:
-    """The limit of this process's control group (version 2, then 1); 0 when there is none."""
-    for path in (*_own_groups("memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        with contextlib.suppress(OSError, ValueError):
-            limit = int(path.read_text())
-            return limit if limit < 1 << 60 else 0
-    return 0
-
-
-def _own_groups(file: str) -> list[Path]:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                place = line.removeprefix("0::").lstrip("/")
-                return [Path("/sys/fs/cgroup") / place / file, Path("/sys/fs/cgroup") / file]
-    return []
-
-
-def _oom_kills() -> int:
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
-    return 0
+    return is_near_the_limit or (oom_kills(before.oom_counter) or 0) > before.num_oom_kills

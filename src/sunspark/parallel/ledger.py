@@ -7,6 +7,7 @@ takes decoding them again. The lines of all steps applied are chained: a chain n
 """
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import final
@@ -56,31 +57,29 @@ class Ledger:
     """The lines of all steps applied, in order, and the hash chain over them (the lineage)."""
 
     def __init__(self, lines: Iterable[LedgerLine] = ()) -> None:
-        self._lines: list[LedgerLine] = []
+        self._numbers = array("q")  # 40 bytes a line: a long training has many
         self.lineage = GENESIS
         for line in lines:
             self.append(line)
 
     @property
     def lines(self) -> tuple[LedgerLine, ...]:
-        return tuple(self._lines)
+        return tuple(_line_of(row) for row in self.to_array())
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._numbers) // len(_FIELDS)
 
     def append(self, line: LedgerLine) -> None:
-        self._lines.append(line)
+        self._numbers.extend(_row_of(line))
         self.lineage = hashlib.blake2b(f"{self.lineage} {_row_of(line)}".encode(), digest_size=16).hexdigest()
 
     def to_array(self) -> Int64Array:
         """int64[steps, 5]: step, quorum id, samples, sample sum, pixel sum."""
-        return np.array([_row_of(line) for line in self._lines], dtype=np.int64).reshape(-1, len(_FIELDS))
+        return np.array(self._numbers, dtype=np.int64).reshape(-1, len(_FIELDS))
 
     @classmethod
     def from_array(cls, rows: Int64Array) -> "Ledger":
-        return cls(
-            LedgerLine(step=int(row[0]), quorum_id=int(row[1]), evidence=Evidence.from_array(row[2:])) for row in rows
-        )
+        return cls(map(_line_of, rows))
 
 
 def evidence_of(sample_ids: UInt64Array, labels: Int64Array, pixels: npt.NDArray[np.uint8], epoch: int) -> Evidence:
@@ -105,6 +104,10 @@ def _row_of(line: LedgerLine) -> tuple[int, ...]:
 
 def _pixel_hash(image: npt.NDArray[np.uint8]) -> int:
     return int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
+
+
+def _line_of(row: Int64Array) -> LedgerLine:
+    return LedgerLine(step=int(row[0]), quorum_id=int(row[1]), evidence=Evidence.from_array(row[2:]))
 
 
 def _wrapped_sum(values: UInt64Array) -> int:

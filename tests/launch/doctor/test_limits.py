@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.launch.doctor.limits import allowed_cores, available_memory_bytes, is_in_memory
+from sunspark.launch.doctor.limits import (
+    allowed_cores,
+    available_memory_bytes,
+    is_in_memory,
+    memory_limit_bytes,
+    oom_kill_counter,
+    oom_kills,
+)
 
 CORES = float(len(os.sched_getaffinity(0)))
 GIB = 2**30
@@ -105,3 +112,42 @@ def test_what_lies_in_memory_is_known_by_its_mount(tmp_path: Path) -> None:
     assert is_in_memory(Path("/tmp/b/c"), root)
     assert not is_in_memory(Path("/tmp/a/b"), root)
     assert not is_in_memory(Path("/tmpfs"), root)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit", "counter"),
+    [
+        ("0::/", {"proc/vmstat": "oom_kill 3"}, 0, "proc/vmstat"),
+        (
+            "0::/pod/box",
+            {
+                "sys/fs/cgroup/pod/memory.max": str(GIB),
+                "sys/fs/cgroup/pod/box/memory.max": "max",
+                "sys/fs/cgroup/pod/box/memory.events": "oom 4\noom_kill 3\noom_group_kill 0",
+            },
+            GIB,
+            "sys/fs/cgroup/pod/box/memory.events",
+        ),
+        (
+            "4:memory:/yarn/1\n0::/",
+            {
+                "sys/fs/cgroup/memory/yarn/1/memory.limit_in_bytes": str(GIB),
+                "sys/fs/cgroup/memory/yarn/1/memory.usage_in_bytes": "1",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1",
+                "sys/fs/cgroup/memory/yarn/1/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3",
+            },
+            GIB,
+            "sys/fs/cgroup/memory/yarn/1/memory.oom_control",
+        ),
+    ],
+    ids=["no groups", "version 2", "version 1"],
+)
+def test_the_groups_of_another_process_say_its_limit_and_count_its_deaths(
+    tmp_path: Path, groups: str, files: dict[str, str], limit: int, counter: str
+) -> None:
+    used = {name.replace("memory.max", "memory.current"): "1" for name in files if name.endswith("memory.max")}
+    root = tree(tmp_path, {"proc/77/cgroup": groups} | used | files)
+    assert memory_limit_bytes(77, root) == limit
+    assert oom_kill_counter(77, root) == root / counter
+    assert oom_kills(root / counter) == 3

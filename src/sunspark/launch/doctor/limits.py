@@ -1,4 +1,4 @@
-"""What this process may use: cores and memory, as the machine and its control groups (containers, YARN) allow.
+"""What a process may use: cores and memory, as the machine and its control groups (containers, YARN) allow.
 
 Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst. A limit anywhere on the way from the
 root of the control groups to this process's own counts. Elsewhere than on Linux there are no such limits.
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path("/")
+_UNLIMITED: Final = 1 << 60
+"""Version 1 writes a number where there is no limit; it depends on the size of pages, and is larger than this."""
 
 
 def allowed_cores(root: Path = _ROOT) -> float:
@@ -27,6 +29,32 @@ def available_memory_bytes(root: Path = _ROOT) -> int | None:
     left = [limit - used for limit, used in _memory_limits(root)]
     known = [*left, *([free] if free is not None else [])]
     return max(0, min(known)) if known else None
+
+
+def memory_limit_bytes(pid: int, root: Path = _ROOT) -> int:
+    """The least memory that a control group of the process `pid` is limited to (bytes); 0 where there is no limit."""
+    return min((limit for limit, _ in _memory_limits(root, str(pid)) if limit < _UNLIMITED), default=0)
+
+
+def oom_kill_counter(pid: int, root: Path = _ROOT) -> Path:
+    """The file that counts, in a line `oom_kill`, the processes like `pid` that the kernel killed for lack of memory.
+
+    That of its own control group; where there is none, the machine's.
+    """
+    for controller, name in {"": "memory.events", "memory": "memory.oom_control"}.items():
+        for folder in _groups(root, controller, str(pid)):
+            if oom_kills(folder / name) is not None:
+                return folder / name
+    return root / "proc/vmstat"
+
+
+def oom_kills(counter: Path) -> int | None:
+    """What such a file counts; None where it counts nothing of the kind."""
+    for line in _lines(counter):
+        name, _, count = line.partition(" ")
+        if name == "oom_kill" and count.isdigit():
+            return int(count)
+    return None
 
 
 def is_in_memory(path: Path, root: Path = _ROOT) -> bool:
@@ -58,23 +86,23 @@ def _quotas(root: Path) -> Iterator[float]:
             yield int(quota) / int(period)
 
 
-def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
-    """(limit, used) of every limit on memory, in bytes."""
+def _memory_limits(root: Path, process: str = "self") -> Iterator[tuple[int, int]]:
+    """(limit, used) of every limit on a process's memory, in bytes."""
     names = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
     for controller, (limit_name, used_name) in names.items():
-        for folder in _groups(root, controller):
+        for folder in _groups(root, controller, process):
             limit, used = _word(folder / limit_name), _word(folder / used_name)
             if limit.isdigit() and used.isdigit():
                 yield int(limit), int(used)
 
 
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's control groups, its own first; `controller` is empty for version 2.
+def _groups(root: Path, controller: str, process: str = "self") -> Iterator[Path]:
+    """The folders of a process's control groups, its own first; `controller` is empty for version 2.
 
     In a container the path is often the host's, and what it leads to is mounted at the top: the top always counts.
     """
     top = root / "sys/fs/cgroup" / controller
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in _lines(root / "proc" / process / "cgroup"):
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             folder = top / path.strip("/")

@@ -1,0 +1,85 @@
+"""The loader alone, in a process with the memory that docs/concepts/memory.md grants, on eight times as much data."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from sunspark.data.dataset import Dataset
+from tests.large_images import make_large_dataset
+from tests.memory.group import MemoryGroup, memory_group
+
+pytestmark = pytest.mark.timeout(240)
+
+IMAGE_SIZE, GLOBAL_BATCH_SIZE, THREADS = 256, 32, 2
+PREFETCH_BYTES = 8 * 2**20
+CACHE_BYTES = 32 * 2**20
+BLOCK_SIZE = 2
+NUM_SAMPLES = 1_000
+NUM_COMMENTS = 16  # images of 1.1 MB
+PYTHON_BYTES = 80 * 2**20
+"""An interpreter with NumPy, Pillow and pyarrow."""
+
+_LOAD = """
+import sys
+from sunspark.data.dataset import Dataset
+from sunspark.data.loader import Loader, LoaderConfig
+from sunspark.data.order import StepPlan
+
+uri, cache, image_size, batch_size, threads, prefetch_bytes, cache_bytes, epochs, keeps = sys.argv[1:]
+dataset = Dataset.open(uri)
+plan = StepPlan(
+    dataset_id=dataset.id, split="train", seed=0, num_samples=len(dataset), global_batch_size=int(batch_size),
+    num_epochs=int(epochs), num_replicas=1,
+)
+config = LoaderConfig(
+    image_size=int(image_size), cache_directory=cache, prefetch_bytes=int(prefetch_bytes), cache_bytes=int(cache_bytes)
+)
+loader = Loader(dataset, plan, config, int(threads))
+kept, samples = [], 0
+for step in range(plan.num_steps):
+    batches = loader.take(step, range(1))
+    samples += len(batches[0])
+    if keeps == "everything":
+        kept.append(batches)
+loader.close()
+print(samples)
+"""
+
+
+def budget_bytes(dataset: Dataset) -> int:
+    """The formula of docs/concepts/memory.md."""
+    block_bytes = max(block["size_bytes"] for block in dataset.manifest["blocks"])
+    batch_bytes = GLOBAL_BATCH_SIZE * (IMAGE_SIZE**2 * 3 + 16)
+    image_bytes = 256 * 341 * 3
+    return PYTHON_BYTES + PREFETCH_BYTES + 2 * batch_bytes + THREADS * (3 * block_bytes + 2 * image_bytes)
+
+
+def load(
+    group: MemoryGroup, dataset: Dataset, cache: Path, keeps: Literal["nothing", "everything"] = "nothing"
+) -> "subprocess.CompletedProcess[str]":
+    """Take the batches of `NUM_SAMPLES` samples, in as many epochs as that takes, in a process of that group."""
+    epochs = NUM_SAMPLES // len(dataset)
+    numbers = map(str, (IMAGE_SIZE, GLOBAL_BATCH_SIZE, THREADS, PREFETCH_BYTES, CACHE_BYTES, epochs))
+    command = [sys.executable, "-c", _LOAD, dataset.uri, str(cache), *numbers, keeps]
+    return subprocess.run(group.command(*command), stdout=subprocess.PIPE, text=True, timeout=200, check=False)
+
+
+def test_the_loader_stays_within_its_budget_however_large_the_dataset(tmp_path: Path) -> None:
+    peaks = []
+    for count in (NUM_SAMPLES // 10, NUM_SAMPLES):
+        dataset = make_large_dataset(
+            str(tmp_path / f"dataset-{count}"), count, num_comments=NUM_COMMENTS, block_size=BLOCK_SIZE
+        )
+        with memory_group(budget_bytes(dataset)) as group:
+            done = load(group, dataset, tmp_path / "cache")
+            assert (done.returncode, done.stdout, group.num_kills) == (0, f"{NUM_SAMPLES}\n", 0)
+            peaks.append(group.peak_bytes)
+    assert sum(block["size_bytes"] for block in dataset.manifest["blocks"]) > 8 * budget_bytes(dataset)
+    assert peaks[1] < 1.2 * peaks[0], "memory grows with the dataset"
+
+    with memory_group(budget_bytes(dataset)) as group:
+        held_all = load(group, dataset, tmp_path / "cache", keeps="everything")
+        assert (held_all.returncode, group.num_kills) == (-9, 1), "a loader that holds everything would pass, too"
