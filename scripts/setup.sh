@@ -84,6 +84,11 @@ set_up_java() {
     find_java || exit 2
 }
 
-[ -f $lock ] || fail "there is no $lock; there is$(printf ' %s' requirements*.lock), and SPARK names the part after 'spark-'"
+# Which lock it is, the Makefile tells from SPARK.
+if [ ! -f $lock ]; then
+    others=(requirements-spark-*.lock)
+    others=("${others[@]#requirements-spark-}")
+    fail "there is no $lock; leave SPARK out, or let it be one of: ${others[*]%.lock}"
+fi
 set_up_python
 set_up_java
