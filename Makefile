@@ -1,9 +1,14 @@
 # make setup | test | test-laws | test-cluster | chaos | environment | docs | lint | format | demo [DATA=/path/to/images] | lock | clean
+# SPARK=3.5 does any of it in the environment of that Spark.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
-BIN := .venv/bin
+# Each Spark has an environment and a lock of its own; the scripts take their names from here.
+SUFFIX := $(if $(SPARK),-spark-$(SPARK))
+export VENV := .venv$(SUFFIX)
+export LOCK := requirements$(SUFFIX).lock
+BIN := $(VENV)/bin
 
 .PHONY: help setup test test-laws test-cluster chaos environment docs lint format demo lock clean
 
@@ -19,14 +24,16 @@ help:
 	@echo "make docs        the documentation as a site: dist/docs/index.html"
 	@echo "make lint        the checks without the tests"
 	@echo "make format      format the code and mend what ruff can mend"
-	@echo "make lock        resolve requirements.lock again from pyproject.toml"
+	@echo "make lock        resolve the locks again from pyproject.toml"
 	@echo "make clean       remove what was built; the demo and .venv stay"
+	@echo "SPARK=3.5        behind any of these: with that Spark, in .venv-spark-3.5 from requirements-spark-3.5.lock;"
+	@echo "                 make test then leaves out the checks that look at the code alone"
 
 setup:
 	@scripts/setup.sh
 
 test: setup
-	@scripts/check.sh lint tests
+	@scripts/check.sh $(if $(SPARK),,lint) tests
 
 test-laws: setup
 	@scripts/check.sh laws
@@ -36,7 +43,7 @@ test-cluster: setup
 
 MINUTES ?= 10
 chaos: setup
-	@JAVA_HOME=$$(cat .venv/.java-home) $(BIN)/python -m benchmarks.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	@JAVA_HOME=$$(cat $(VENV)/.java-home) $(BIN)/python -m benchmarks.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 environment: setup
 	@$(BIN)/python scripts/pack_environment.py dist/environment.tar.gz
@@ -62,4 +69,4 @@ lock: setup
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache spark-warehouse metastore_db derby.log
 	rm -rf src/*.egg-info
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

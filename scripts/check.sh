@@ -3,8 +3,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-readonly bin=.venv/bin
-JAVA_HOME=$(cat .venv/.java-home)
+readonly venv=${VENV:-.venv}
+readonly bin=$venv/bin
+JAVA_HOME=$(cat $venv/.java-home)
 export JAVA_HOME
 summary=()
 failures=0

@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-JAVA_HOME=$(cat .venv/.java-home)
-export JAVA_HOME PATH="$PWD/.venv/bin:$PATH"
+venv=${VENV:-.venv}
+JAVA_HOME=$(cat $venv/.java-home)
+export JAVA_HOME PATH="$PWD/$venv/bin:$PATH"
 
 # Show a command as a user would type it, then run it.
 step() { printf '\n$ %s\n' "$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' "$@")"; "$@"; }
@@ -44,7 +45,7 @@ train_split=$(split_named train) test_split=$(split_named test)
 step sunspark verify "$run"
 step sunspark report "$run" --out "$home/report.html"
 
-printf '\nThe demo is done; the command is .venv/bin/sunspark. Look at\n'
+printf '\nThe demo is done; the command is %s/bin/sunspark. Look at\n' $venv
 printf '  %-36s %s\n' \
     "$home/report.html" "the report: open it in a browser" \
     "$images" "the images" \

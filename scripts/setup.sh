@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Build .venv from the committed lock, and see to a Java that Spark takes.
+# Build the environment VENV (.venv) from the committed LOCK (requirements.lock), and see to a Java that its Spark takes.
 # Needs Python 3.11+ with venv, and nothing else; PYTHON=... names one. Does nothing, at once, when nothing has changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly venv=.venv
+readonly venv=${VENV:-.venv}
+readonly lock=${LOCK:-requirements.lock}
 readonly python=$venv/bin/python
 readonly stamp=$venv/.setup-stamp
 readonly java_home_file=$venv/.java-home
@@ -13,8 +14,8 @@ readonly needs_venv="on Debian and Ubuntu: apt-get install python3-venv"
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 2; }
 
-# What the environment depends on. A moved .venv does not work, so the place is part of it.
-wanted_stamp() { pwd; cat requirements.lock pyproject.toml scripts/setup.sh; }
+# What the environment depends on. A moved one does not work, so the place is part of it.
+wanted_stamp() { pwd; cat $lock pyproject.toml scripts/setup.sh; }
 
 is_python() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
@@ -36,7 +37,7 @@ make_venv() {
 }
 
 # Requirements with their hashes, as they stand in the lock.
-locked() { awk -v names="$*" 'BEGIN { split(names, n, " "); for (i in n) want[n[i]] } /^[^ ]/ { split($1, p, "=="); on = (p[1] in want) } on' requirements.lock; }
+locked() { awk -v names="$*" 'BEGIN { split(names, n, " "); for (i in n) want[n[i]] } /^[^ ]/ { split($1, p, "=="); on = (p[1] in want) } on' $lock; }
 
 # uv, and setuptools, with which the packages that are not wheels are built: nothing but what the lock names is run.
 install_tools() {
@@ -49,14 +50,14 @@ install_packages() {
     local uv_options=()
     eval "$($python scripts/uv_environment.py)"
     export VIRTUAL_ENV=$PWD/$venv
-    say "installing what requirements.lock names"
-    $venv/bin/uv pip sync ${uv_options[@]+"${uv_options[@]}"} --no-build-isolation --require-hashes requirements.lock
+    say "installing what $lock names"
+    $venv/bin/uv pip sync ${uv_options[@]+"${uv_options[@]}"} --no-build-isolation --require-hashes $lock
     $venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 }
 
 set_up_python() {
     if cmp -s <(wanted_stamp) $stamp; then return; fi
-    rm -f $stamp
+    rm -f $stamp $java_home_file
     make_venv
     install_tools
     install_packages
@@ -70,9 +71,9 @@ install_java() {
     say "installing Java"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq >&2 || say "apt-get update failed; trying with the package lists that are there"
-    local package
-    for package in openjdk-17-jre-headless openjdk-21-jre-headless openjdk-25-jre-headless; do
-        if apt-get install -y -qq --no-install-recommends $package >&2; then return; fi
+    local version
+    for version in $($python -m sunspark.launch.java versions); do
+        if apt-get install -y -qq --no-install-recommends "openjdk-$version-jre-headless" >&2; then return; fi
     done
 }
 
@@ -83,5 +84,11 @@ set_up_java() {
     find_java || exit 2
 }
 
+# Which lock it is, the Makefile tells from SPARK.
+if [ ! -f $lock ]; then
+    others=(requirements-spark-*.lock)
+    others=("${others[@]#requirements-spark-}")
+    fail "there is no $lock; leave SPARK out, or let it be one of: ${others[*]%.lock}"
+fi
 set_up_python
 set_up_java

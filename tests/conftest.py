@@ -1,6 +1,7 @@
 import random
 import signal
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from tests.distributed.laws import Optimizer, law_config, losses, make_dataset
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C is tested; whoever starts the tests in the background has the shell ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if version("pyspark").startswith("3."):  # it leaves its sockets to the garbage collector
+        config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self, final
 
+import pyspark
 from pyspark.find_spark_home import _find_spark_home
 
 from sunspark.config import to_dict
@@ -67,7 +68,7 @@ class Standalone:
         self._numbers = itertools.count()
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
-            "JAVA_HOME": str(find_java().home),
+            "JAVA_HOME": str(find_java(pyspark.__version__).home),
             "SPARK_HOME": _find_spark_home(),
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_DAEMON_JAVA_OPTS": _SHORT_LIVED,

@@ -1,10 +1,12 @@
 """Find a Java that Spark takes: Spark needs one, and fails in unhelpful words with the wrong one.
 
-Taken is Java 17 to 25, whatever the version of Spark; of Java 25 only 25.0.3 and later, since those before can
-corrupt data (SPARK-56843). Tests run with the Spark that the lock names; an older one may not take every Java of these.
-`python -m sunspark.launch.java` prints the home of the Java that is found, for scripts.
+Which Java that is depends on the Spark (what its own documentation says), except that of Java 25 only 25.0.3 and later
+are taken, since those before can corrupt data (SPARK-56843).
+For scripts, `python -m sunspark.launch.java` prints the home of a Java for the Spark that is installed, and with the
+word `versions` the versions to install, the best first.
 """
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -17,8 +19,8 @@ from typing import Final
 
 from sunspark.errors import SetupError
 
-OLDEST: Final = 17
-NEWEST: Final = 25
+_TAKEN: Final = {(0,): (17, 11, 8), (4, 0): (17, 21), (4, 2): (17, 21, 25)}
+"""From that Spark on: the Java versions with long support, the best first. Taken is what lies between, too."""
 _DAMAGED: Final = ((25,), (25, 0, 3))
 """From the first version on and before the second, data may be corrupted."""
 
@@ -35,30 +37,37 @@ class Java:
     version: tuple[int, ...]
     """For instance (17, 0, 15)."""
 
-    @property
-    def fits_spark(self) -> bool:
-        """Whether Spark runs on it, and runs rightly."""
-        damaged_from, mended_in = _DAMAGED
-        damaged = damaged_from <= self.version < mended_in
-        return OLDEST <= self.version[0] <= NEWEST and not damaged
+
+def java_versions(spark: str) -> tuple[int, ...]:
+    """The versions of Java that a version of Spark takes, the best first; for one that tells nothing, the newest's."""
+    version = _numbers(spark) or (sys.maxsize,)
+    return next(taken for since, taken in reversed(_TAKEN.items()) if since <= version)
 
 
-def find_java(environment: Mapping[str, str] | None = None) -> Java:
-    """The first fitting Java of: JAVA_HOME, `java` on the PATH, the usual places, newest first.
+def find_java(spark: str, environment: Mapping[str, str] | None = None) -> Java:
+    """The first that fits this version of Spark, of: JAVA_HOME, `java` on the PATH, the usual places, newest first.
 
     Raises SetupError when there is none; the message names those that do not fit.
     """
+    taken = java_versions(spark)
     unfit: dict[Path, str] = {}
     for home in _homes(os.environ if environment is None else environment):
         version = _version_of(home)
-        if version and Java(home=home, version=version).fits_spark:
+        if version and _fits(version, taken):
             return Java(home=home, version=version)
         unfit[home] = ".".join(map(str, version)) if version else "no Java there"
     found = "; ".join(f"{home} ({what})" for home, what in unfit.items()) or "none"
+    but = " (of Java 25: 25.0.3 or later)" if max(taken) == 25 else ""
     raise SetupError(
-        f"Spark needs Java {OLDEST} to {NEWEST} (of Java 25: 25.0.3 or later), found: {found}; install one, "
-        f"for instance with 'apt-get install openjdk-17-jre-headless', or let JAVA_HOME point to one"
+        f"{f'Spark {spark}'.rstrip()} needs Java {min(taken)} to {max(taken)}{but}, found: {found}; install one, "
+        f"for instance with 'apt-get install openjdk-{taken[0]}-jre-headless', or let JAVA_HOME point to one"
     )
+
+
+def _fits(version: tuple[int, ...], taken: tuple[int, ...]) -> bool:
+    """Whether Spark runs on it, and runs rightly."""
+    damaged_from, mended_in = _DAMAGED
+    return min(taken) <= version[0] <= max(taken) and not damaged_from <= version < mended_in
 
 
 def _homes(environment: Mapping[str, str]) -> Iterator[Path]:
@@ -104,6 +113,8 @@ def _executable(home: Path) -> Path:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(f"{find_java().home}\n")
+        installed = importlib.metadata.version("pyspark")
+        wanted = java_versions(installed) if sys.argv[1:] == ["versions"] else [find_java(installed).home]
+        sys.stdout.write(" ".join(map(str, wanted)) + "\n")
     except SetupError as error:
         sys.exit(f"sunspark: {error}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pyspark
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
@@ -44,7 +45,7 @@ def open_session(master: str | None, app_name: str) -> Iterator[SparkSession]:
         raise ConfigError("Spark Connect cannot place sunspark's workers; unset SPARK_REMOTE and use a classic session")
     context = SparkContext._active_spark_context
     if context is None:
-        os.environ["JAVA_HOME"] = str(find_java().home)
+        os.environ["JAVA_HOME"] = str(find_java(pyspark.__version__).home)
     configured = configured_master()
     if master and configured and master != configured:
         raise ConfigError(f"--master is {master} but Spark is configured with {configured}; leave one of them out")

@@ -75,7 +75,7 @@ def examine(config: DoctorConfig, visit_cluster: Callable[[DoctorConfig], Cluste
     A port that is taken is told once, and does not keep the cluster from being examined.
     """
     machine = look_around(config.cache_directory)
-    checks = [*checks_of(machine, config.launcher), *_checks_of_driver(config)]
+    checks = [*checks_of(machine, config.launcher), *_checks_of_driver(config, machine)]
     if config.launcher == "local":
         checks.append(_slots(config, machine))
     wrong = {check.name for check in checks if check.status == "wrong"}
@@ -93,8 +93,8 @@ def examine(config: DoctorConfig, visit_cluster: Callable[[DoctorConfig], Cluste
     )
 
 
-def _checks_of_driver(config: DoctorConfig) -> Iterator[Check]:
-    yield _java(config.launcher)
+def _checks_of_driver(config: DoctorConfig, machine: Machine) -> Iterator[Check]:
+    yield _java(config.launcher, machine.versions.get("pyspark", ""))
     yield _ports(config.host or _THIS_MACHINE, config.port)
     if config.dataset:
         yield _dataset(config.dataset)
@@ -111,9 +111,10 @@ def _slots(config: DoctorConfig, machine: Machine) -> Check:
     return Check(name="slots", status="ok", found=found)
 
 
-def _java(launcher: Literal["spark", "local"]) -> Check:
+def _java(launcher: Literal["spark", "local"], spark: str) -> Check:
+    """Whether there is one for that Spark."""
     try:
-        java = find_java()
+        java = find_java(spark)
     except SetupError as error:
         told = wrong("Java", str(error), "")
         return replace(told, status="wrong" if launcher == "spark" else "warning")
