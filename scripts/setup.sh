@@ -51,7 +51,8 @@ install_packages() {
     eval "$($python scripts/uv_environment.py)"
     export VIRTUAL_ENV=$PWD/$venv
     say "installing what $lock names"
-    $venv/bin/uv pip sync ${uv_options[@]+"${uv_options[@]}"} --no-build-isolation --require-hashes $lock
+    # Compiled now and once: where PYTHONDONTWRITEBYTECODE is set, every process would compile torch anew.
+    $venv/bin/uv pip sync ${uv_options[@]+"${uv_options[@]}"} --no-build-isolation --require-hashes --compile-bytecode $lock
     $venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 }
 

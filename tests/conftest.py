@@ -1,10 +1,13 @@
+import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.distributed.laws import Optimizer, law_config, losses, make_dataset
 
@@ -12,31 +15,54 @@ from tests.distributed.laws import Optimizer, law_config, losses, make_dataset
 def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C is tested; whoever starts the tests in the background has the shell ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Java processes that live for seconds: half of what they take otherwise is a compiler that optimizes for hours.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1")
     if version("pyspark").startswith("3."):  # it leaves its sockets to the garbage collector
         config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
 
 
-@pytest.fixture(scope="session")
-def law_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_dataset(tmp_path_factory.mktemp("law"))
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Optimizer], str]:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """`once(name, make)`: a folder that `make` fills, for all pytest processes that share the work; only to be read."""
+    own = tmp_path_factory.getbasetemp()
+    root = (own if worker_id == "master" else own.parent) / "once"
+    root.mkdir(exist_ok=True)
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder, is_made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not is_made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                is_made.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def law_dataset(once: Once) -> str:
+    return str(once("law", make_dataset) / "dataset")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(law_dataset: str, once: Once) -> Callable[[Optimizer], str]:
     """The run of one local worker that nothing happened to; trained once per optimizer."""
     from sunspark.launch.train import train
 
-    runs: dict[str, str] = {}
-
     def run_of(optimizer: Optimizer) -> str:
-        if optimizer not in runs:
-            run = str(tmp_path_factory.mktemp("undisturbed") / optimizer)
+        def make(folder: Path) -> None:
+            run = str(folder / "run")
             train(law_dataset, run, law_config(optimizer, workers=1))
             history = losses(run)
             assert len(history) >= 300
             assert sum(history[-20:]) / 20 < history[0] / 2
-            runs[optimizer] = run
-        return runs[optimizer]
+
+        return str(once(f"undisturbed-{optimizer}", make) / "run")
 
     return run_of
 
