@@ -11,7 +11,7 @@ from sunspark.data.dataset import Dataset
 from tests.large_images import make_large_dataset
 from tests.memory.group import MemoryGroup, memory_group
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.laws, pytest.mark.timeout(240)]
 
 IMAGE_SIZE, GLOBAL_BATCH_SIZE, THREADS = 256, 32, 2
 PREFETCH_BYTES = 8 * 2**20
