@@ -4,7 +4,7 @@
     spark-submit --archives OUT.tar.gz#environment --conf spark.pyspark.python=./environment/bin/python ...
 
 Unlike a virtual environment it holds the interpreter and the standard library, so hosts need no Python; they need the
-same kind of system (processor, C library). Spark's jars are left out: hosts have them. OUT.tar is not compressed.
+same kind of system (processor, C library). Spark's jars are left out: hosts have them.
 Most of the rest is for GPUs: `--without triton` is right where nobody compiles models, `--without nvidia` where hosts
 have the same CUDA libraries themselves, and their linker finds them.
 """
@@ -39,23 +39,22 @@ def main() -> None:
     parser.add_argument("--without", metavar="PACKAGE", nargs="+", default=[], help="folders of site-packages")
     arguments = parser.parse_args()
     out: Path = arguments.out
-    if not out.name.endswith((".tar.gz", ".tgz", ".tar")):
-        parser.error(f"{out} must end in .tar.gz, .tgz, or .tar, which is not compressed")
+    if not out.name.endswith((".tar.gz", ".tgz")):
+        parser.error(f"{out} must end in .tar.gz or .tgz; from a .tar, Spark unpacks programs that cannot be run")
     if unknown := [name for name in arguments.without if not (PACKAGES / name).is_dir()]:
         parser.error(f"there is no {' and no '.join(unknown)} in {PACKAGES} that could be left out")
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        pack(unfinished, set(arguments.without), is_compressed=out.suffix != ".tar")
+        pack(unfinished, set(arguments.without))
         unfinished.replace(out)
     finally:
         unfinished.unlink(missing_ok=True)
     print(f"{out}: {out.stat().st_size / 1e6:.0f} MB")
 
 
-def pack(out: Path, without: set[str], *, is_compressed: bool) -> None:
-    options = {"compresslevel": 1} if is_compressed else {}  # libraries of machine code: more takes long, gains little
-    with tarfile.open(out, "w:gz" if is_compressed else "w", **options) as archive:  # type: ignore[call-overload]
+def pack(out: Path, without: set[str]) -> None:
+    with tarfile.open(out, "w:gz", compresslevel=1) as archive:  # machine code: more takes long, gains little
         info = tarfile.TarInfo("bin/python")
         info.size, info.mode = len(LAUNCHER), 0o755
         archive.addfile(info, io.BytesIO(LAUNCHER.encode()))

@@ -40,7 +40,7 @@ def hidden_pythons() -> list[Path]:
 def test_a_host_without_python_trains_from_an_archive(
     bare_host: Standalone, law_dataset: str, run_folder: Path
 ) -> None:
-    archive = bare_host.folder / "environment.tar"
+    archive = bare_host.folder / "environment.tar.gz"
     for_gpus = [name for name in ("nvidia", "triton") if (PACKAGES / name).is_dir()]
     without = ["--without", *for_gpus] if for_gpus else []
     pack = [sys.executable, str(REPOSITORY / "scripts" / "pack_environment.py"), str(archive), *without]
