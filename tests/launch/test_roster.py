@@ -330,6 +330,14 @@ def test_a_run_to_which_nobody_comes_ends(play: Play) -> None:
     assert play.roster.claim(0, "late", play.now) == "ended"
 
 
+def test_a_run_to_which_nobody_comes_says_why_spark_could_not_start_them(play: Play) -> None:
+    play.roster.lost_task = "Cannot run program (10.0.0.3 executor 0)"
+    play.pass_time(START_TIMEOUT + 1)
+    play.roster.check(play.now)
+    assert play.roster.ending is not None
+    assert "; Spark lost a task: Cannot run program (10.0.0.3 executor 0); look for" in play.roster.ending.cause
+
+
 def test_a_run_that_all_have_left_ends_after_the_timeout(play: Play) -> None:
     one, other = play.start(0), play.start(1)
     play.run_for(100, one, other)

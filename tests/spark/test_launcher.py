@@ -1,8 +1,10 @@
 """The Spark launcher at the end of a run."""
 
 import contextlib
+import re
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from py4j.protocol import Py4JError
@@ -28,9 +30,7 @@ def test_the_end_does_not_wait_for_tasks_that_have_no_slot(two_core_session: Spa
     context, others = two_core_session.sparkContext, threading.Thread(target=occupy_all_slots, args=[two_core_session])
     others.start()
     has_ended, causes = threading.Event(), list[str]()
-    launcher = SparkLauncher(
-        two_core_session, has_ended=has_ended.is_set, give_up=causes.append, is_deserted=lambda _: has_ended.is_set()
-    )
+    launcher = launcher_until(has_ended, two_core_session, causes)
     try:
         wait_until(lambda: bool(context.statusTracker().getJobIdsForGroup("others")), 60, "the others' job")
         launcher.start(spec(), 2)
@@ -46,6 +46,41 @@ def test_the_end_does_not_wait_for_tasks_that_have_no_slot(two_core_session: Spa
         context.cancelJobGroup("others")
         others.join(30)
     assert not causes
+
+
+def test_why_a_task_cannot_run_is_told_with_its_host(
+    two_core_session: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(two_core_session.sparkContext, "pythonExec", "nowhere/python")
+    cause = cause_of_lost_task(two_core_session, spec())
+    assert re.fullmatch(r'.*Cannot run program "nowhere/python".* \(\S+ executor driver\)', cause)
+
+
+def test_why_python_failed_is_told_without_the_stack(two_core_session: SparkSession) -> None:
+    cause = cause_of_lost_task(two_core_session, replace(spec(), work={"task": "none"}))
+    assert cause.startswith("KeyError: 'model'")
+
+
+def cause_of_lost_task(session: SparkSession, spec: WorkerSpec) -> str:
+    has_ended, causes = threading.Event(), list[str]()
+    launcher = launcher_until(has_ended, session, causes)
+    launcher.start(spec, 1)
+    try:
+        wait_until(lambda: bool(causes), 60, "the loss of a task")
+    finally:
+        has_ended.set()
+        launcher.join(JOIN_SECONDS)
+    return causes[0]
+
+
+def launcher_until(has_ended: threading.Event, session: SparkSession, causes: list[str]) -> SparkLauncher:
+    return SparkLauncher(
+        session,
+        has_ended=has_ended.is_set,
+        give_up=causes.append,
+        task_was_lost=causes.append,
+        is_deserted=lambda _: has_ended.is_set(),
+    )
 
 
 def spec() -> WorkerSpec:

@@ -88,6 +88,11 @@ class Coordinator:
             notes, self.roster.notes = self.roster.notes, []
             return notes
 
+    def note_lost_task(self, cause: str) -> None:
+        """Keep what Spark says of a task that it could not run: the cause, should nobody come to work."""
+        with self._lock:
+            self.roster.lost_task = cause
+
     def is_deserted(self, worker: int) -> bool:
         """Whether nobody works at that place."""
         with self._lock:

@@ -167,6 +167,7 @@ class Job:
             self._session,
             has_ended=lambda: coordinator.roster.ending is not None,
             give_up=lambda cause: coordinator.stop(Ending(is_finished=False, cause=cause)),
+            task_was_lost=coordinator.note_lost_task,
             is_deserted=coordinator.is_deserted,
         )
 

@@ -119,6 +119,8 @@ class Roster:
         self.excused: dict[int, str] = {}
         """Rows of the dataset that are left out, with the reason."""
         self.notes: list[Note] = []
+        self.lost_task = ""
+        """Why Spark lost a task the last time."""
 
     @property
     def steps_redone(self) -> int:
@@ -298,7 +300,8 @@ class Roster:
         elif self.ending is None and now - self._last_alive > self._start_timeout_seconds:
             names = ", ".join(str(worker) for worker in self._places)
             cause = f"none of the workers ({names}) was there for {self._start_timeout_seconds:g} s"
-            self.stop(Ending(is_finished=False, cause=f"{cause}; look for free slots, or raise --start-timeout"))
+            why = f"; Spark lost a task: {self.lost_task}" if self.lost_task else ""
+            self.stop(Ending(is_finished=False, cause=f"{cause}{why}; look for free slots, or raise --start-timeout"))
         for key in [key for key, since in self._abandoned.items() if now - since > _ABANDONED_SECONDS]:
             del self._abandoned[key]
         num_joined = len(self._places) - len(self.missing())

@@ -7,6 +7,7 @@ executor. One job per worker lets Spark place and replace workers one at a time,
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,8 @@ class SparkLauncher:
     has_ended: Callable[[], bool]
     give_up: Callable[[str], None]
     """Called with the cause when no task can be started any more."""
+    task_was_lost: Callable[[str], None]
+    """Called with what Spark says of a task that it could not run to its end; another is started."""
     is_deserted: Callable[[int], bool]
     """Whether nobody works at the place of that worker."""
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -88,7 +91,10 @@ class SparkLauncher:
                 self.give_up(f"Spark's driver process is gone ({error}); its log may tell why")
                 return
             except (Py4JError, PySparkException) as error:
-                logger.info("%s: its task was lost: %s", name, str(error).partition("\n")[0])
+                cause = _cause_of_lost_task(str(error))
+                logger.info("%s: its task was lost: %s", name, cause)
+                if not self.has_ended():
+                    self.task_was_lost(cause)
                 outcome = "task lost"
             if outcome == "ended":
                 return
@@ -107,6 +113,15 @@ class SparkLauncher:
             return task
         request = TaskResourceRequests().cpus(spec.cores)
         return task.withResources(ResourceProfileBuilder().require(request).build)
+
+
+def _cause_of_lost_task(text: str) -> str:
+    """Why the last attempt ended, in Spark's words without the stacks, with the host where it tells."""
+    last_failure = text.partition("most recent failure: ")[2] or text
+    first, *others = re.split(r"\n\s+at |\nDriver stacktrace", last_failure)[0].strip().splitlines()
+    where = re.search(r"\((\S+ executor \S+)\): (.*)", first)
+    why = others[-1] if others else where[2] if where else first
+    return f"{why} ({where[1]})" if where else why
 
 
 def _job_group(worker: int) -> str:
