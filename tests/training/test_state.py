@@ -23,7 +23,7 @@ from sunspark.parallel.ledger import Evidence
 from sunspark.training.config import WorkConfig
 from sunspark.training.export import export_model, load_model
 from sunspark.training.state import TrainingState
-from sunspark.training.state_file import ledger_of, metadata_of
+from sunspark.training.state_file import metadata_of, read
 from sunspark.training.validation import Evaluation
 
 _JPEG = encode_jpeg(np.zeros((8, 8, 3), np.uint8))
@@ -152,7 +152,7 @@ def test_a_snapshot_waits_for_the_end_of_a_step() -> None:
 def test_the_ledger_can_be_read_without_the_network() -> None:
     state = state_of(scene_vgg())
     train(state, 4)
-    ledger = ledger_of(state.snapshot().body, "a snapshot")
+    ledger = read(state.snapshot().body, "a snapshot").ledger
     assert (ledger.lines, ledger.lineage) == (state.ledger.lines, state.ledger.lineage)
 
 

@@ -7,7 +7,7 @@ Tensors: `model.*` the network, `average.*` the average of its weights where one
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import safetensors
@@ -22,11 +22,39 @@ _FORMAT: Final = "sunspark-state-2"
 _KEY: Final = "sunspark"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateContents:
+    """What the bytes of a state hold; whether its parts agree is for the reader to judge."""
+
+    metadata: dict[str, Any]
+    """The header: step, lineage, optimizer and its counters."""
+    evaluations: tuple[Evaluation, ...]
+    ledger: Ledger
+    tensors: dict[str, Tensor]
+
+    @property
+    def judged_weights(self) -> dict[str, Tensor]:
+        """The weights that are evaluated and kept, by their names in the network: the average where there is one."""
+        return part_of(self.tensors, "average.") or part_of(self.tensors, "model.")
+
+
 def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
     """The bytes of a state; equal states have equal bytes."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     # One entry, because safetensors writes several in any order, and peers must have the same bytes.
     return safetensors.torch.save(contiguous, {_KEY: json.dumps({"format": _FORMAT, **metadata})})
+
+
+def read(body: bytes, source: str) -> StateContents:
+    """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state or not whole."""
+    metadata = metadata_of(body, source)
+    tensors = _tensors_of(body, source)
+    return StateContents(
+        metadata=metadata,
+        evaluations=_evaluations_of(metadata, source),
+        ledger=Ledger.from_array(tensors["ledger"].numpy()),
+        tensors=tensors,
+    )
 
 
 def metadata_of(body: bytes, source: str) -> dict[str, Any]:
@@ -43,8 +71,7 @@ def metadata_of(body: bytes, source: str) -> dict[str, Any]:
     return metadata
 
 
-def tensors_of(body: bytes, source: str) -> dict[str, Tensor]:
-    """The tensors of a state's bytes. Raises RunError, naming `source`, when they are not whole."""
+def _tensors_of(body: bytes, source: str) -> dict[str, Tensor]:
     try:
         tensors = safetensors.torch.load(body)
     except (safetensors.SafetensorError, ValueError) as error:
@@ -54,24 +81,11 @@ def tensors_of(body: bytes, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def evaluations_of(body: bytes, source: str) -> tuple[Evaluation, ...]:
-    """The evaluations up to this state."""
+def _evaluations_of(metadata: dict[str, Any], source: str) -> tuple[Evaluation, ...]:
     try:
-        return tuple(Evaluation(**evaluation) for evaluation in metadata_of(body, source).get("evaluations", ()))
+        return tuple(Evaluation(**evaluation) for evaluation in metadata.get("evaluations", ()))
     except TypeError as error:
         raise RunError(f"{source} tells of evaluations that this version does not know: {error}") from error
-
-
-def ledger_of(body: bytes, source: str) -> Ledger:
-    """The ledger in a state's bytes."""
-    metadata_of(body, source)
-    return Ledger.from_array(tensors_of(body, source)["ledger"].numpy())
-
-
-def judged_weights_of(body: bytes, source: str) -> dict[str, Tensor]:
-    """The weights that are evaluated and kept, by their names in the network: the average where there is one."""
-    tensors = tensors_of(body, source)
-    return part_of(tensors, "average.") or part_of(tensors, "model.")
 
 
 def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
