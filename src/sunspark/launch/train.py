@@ -58,13 +58,13 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     refuse_other_folders(run, dataset)
     check_tracker(run, config.launch)
     with only_driver(run):
-        work = settle(run, dataset, opened, config)
+        config = settle(run, dataset, opened, config)
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)
         with Job(config.launch, run) as job:
-            write_start(dataset, run, config.with_work(work), plan_of(opened, work), job.num_workers)
-            return _train(job, opened, dataset, run, work, tuple(faults))
+            write_start(dataset, run, config, plan_of(opened, config.work), job.num_workers)
+            return _train(job, opened, dataset, run, config.work, tuple(faults))
 
 
 def _stored_result(run: str) -> TrainResult:
