@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, final
 from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
 from sunspark.parallel.rpc import Reply
 from sunspark.records import EventName
+from sunspark.training.deadline import deadline_seconds
 from sunspark.training.spec import EXIT_FAILED, EXIT_USERS_MISTAKE
 
 ClaimAnswer = Literal["granted", "duplicate", "ended"]
@@ -22,9 +23,6 @@ REPLACE_SECONDS: Final = 10.0
 """Silence after which a worker's process is replaced."""
 CLAIM_SECONDS: Final = 6.0
 """Silence after which a supervisor has lost its place."""
-_LEAST_PROGRESS_SECONDS: Final = 60.0
-_FIRST_PROGRESS_SECONDS: Final = 600.0
-"""Before the first step has shown how long a step takes."""
 _ABANDONED_SECONDS: Final = 120.0
 _START_SECONDS: Final = 120.0
 """How long a process may take to load torch before it must be heard."""
@@ -159,8 +157,7 @@ class Roster:
         if now - process.last_heard > REPLACE_SECONDS:
             self._condemn(worker, process, f"silent for {now - process.last_heard:.0f} s; replaced")
             return "replace"
-        slowest = process.slowest_step_seconds
-        limit = max(_LEAST_PROGRESS_SECONDS, 10 * slowest) if slowest else _FIRST_PROGRESS_SECONDS
+        limit = deadline_seconds(process.slowest_step_seconds)
         if process.is_ready and self.may_go and not process.has_own_deadline and now - process.last_move > limit:
             self._condemn(worker, process, f"no progress for {limit:.0f} s; replaced")
             return "replace"
