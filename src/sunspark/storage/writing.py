@@ -19,7 +19,7 @@ from sunspark.storage.uri import as_local_path, is_hdfs
 _PIECE_BYTES = 8 * 2**20
 
 
-def write_bytes_atomic(uri: str, data: bytes) -> None:
+def write_bytes_atomic(uri: str, data: bytes | bytearray) -> None:
     """Write a file so that a reader never sees a part of it: the old content or all of the new.
 
     Local: a temporary name beside it, fsync, rename. Object stores put a whole object or nothing. HDFS: a temporary
@@ -137,7 +137,7 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_and_move(uri: str, pieces: Iterable[bytes]) -> None:
+def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
     filesystem, path = resolve(uri)
     parent, name = os.path.split(path)
     temporary = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
@@ -150,7 +150,7 @@ def _write_and_move(uri: str, pieces: Iterable[bytes]) -> None:
     filesystem.move(temporary, path)
 
 
-def _put(uri: str, pieces: Iterable[bytes]) -> None:
+def _put(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
     filesystem, path = resolve(uri)
     with filesystem.open_output_stream(path) as stream:
         for piece in pieces:
