@@ -47,7 +47,7 @@ def join(client: RpcClient, replica_id: str) -> Any:
 def beat(client: RpcClient, replica_id: str, step: int = 0) -> Any:
     return client.call(
         "beat", replica_id=replica_id, phase="data", moves=step, has_own_deadline=False, step=step,
-        slowest_step_seconds=0.0, report={},
+        slowest_step_seconds=0.0, most_workers=1, report={},
     )  # fmt: skip
 
 
@@ -69,8 +69,9 @@ def test_a_run_from_claim_to_finish_over_the_wire(open_coordinator: Open) -> Non
         "excused": [],
     }
     client.call("release", worker=1, supervisor="s1")
-    client.call("finish", step=5)
+    client.call("finish", step=5, most_workers=2)
     assert coordinator.roster.ending == Ending(is_finished=True)
+    assert coordinator.roster.most_workers == 2
     assert beat(client, one)["farewell"] == "ended"
     events = [note.event for note in coordinator.take_notes()]
     assert events == ["started", "started", "joined", "joined", "redone", "lost", "finished"]

@@ -188,9 +188,10 @@ class Coordinator:
             self.roster.note(replica_id, event, step, detail)
         return {}
 
-    def _finish(self, step: int) -> Reply:
+    def _finish(self, step: int, most_workers: int) -> Reply:
         with self._lock:
             self.roster.step = step
+            self.roster.note_workers(most_workers)
             self.roster.finish()
         return {}
 

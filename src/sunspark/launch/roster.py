@@ -114,6 +114,8 @@ class Roster:
         self.step = 0
         self.report: dict[str, Any] = {}
         self.recoveries = 0
+        self.most_workers = 0
+        """That took part in one and the same step."""
         self.excused: dict[int, str] = {}
         """Rows of the dataset that are left out, with the reason."""
         self.notes: list[Note] = []
@@ -207,6 +209,7 @@ class Roster:
             process.is_ready, process.last_heard = True, now
             process.has_own_deadline = message["has_own_deadline"]
             process.slowest_step_seconds = message["slowest_step_seconds"]
+            self.note_workers(message["most_workers"])
             if message["moves"] != process.moves:
                 process.moves, process.last_move = message["moves"], now
             if message["step"] > self.step:
@@ -242,6 +245,10 @@ class Roster:
         for row in rows.keys() - self.excused.keys():
             self._note(-1, "excused", f"{names[row]} is left out from now on: {rows[row]}")
         self.excused = {**self.excused, **rows}
+
+    def note_workers(self, count: int) -> None:
+        """So many have taken a step together."""
+        self.most_workers = max(self.most_workers, count)
 
     def note_progress(self) -> None:
         """Something was done since the last process ended."""

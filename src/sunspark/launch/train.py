@@ -39,6 +39,7 @@ class TrainResult:
     images_per_second: float
     """Of this start."""
     workers: int
+    """The most that took part in one step of this start; may be fewer than were asked for."""
     steps_redone: int
     recoveries: int
     resumed_from_step: int
@@ -123,7 +124,7 @@ def _train(
         samples=sum(map(plan.num_samples_of, range(num_steps))),
         seconds=watch.seconds,
         images_per_second=done / watch.seconds if watch.seconds else 0.0,
-        workers=job.num_workers,
+        workers=coordinator.roster.most_workers,
         steps_redone=coordinator.roster.steps_redone,
         recoveries=coordinator.roster.recoveries,
         resumed_from_step=first_step,

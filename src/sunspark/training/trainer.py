@@ -229,7 +229,7 @@ class Trainer:
         if self._is_leader(agreement):
             with self._phase("close", has_own_deadline=True):
                 self._publisher.publish_end(self._state)
-                self._driver.finish(self._state.step)
+                self._driver.finish(self._state.step, self._progress.most_workers)
             return True
         with self._phase("end", has_own_deadline=True):
             self._driver.wait_for_end(leader)
@@ -269,6 +269,7 @@ class Trainer:
         loss, learning_rate, gradient_norm = figures
         seconds, self._seconds = self._seconds, {}
         self._progress.step = step + 1
+        self._progress.most_workers = max(self._progress.most_workers, agreement.world_size)
         self._progress.report = {"loss": loss, "learning_rate": learning_rate}
         worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
         self._pending = StepRecord(
