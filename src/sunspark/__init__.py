@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sunspark.bench.live import RunState
     from sunspark.bench.report import ReportResult
-    from sunspark.data.dataset import DatasetSummary
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.prediction_table import Prediction
     from sunspark.data.scenes import SampleResult
+    from sunspark.data.summary import DatasetSummary
     from sunspark.launch.config import LaunchConfig as LaunchConfig
     from sunspark.launch.config import TrainConfig as TrainConfig
     from sunspark.launch.doctor.cluster import ClusterVisit
@@ -81,7 +81,8 @@ def ingest(source: str, dataset: str, config: IngestConfig | None = None) -> Ing
 
 def inspect(dataset: str) -> DatasetSummary:
     """Count what is in a dataset. Raises DatasetError when it is not there or not whole."""
-    from sunspark.data.dataset import Dataset, summarize
+    from sunspark.data.dataset import Dataset
+    from sunspark.data.summary import summarize
 
     return summarize(Dataset.open(dataset))
 

@@ -7,7 +7,7 @@ RUN/excused.json              images that are left out, because decoding them ki
 RUN/start.json                how it was started last, and on what: `launch/start.py`
 RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
 RUN/candidates/               states that orphaned workers saved: the same
-RUN/records/                  steps and events, one file per worker process and one of the driver: `records.py`
+RUN/records/                  steps and events, one file per worker process and one of the driver: `records/`
 RUN/model/                    the finished network: `training/export.py`
 RUN/result.json               what `train` returned; there when the run is finished
 RUN/evaluation-<split>.json   what `evaluate` returned

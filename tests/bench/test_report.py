@@ -218,13 +218,13 @@ def test_the_figures_of_a_resumed_run_are_those_of_all_its_starts(tmp_path: Path
     run.write()
     (run.run / "result.json").unlink()
     whole = page_of(run.run).text
-    last_start = {"steps": 480, "epochs": 12, "samples": 30720, "workers": 2, "seconds": 1.0, "finished": True}
+    last_start = {"steps": 480, "epochs": 12, "samples": 30720, "workers": 6543, "seconds": 1.0, "finished": True}
     last_start |= {"images_per_second": 9999.0, "steps_redone": 77, "recoveries": 88, "resumed_from_step": 200}
     run.put("result.json", last_start)
     text = page_of(run.run).text
-    for label in ("Images per second", "Steps done again", "Recoveries"):
+    for label in ("Images per second", "Workers", "Steps done again", "Recoveries"):
         assert re.findall(f"{label} ([0-9,.]+)", text)[0] == re.findall(f"{label} ([0-9,.]+)", whole)[0]
-    assert not {"9,999", "77", "88"} & set(text.split())
+    assert not {"9,999", "6,543", "77", "88"} & set(text.split())
 
 
 def test_every_chart_has_marks_a_caption_and_its_numbers(made: MadeRun) -> None:

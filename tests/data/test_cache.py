@@ -406,8 +406,8 @@ def test_a_process_that_starts_on_a_full_disk_reads_all_the_same(
 HOLDS_A_LOCK = """
     import sys, time
     from pathlib import Path
-    from sunspark.data.cache import _try_lock
-    assert _try_lock(Path(sys.argv[1])) is not None
+    from sunspark.data.locks import try_lock
+    assert try_lock(Path(sys.argv[1])) is not None
     print("held", flush=True)
     time.sleep(60)
 """

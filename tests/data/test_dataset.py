@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 
-from sunspark.data.dataset import Dataset, Quarantined, read_quarantine, sample_id_of, summarize
+from sunspark.data.dataset import Dataset, Quarantined, read_quarantine, sample_id_of
+from sunspark.data.summary import summarize
 from sunspark.data.writer import Recipe, StoredSample, finish_dataset, order_key, write_block, write_dataset
 from sunspark.errors import ConfigError, DatasetError, SourceError
 

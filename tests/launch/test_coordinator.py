@@ -47,7 +47,7 @@ def join(client: RpcClient, replica_id: str) -> Any:
 def beat(client: RpcClient, replica_id: str, step: int = 0) -> Any:
     return client.call(
         "beat", replica_id=replica_id, phase="data", moves=step, has_own_deadline=False, step=step,
-        slowest_step_seconds=0.0, report={},
+        slowest_step_seconds=0.0, most_workers=1, report={},
     )  # fmt: skip
 
 
@@ -69,8 +69,9 @@ def test_a_run_from_claim_to_finish_over_the_wire(open_coordinator: Open) -> Non
         "excused": [],
     }
     client.call("release", worker=1, supervisor="s1")
-    client.call("finish", step=5)
+    client.call("finish", step=5, most_workers=2)
     assert coordinator.roster.ending == Ending(is_finished=True)
+    assert coordinator.roster.most_workers == 2
     assert beat(client, one)["farewell"] == "ended"
     events = [note.event for note in coordinator.take_notes()]
     assert events == ["started", "started", "joined", "joined", "redone", "lost", "finished"]
@@ -98,8 +99,10 @@ def test_what_groups_of_long_ago_have_put_is_forgotten(open_coordinator: Open) -
         client.call("put", key=key, value="00")
     client.call("abandon", group_key="9-a")
     assert kept("9-a/0", "9-a/1", "9-ab/0", "10-c/0") == ["9-ab/0", "10-c/0"]
-    client.call("put", key="11-d/0", value="00")
-    assert kept("9-ab/0", "10-c/0", "11-d/0") == ["10-c/0", "11-d/0"]
+    for number in range(15):  # a worker that dies and comes back does not change the quorum
+        client.call("put", key=f"10-d{number}/0", value="00")
+        client.call("put", key=f"10-d{number}/1", value="00")
+    assert kept("9-ab/0", "10-c/0", "10-d0/0", "10-d14/1") == ["10-c/0", "10-d0/0", "10-d14/1"]
 
 
 def test_the_addresses_of_replaced_processes_are_forgotten(open_coordinator: Open) -> None:

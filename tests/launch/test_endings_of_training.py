@@ -14,7 +14,7 @@ from sunspark.optim import OptimConfig
 from sunspark.records import EventRecord, read_records
 from sunspark.training import checkpoint
 from sunspark.training.config import TrainingConfig
-from sunspark.training.state_file import judged_weights_of
+from sunspark.training.state_file import read
 from sunspark.training.validation import ValidationConfig
 from sunspark.training.verify import verify
 from tests.launch.short import short_config
@@ -45,7 +45,7 @@ def test_training_ends_early_and_keeps_the_best_state(
     assert (kept[0], kept[-1], len(kept)) == (4, 12, 3)  # the best one, and the last two
     best = Path(checkpoint.uri_of(str(run_folder), 4)).read_bytes()
     exported = safetensors.torch.load_file(run_folder / "model" / "model.safetensors")
-    judged = judged_weights_of(best, "it")
+    judged = read(best, "it").judged_weights
     assert all(torch.equal(exported[name], judged[name]) for name in exported)
 
 

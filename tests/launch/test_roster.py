@@ -24,6 +24,7 @@ class Play:
         self.now = 1000.0
         self.roster = Roster(num_workers, start_timeout, self.now, last_incarnation, num_expected)
         self.moves = 0
+        self.workers_in_step = 0
 
     def pass_time(self, seconds: float) -> None:
         """The driver looks at the roster meanwhile."""
@@ -53,6 +54,7 @@ class Play:
                 "has_own_deadline": waits,
                 "step": step,
                 "slowest_step_seconds": slowest,
+                "most_workers": self.workers_in_step,
                 "report": {"loss": 1.0 / (1 + step)},
             },
             self.now,
@@ -83,6 +85,14 @@ class Play:
 @pytest.fixture
 def play() -> Play:
     return Play()
+
+
+def test_the_most_workers_of_a_step_are_remembered_when_some_are_gone(play: Play) -> None:
+    one = play.start(0)
+    for count in (1, 2, 1):
+        play.workers_in_step = count
+        play.beat(one)
+    assert play.roster.most_workers == 2
 
 
 # --- places ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """What a run says of its start: enough to do it again."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,8 +63,3 @@ def test_a_run_says_how_it_was_started_with_nothing_left_to_guess(finished: str,
     assert {"python", "sunspark", "torch", "torchft"} <= set(start["versions"])
     assert start["machine"]["cores"] >= 1
     assert start["machine"]["memory_bytes"] > 2**28
-
-
-def test_the_same_launch_of_other_work() -> None:
-    assert TrainConfig(launch=UNUSUAL.launch).with_work(UNUSUAL.work) == UNUSUAL
-    assert replace(UNUSUAL, launch=LaunchConfig(workers=1)).work == UNUSUAL.work

@@ -23,7 +23,7 @@ from sunspark.parallel.ledger import Evidence
 from sunspark.training.config import WorkConfig
 from sunspark.training.export import export_model, load_model
 from sunspark.training.state import TrainingState
-from sunspark.training.state_file import ledger_of, metadata_of
+from sunspark.training.state_file import metadata_of, read, write
 from sunspark.training.validation import Evaluation
 
 _JPEG = encode_jpeg(np.zeros((8, 8, 3), np.uint8))
@@ -126,6 +126,23 @@ def test_the_same_state_has_the_same_bytes_wherever_it_came_from() -> None:
     assert restored.snapshot() == original.snapshot()
 
 
+def test_tensors_of_every_kind_and_layout_are_written_as_safetensors_reads_them() -> None:
+    numbers = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+    tensors = {f"of {dtype}": numbers.to(dtype) for dtype in dtypes} | {
+        "channels last": numbers.float().contiguous(memory_format=torch.channels_last),
+        "transposed": numbers[0, 0].T,
+        "expanded": torch.ones(1, dtype=torch.float16).expand(3),
+        "scalar": torch.tensor(1.5),
+        "empty": torch.zeros(0, 3),
+    }
+    read_back = safetensors.torch.load(bytes(write(tensors, {})))
+    assert read_back.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read_back[name].dtype == tensor.dtype, name
+        assert torch.equal(read_back[name], tensor), name
+
+
 def test_a_snapshot_does_not_change_with_its_state() -> None:
     state = state_of(scene_vgg())
     train(state, 1)
@@ -152,7 +169,7 @@ def test_a_snapshot_waits_for_the_end_of_a_step() -> None:
 def test_the_ledger_can_be_read_without_the_network() -> None:
     state = state_of(scene_vgg())
     train(state, 4)
-    ledger = ledger_of(state.snapshot().body, "a snapshot")
+    ledger = read(state.snapshot().body, "a snapshot").ledger
     assert (ledger.lines, ledger.lineage) == (state.ledger.lines, state.ledger.lineage)
 
 
@@ -239,7 +256,7 @@ def test_bytes_that_are_no_whole_state_are_refused_by_name_and_change_nothing(
     train(state, 2)
     train(untouched, 2)
     with pytest.raises(RunError, match="the file in question"):
-        state.load(damage(state.snapshot().body), "the file in question")
+        state.load(damage(bytes(state.snapshot().body)), "the file in question")
     assert_same(untouched, state)
 
 

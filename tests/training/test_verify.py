@@ -326,7 +326,7 @@ def test_a_finished_run_without_its_last_step_is_found(tmp_path: Path, honest: H
 
 def rewritten(snapshot: Snapshot, change: Callable[[torch.Tensor], None], lineage: str = "") -> Snapshot:
     """The same file with other lines; `lineage` as it was if none is given."""
-    tensors = safetensors.torch.load(snapshot.body)
+    tensors = safetensors.torch.load(bytes(snapshot.body))
     change(tensors["ledger"])
     metadata = metadata_of(snapshot.body, "") | ({"lineage": lineage} if lineage else {})
     return replace(snapshot, body=safetensors.torch.save(tensors, {"sunspark": json.dumps(metadata)}))

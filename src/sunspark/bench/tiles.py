@@ -10,7 +10,7 @@ from sunspark.bench.run_files import RunFiles
 from sunspark.bench.words import count, duration, percent, plural, rate
 from sunspark.records import EventRecord
 
-_OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples", "workers"})
+_OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

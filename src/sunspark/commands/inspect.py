@@ -9,7 +9,7 @@ import sunspark
 from sunspark.command_line import parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
-from sunspark.data.dataset import DatasetSummary
+from sunspark.data.summary import DatasetSummary
 
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6

@@ -13,13 +13,10 @@ Cost: one ranged read of the dataset per block and machine, then one `pread` per
 """
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
 import resource
-import socket
-import stat
 import threading
 import time
 from collections import OrderedDict
@@ -28,15 +25,14 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from sunspark.data.blob import Blob, BlobDamagedError, BlobKey, Sample, blob_parts, blob_size_bytes
+from sunspark.data.cache_directory import prepare_directory
 from sunspark.data.dataset import Block, Dataset
-from sunspark.data.temporary import temporary_directory
-from sunspark.errors import ConfigError, DeadlineError, StorageError
+from sunspark.data.locks import try_lock, wait_for_lock
 
 _log = logging.getLogger(__name__)
 
 _NUM_BLOCK_LOCKS = 64  # blocks share them, so that their files do not grow in number
 _MAX_OPEN_BLOBS = 256
-_FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.002, 0.05
 _RETRY_WRITING_SECONDS = 60.0
 
 
@@ -61,7 +57,7 @@ class NodeCache:
 
         Raises ConfigError when it cannot be used or belongs to somebody else.
         """
-        self.directory = _prepare_directory(dataset.id, directory)
+        self.directory = prepare_directory(dataset.id, directory)
         self._base_directory = directory
         self._dataset = dataset
         self._capacity_bytes = capacity_bytes
@@ -194,7 +190,7 @@ class NodeCache:
         """Remove what a killed writer left: a part whose lock nobody holds."""
         if not entry.is_part:
             return False
-        descriptor = _try_lock(self.directory / "locks" / _lock_name(entry.block))
+        descriptor = try_lock(self.directory / "locks" / _lock_name(entry.block))
         if descriptor is None:
             return False
         entry.path.unlink(missing_ok=True)
@@ -270,26 +266,14 @@ class NodeCache:
     @contextlib.contextmanager
     def _locked(self, name: str, what: str) -> Iterator[None]:
         """Hold a lock that all processes of the machine see; DeadlineError says who holds it."""
-        descriptor = self._wait_for_lock(self.directory / "locks" / name, what)
+        path = self.directory / "locks" / name
+        if not path.parent.is_dir():  # somebody tidied up
+            prepare_directory(self._dataset.id, self._base_directory)
+        descriptor = wait_for_lock(path, what, self._lock_deadline_seconds, self._closing)
         try:
             yield
         finally:
             os.close(descriptor)
-
-    def _wait_for_lock(self, path: Path, what: str) -> int:
-        if not path.parent.is_dir():  # somebody tidied up
-            _prepare_directory(self._dataset.id, self._base_directory)
-        poll_seconds, give_up_at = _FIRST_POLL_SECONDS, time.monotonic() + self._lock_deadline_seconds
-        while (descriptor := _try_lock(path)) is None:
-            if time.monotonic() >= give_up_at:
-                raise DeadlineError(
-                    f"waited {self._lock_deadline_seconds:g} s for the lock on {what} ({path}), held by "
-                    f"{_holder_of(path)}; end that process if it hangs, or choose another cache_directory"
-                )
-            if self._closing.wait(poll_seconds):
-                raise StorageError(f"the cache in {self.directory} was closed while waiting for {what}")
-            poll_seconds = min(2 * poll_seconds, _LAST_POLL_SECONDS)
-        return descriptor
 
 
 @final
@@ -328,26 +312,6 @@ def _allocate(path: Path, size_bytes: int) -> int:
     return descriptor
 
 
-def _try_lock(path: Path) -> int | None:
-    """The open file that holds the lock, close it to let go; None when somebody else has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    with contextlib.suppress(OSError):  # only for the message of whoever waits
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    return descriptor
-
-
-def _holder_of(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(errors="replace") or "an unknown process"
-    return "an unknown process"
-
-
 def _lock_name(block: int) -> str:
     return f"block-{block % _NUM_BLOCK_LOCKS:02d}"
 
@@ -355,36 +319,3 @@ def _lock_name(block: int) -> str:
 def _max_open_blobs() -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _MAX_OPEN_BLOBS if limit == resource.RLIM_INFINITY else max(1, min(_MAX_OPEN_BLOBS, limit // 4))
-
-
-def _prepare_directory(dataset_id: str, directory: str | None) -> Path:
-    """Make the directory of a dataset, for its owner's eyes only."""
-    try:
-        if directory is None:
-            base = Path(temporary_directory()) / f"sunspark-{os.geteuid()}"
-            _make_private(base)
-        else:
-            base = Path(directory).absolute()
-            base.mkdir(parents=True, exist_ok=True)
-        path = base / dataset_id[:32]
-        _make_private(path)
-        (path / "locks").mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the cache directory {directory or temporary_directory()} cannot be used: {error}; "
-            "choose another cache_directory"
-        ) from error
-    return path
-
-
-def _make_private(path: Path) -> None:
-    """Make a directory that only its owner can enter; ConfigError when it is somebody else's."""
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()  # not what a link points to: in a shared place, anybody can put a link there
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise ConfigError(
-            f"the cache directory {path} belongs to user {status.st_uid}, or is a link; you are user "
-            f"{os.geteuid()}: choose another cache_directory"
-        )
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        path.chmod(0o700)

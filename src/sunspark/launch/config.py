@@ -1,11 +1,16 @@
 """How a run is launched, and all of a training run: the configuration of `sunspark train`."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sunspark.config import refuse_not_finite
+from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError
-from sunspark.training.config import WorkConfig
+from sunspark.models.registry import ModelConfig
+from sunspark.optim import OptimConfig
+from sunspark.training.config import TrainingConfig, WorkConfig
+from sunspark.training.loss import LossConfig
+from sunspark.training.validation import ValidationConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,9 +50,15 @@ class LaunchConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig(WorkConfig):
-    """All of a training run."""
+class TrainConfig:
+    """All of a training run: the sections of its work, and its launch."""
 
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: LoaderConfig = field(default_factory=LoaderConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
 
     def __post_init__(self) -> None:
@@ -57,8 +68,11 @@ class TrainConfig(WorkConfig):
     @property
     def work(self) -> WorkConfig:
         """The part that decides what is computed."""
-        return WorkConfig(**{part.name: getattr(self, part.name) for part in fields(WorkConfig)})
-
-    def with_work(self, work: WorkConfig) -> "TrainConfig":
-        """The same launch of that work."""
-        return replace(self, **{part.name: getattr(work, part.name) for part in fields(WorkConfig)})
+        return WorkConfig(
+            model=self.model,
+            optim=self.optim,
+            data=self.data,
+            training=self.training,
+            loss=self.loss,
+            validation=self.validation,
+        )

@@ -19,6 +19,8 @@ from sunspark.records import EventName
 
 _KEPT_ADDRESSES: Final = 32
 """Of each worker: processes that die one after the other stand in quorums together, while their heartbeats last."""
+_KEPT_GROUPS: Final = 16
+"""Groups follow one another: a member of one that is older than so many has long heard that it was cut."""
 
 
 @final
@@ -45,7 +47,8 @@ class Coordinator:
             roster.excused = excuses.read()
         self._lock = threading.Lock()
         self._resume_lock = threading.Lock()
-        self._rendezvous: dict[str, str] = {}
+        self._rendezvous: dict[str, dict[str, str]] = {}
+        """Key of a group -> what its members tell each other; the newest group last."""
         self._addresses: dict[str, str] = {}
         self._server = RpcServer(
             host,
@@ -182,7 +185,7 @@ class Coordinator:
     def _abandon(self, group_key: str) -> Reply:
         with self._lock:
             self.roster.abandon(group_key, time.monotonic())
-            self._forget(lambda key: key.startswith(f"{group_key}/"))
+            self._rendezvous.pop(group_key, None)
         return {}
 
     def _take_note(self, replica_id: str, event: EventName, step: int, detail: str) -> Reply:
@@ -190,9 +193,10 @@ class Coordinator:
             self.roster.note(replica_id, event, step, detail)
         return {}
 
-    def _finish(self, step: int) -> Reply:
+    def _finish(self, step: int, most_workers: int) -> Reply:
         with self._lock:
             self.roster.step = step
+            self.roster.note_workers(most_workers)
             self.roster.finish()
         return {}
 
@@ -202,17 +206,16 @@ class Coordinator:
 
     def _put(self, key: str, value: str) -> Reply:
         """Keep what a member of a group tells the others. Keys begin with that of their group."""
-        quorum_id = _quorum_id_of(key)
+        group_key, _, name = key.partition("/")
         with self._lock:
-            self._forget(lambda old: _quorum_id_of(old) < quorum_id - 1)
-            self._rendezvous[key] = value
+            self._rendezvous.setdefault(group_key, {})[name] = value
+            for old in list(self._rendezvous)[:-_KEPT_GROUPS]:
+                del self._rendezvous[old]
         return {}
 
-    def _forget(self, is_old: Callable[[str], bool]) -> None:
-        self._rendezvous = {key: value for key, value in self._rendezvous.items() if not is_old(key)}
-
     def _get(self, key: str) -> Reply:
-        return {"value": self._rendezvous.get(key)}
+        group_key, _, name = key.partition("/")
+        return {"value": self._rendezvous.get(group_key, {}).get(name)}
 
     def _lease(self, replica_id: str) -> Reply:
         with self._lock:
@@ -228,8 +231,3 @@ class Coordinator:
             if self._leases.is_complete:
                 self.roster.finish()
         return {}
-
-
-def _quorum_id_of(key: str) -> int:
-    """The quorum that a key of a group comes from: see `Agreement.group_key`."""
-    return int(key.partition("-")[0])

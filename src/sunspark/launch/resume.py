@@ -20,7 +20,7 @@ from sunspark.models.initial import initial_weights
 from sunspark.models.registry import build_model, check_forward
 from sunspark.records import driver_file
 from sunspark.training import checkpoint
-from sunspark.training.config import WorkConfig, plan_of
+from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
 from sunspark.training.optimizer_state import check_optimizer
 
 _MAY_CHANGE: Final = (
@@ -54,27 +54,27 @@ def refuse_other_folders(run: str, dataset: str) -> None:
         )
 
 
-def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> WorkConfig:
-    """The work of this run: that of its first start, which `config` may not contradict.
+def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> TrainConfig:
+    """`config` with the work of this run: that of its first start, which `config` may not contradict.
 
     Everything is checked before RUN/config.json is written: a mistake must not leave a run that nobody can start.
     It is written at every start: what may change is there as it was last.
     """
     if storage.exists(run_directory.config_file(run)):
-        work = _continued(run, dataset, opened, config.work)
+        settled = _continued(run, dataset, opened, config)
     else:
-        work = _resolve(config.work, config.launch.workers)
-        _check(run, opened, work)
-        if work.model.has_initial_weights:
-            _write_initial_weights(run, opened, work)
+        settled = _resolve(config)
+        _check(run, opened, settled.work)
+        if settled.model.has_initial_weights:
+            _write_initial_weights(run, opened, settled.work)
     run_directory.write_config(
-        run, dataset=dataset, dataset_id=opened.id, work=to_dict(work), launch=to_dict(config.launch)
+        run, dataset=dataset, dataset_id=opened.id, work=to_dict(settled.work), launch=to_dict(settled.launch)
     )
-    return work
+    return settled
 
 
-def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> WorkConfig:
-    """The work of a run that was started before. Raises RunError when it is another one now."""
+def _continued(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> TrainConfig:
+    """The settled training of a run that was started before. Raises RunError when it is another one now."""
     stored = run_directory.read_config(run)
     if stored["dataset_id"] != opened.id:
         raise RunError(
@@ -82,8 +82,8 @@ def _continued(run: str, dataset: str, opened: Dataset, work: WorkConfig) -> Wor
             "give the same dataset, or another folder for the run"
         )
     before = from_dict(WorkConfig, stored["work"])
-    now = _keep_settled(work, before)
-    changed = [d for d in differences(before, now) if d[0] not in _MAY_CHANGE]
+    now = _keep_settled(config, before.training)
+    changed = [d for d in differences(before, now.work) if d[0] not in _MAY_CHANGE]
     if changed:
         details = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changed)
         raise RunError(f"{run} was started with another configuration: {details}. Give the old one, or another folder")
@@ -112,19 +112,18 @@ def _write_initial_weights(run: str, opened: Dataset, work: WorkConfig) -> None:
     storage.write_bytes_atomic(run_directory.initial_weights_file(run), safetensors.torch.save(tensors))
 
 
-def _resolve(work: WorkConfig, workers: int) -> WorkConfig:
+def _resolve(config: TrainConfig) -> TrainConfig:
     """What `auto` and 0 stand for, settled once for all workers and all later starts."""
-    training = work.training
+    training = config.training
     dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16() else "float32")
-    return replace(work, training=replace(training, dtype=dtype, replicas=training.replicas or workers))
+    replicas = training.replicas or config.launch.workers
+    return replace(config, training=replace(training, dtype=dtype, replicas=replicas))
 
 
-def _keep_settled(work: WorkConfig, before: WorkConfig) -> WorkConfig:
-    training = work.training
-    dtype = before.training.dtype if training.dtype == "auto" else training.dtype
-    return replace(
-        work, training=replace(training, dtype=dtype, replicas=training.replicas or before.training.replicas)
-    )
+def _keep_settled(config: TrainConfig, before: TrainingConfig) -> TrainConfig:
+    training = config.training
+    dtype = before.dtype if training.dtype == "auto" else training.dtype
+    return replace(config, training=replace(training, dtype=dtype, replicas=training.replicas or before.replicas))
 
 
 def _has_fast_bf16() -> bool:

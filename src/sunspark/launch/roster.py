@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, final
 from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
 from sunspark.parallel.rpc import Reply
 from sunspark.records import EventName
+from sunspark.training.deadline import deadline_seconds
 from sunspark.training.spec import EXIT_FAILED, EXIT_USERS_MISTAKE
 
 ClaimAnswer = Literal["granted", "duplicate", "ended"]
@@ -22,9 +23,6 @@ REPLACE_SECONDS: Final = 10.0
 """Silence after which a worker's process is replaced."""
 CLAIM_SECONDS: Final = 6.0
 """Silence after which a supervisor has lost its place."""
-_LEAST_PROGRESS_SECONDS: Final = 60.0
-_FIRST_PROGRESS_SECONDS: Final = 600.0
-"""Before the first step has shown how long a step takes."""
 _ABANDONED_SECONDS: Final = 120.0
 _START_SECONDS: Final = 120.0
 """How long a process may take to load torch before it must be heard."""
@@ -116,6 +114,8 @@ class Roster:
         self.step = 0
         self.report: dict[str, Any] = {}
         self.recoveries = 0
+        self.most_workers = 0
+        """That took part in one and the same step."""
         self.excused: dict[int, str] = {}
         """Rows of the dataset that are left out, with the reason."""
         self.notes: list[Note] = []
@@ -161,8 +161,7 @@ class Roster:
         if now - process.last_heard > REPLACE_SECONDS:
             self._condemn(worker, process, f"silent for {now - process.last_heard:.0f} s; replaced")
             return "replace"
-        slowest = process.slowest_step_seconds
-        limit = max(_LEAST_PROGRESS_SECONDS, 10 * slowest) if slowest else _FIRST_PROGRESS_SECONDS
+        limit = deadline_seconds(process.slowest_step_seconds)
         if process.is_ready and self.may_go and not process.has_own_deadline and now - process.last_move > limit:
             self._condemn(worker, process, f"no progress for {limit:.0f} s; replaced")
             return "replace"
@@ -212,6 +211,7 @@ class Roster:
             process.is_ready, process.last_heard = True, now
             process.has_own_deadline = message["has_own_deadline"]
             process.slowest_step_seconds = message["slowest_step_seconds"]
+            self.note_workers(message["most_workers"])
             if message["moves"] != process.moves:
                 process.moves, process.last_move = message["moves"], now
             if message["step"] > self.step:
@@ -247,6 +247,10 @@ class Roster:
         for row in rows.keys() - self.excused.keys():
             self._note(-1, "excused", f"{names[row]} is left out from now on: {rows[row]}")
         self.excused = {**self.excused, **rows}
+
+    def note_workers(self, count: int) -> None:
+        """So many have taken a step together."""
+        self.most_workers = max(self.most_workers, count)
 
     def note_progress(self) -> None:
         """Something was done since the last process ended."""

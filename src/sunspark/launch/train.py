@@ -39,6 +39,7 @@ class TrainResult:
     images_per_second: float
     """Of this start."""
     workers: int
+    """The most that took part in one step of this start; may be fewer than were asked for."""
     steps_redone: int
     recoveries: int
     resumed_from_step: int
@@ -58,13 +59,13 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     refuse_other_folders(run, dataset)
     check_tracker(run, config.launch)
     with only_driver(run):
-        work = settle(run, dataset, opened, config)
+        config = settle(run, dataset, opened, config)
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)
         with Job(config.launch, run) as job:
-            write_start(dataset, run, config.with_work(work), plan_of(opened, work), job.num_workers)
-            return _train(job, opened, dataset, run, work, tuple(faults))
+            write_start(dataset, run, config, plan_of(opened, config.work), job.num_workers)
+            return _train(job, opened, dataset, run, config.work, tuple(faults))
 
 
 def _stored_result(run: str) -> TrainResult:
@@ -123,7 +124,7 @@ def _train(
         samples=sum(map(plan.num_samples_of, range(num_steps))),
         seconds=watch.seconds,
         images_per_second=done / watch.seconds if watch.seconds else 0.0,
-        workers=job.num_workers,
+        workers=coordinator.roster.most_workers,
         steps_redone=coordinator.roster.steps_redone,
         recoveries=coordinator.roster.recoveries,
         resumed_from_step=first_step,

@@ -33,7 +33,7 @@ class Snapshot:
 
     step: int
     lineage: str
-    body: bytes
+    body: bytes | bytearray
 
 
 @final
@@ -67,7 +67,7 @@ class RecoverySource:
         for offset in range(begin, end, _CHUNK_BYTES):
             yield body[offset : min(offset + _CHUNK_BYTES, end)]
 
-    def _body_of(self, step: int, lineage: str) -> bytes:
+    def _body_of(self, step: int, lineage: str) -> bytes | bytearray:
         with self._lock:
             if self._snapshot is None or (self._snapshot.step, self._snapshot.lineage) != (step, lineage):
                 self._snapshot = self._take_snapshot()
@@ -133,5 +133,5 @@ def _names(members: Sequence[Member]) -> str:
     return ", ".join(member.replica_id for member in members)
 
 
-def _digest(body: bytes) -> str:
+def _digest(body: bytes | bytearray) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()

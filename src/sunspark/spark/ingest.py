@@ -16,36 +16,23 @@ image.
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from py4j.protocol import Py4JError
-from pyspark import SparkContext, StatusTracker
 from pyspark.sql import SparkSession
 
 from sunspark import storage
 from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
-from sunspark.data.dataset import (
-    DATA_NAME,
-    INDEX_NAME,
-    MANIFEST_NAME,
-    QUARANTINE_NAME,
-    Dataset,
-    Quarantined,
-    read_manifest,
-)
+from sunspark.data.dataset import Dataset, Quarantined
 from sunspark.data.image_files import read_image
 from sunspark.data.sources import ListedImage, Listing, list_source
+from sunspark.data.target import LOCK_NAME, delete_blocks, delete_orphans, is_finished, refuse_foreign_files, reuse
 from sunspark.data.writer import (
     Recipe,
     StoredSample,
     WrittenBlock,
     finish_dataset,
-    is_block_file,
     order_key,
     refuse_equal_ids,
     write_block,
@@ -54,13 +41,7 @@ from sunspark.errors import ConfigError, DatasetError, SourceError, WorkerError
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.session import open_session
 from sunspark.spark.failures import cause_line
-from sunspark.storage import FileEntry
-
-_LOOK_SECONDS = 0.5
-_GROUP_PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
-"""What `setJobGroup` sets in the caller's thread."""
-_LOCK_NAME = ".ingest.lock"
-_log = logging.getLogger(__name__)
+from sunspark.spark.progress import progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,13 +134,13 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     listing = list_source(source, split_lists=config.split_list, test_fraction=config.test_fraction, seed=config.seed)
     refuse_equal_ids([image.path for image in listing.images])
     recipe = _recipe(listing, config)
-    if _is_finished(dataset):
-        return _result(_reuse(dataset, recipe), started, reused=True)
-    _refuse_foreign_files(dataset)
+    if is_finished(dataset):
+        return _result(reuse(dataset, recipe), started, reused=True)
+    refuse_foreign_files(dataset)
     refusal = DatasetError(f"another `sunspark ingest` works on {dataset}; wait for it, or choose another directory")
-    with storage.only_holder(dataset, _LOCK_NAME, refusal):
-        if _is_finished(dataset):
-            return _result(_reuse(dataset, recipe), started, reused=True)
+    with storage.only_holder(dataset, LOCK_NAME, refusal):
+        if is_finished(dataset):
+            return _result(reuse(dataset, recipe), started, reused=True)
         display = CountDisplay("images", len(listing.images))
         display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
         with _opened(session, config) as opened, contextlib.closing(display):
@@ -184,16 +165,12 @@ def _finish(dataset: str, recipe: Recipe, results: Sequence[BlockResult], starte
             f"the first is {first.path}: {first.reason}"
         )
     written = [result.written for result in results]
-    if not _is_finished(dataset):
-        _delete_orphans(dataset, written)
-    if _is_finished(dataset):
-        _delete_blocks(dataset, written)
-        return _result(_reuse(dataset, recipe), started, reused=True)
+    if not is_finished(dataset):
+        delete_orphans(dataset, written)
+    if is_finished(dataset):
+        delete_blocks(dataset, written)
+        return _result(reuse(dataset, recipe), started, reused=True)
     return _result(finish_dataset(dataset, recipe, written, quarantine), started, reused=False)
-
-
-def _is_finished(dataset: str) -> bool:
-    return storage.exists(storage.join(dataset, MANIFEST_NAME))
 
 
 def ingest_block(plan: BlockPlan) -> BlockResult:
@@ -237,44 +214,10 @@ def _run(
     context = session.sparkContext
     tasks = context.parallelize(plans, min(partitions or len(plans), len(plans)))
     try:
-        with _progress(context, sum(len(plan.images) for plan in plans), display):
+        with progress(context, sum(len(plan.images) for plan in plans), display):
             return tasks.mapPartitions(_ingest_blocks).collect()
     except Exception as error:
         raise WorkerError(f"ingest failed on Spark: {cause_line(str(error))}") from error
-
-
-@contextlib.contextmanager
-def _progress(context: SparkContext, num_images: int, display: CountDisplay) -> Iterator[None]:
-    """Show how far the Spark job is that this thread runs in the block: Spark tells how many tasks are done."""
-    group = f"sunspark-ingest-{uuid.uuid4().hex}"
-    callers = {name: context.getLocalProperty(name) for name in _GROUP_PROPERTIES}
-    has_ended = threading.Event()
-
-    def look() -> None:
-        while not has_ended.wait(_LOOK_SECONDS):
-            with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone; the job itself will tell
-                display.update(int(num_images * _share_done(context.statusTracker(), group)))
-
-    context.setJobGroup(group, "sunspark ingest")
-    watcher = threading.Thread(target=look, daemon=True, name="ingest-progress")
-    watcher.start()
-    try:
-        yield
-        display.update(num_images)
-    finally:
-        has_ended.set()
-        watcher.join()
-        with contextlib.suppress(Py4JError, ConnectionError):
-            for name, value in callers.items():
-                context.setLocalProperty(name, value)  # type: ignore[arg-type]  # None takes it away
-
-
-def _share_done(tracker: StatusTracker, group: str) -> float:
-    """The share of the group's tasks that are done, 0 to 1."""
-    jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
-    stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
-    num_tasks = sum(stage.numTasks for stage in stages if stage)
-    return sum(stage.numCompletedTasks for stage in stages if stage) / num_tasks if num_tasks else 0.0
 
 
 def _plan(listing: Listing, dataset: str, config: IngestConfig) -> Iterator[BlockPlan]:
@@ -307,71 +250,11 @@ def _recipe(listing: Listing, config: IngestConfig) -> Recipe:
     )
 
 
-def _reuse(uri: str, recipe: Recipe) -> Dataset:
-    """The finished dataset at `uri` if it is the one that would be made; DatasetError if it is another."""
-    manifest = read_manifest(uri)
-    there, wanted = manifest["configuration"], recipe.configuration
-    differences = [
-        f"{key} is {there.get(key)}, not {wanted.get(key)}"
-        for key in sorted(there.keys() | wanted.keys())
-        if there.get(key) != wanted.get(key)
-    ]
-    if manifest["split_names"] != list(recipe.split_names):
-        differences.append(f"its splits are {', '.join(manifest['split_names'])}")
-    if not differences and manifest["listing"] != recipe.listing:
-        differences.append(f"it was made from other images, labels or split lists ({manifest['listed']} images)")
-    if differences:
-        raise DatasetError(
-            f"{uri} holds a dataset that differs from the one asked for: {'; '.join(differences)}; "
-            "choose another directory, or delete that one first"
-        )
-    _log.info("%s holds this dataset already; nothing to do", uri)
-    return Dataset.open(uri)
-
-
 def _refuse_nesting(source: str, dataset: str) -> None:
     if storage.lie_in_each_other(dataset, source):
         raise ConfigError(
             f"the dataset {dataset} and the source {source} lie in each other; give the dataset a directory of its own"
         )
-
-
-def _refuse_foreign_files(dataset: str) -> None:
-    """Only an empty directory, or what an unfinished ingest left, may be written to."""
-    foreign: list[str] = []
-    for entry in storage.list_directory(dataset):
-        if entry.name == DATA_NAME and entry.is_directory:
-            inside = storage.list_directory(storage.join(dataset, DATA_NAME))
-            foreign += [f"{DATA_NAME}/{one.name}" for one in inside if not _is_block(one)]
-        elif entry.is_directory or not _is_ours(entry.name):
-            foreign.append(entry.name)
-    if foreign:
-        raise DatasetError(
-            f"{dataset} is not empty and not a dataset (it holds {', '.join(foreign[:5])}); choose another directory"
-        )
-
-
-def _is_ours(name: str) -> bool:
-    return name in (INDEX_NAME, QUARANTINE_NAME, _LOCK_NAME) or (name.startswith(".") and name.endswith(".tmp"))
-
-
-def _is_block(entry: FileEntry) -> bool:
-    return not entry.is_directory and is_block_file(entry.name)
-
-
-def _delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
-    """Delete the blocks that attempts left behind whose results did not count, and nothing else."""
-    kept = {block.name for block in written}
-    for entry in storage.list_directory(storage.join(dataset, DATA_NAME)):
-        if _is_block(entry) and f"{DATA_NAME}/{entry.name}" not in kept:
-            storage.delete(entry.uri)
-
-
-def _delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
-    """Delete blocks that this ingest wrote; nobody else has given a file one of their names."""
-    for block in written:
-        if block.name:
-            storage.delete(storage.join(dataset, block.name))
 
 
 def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:

@@ -52,9 +52,9 @@ class DriverLink:
         """The run cannot go on, whoever did this worker's part. Raises when the driver does not hear it."""
         self._coordinator.call("give_up", timeout_seconds=30, cause=cause)
 
-    def finish(self, step: int) -> None:
+    def finish(self, step: int, most_workers: int) -> None:
         """The end of the run is published. Raises when the driver does not hear it."""
-        self._coordinator.call("finish", timeout_seconds=30, step=step)
+        self._coordinator.call("finish", timeout_seconds=30, step=step, most_workers=most_workers)
 
     def wait_for_end(self, leader: str) -> None:
         """Wait until `leader` has published the end of the run, or is lost. Raises DeadlineError after 15 minutes."""

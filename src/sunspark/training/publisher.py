@@ -16,12 +16,11 @@ from sunspark.data.dataset import Dataset
 from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.recovery import Snapshot
-from sunspark.training import checkpoint
+from sunspark.training import checkpoint, state_file
 from sunspark.training.config import WorkConfig
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.export import export_model
 from sunspark.training.state import TrainingState
-from sunspark.training.state_file import judged_weights_of
 from sunspark.training.validation import best_of
 
 logger = logging.getLogger(__name__)
@@ -112,7 +111,7 @@ class Publisher:
         model = copy.deepcopy(state.judged_model)
         if best and best.step < state.step and self._work.validation.keep == "best":
             uri = checkpoint.uri_of(self._run, best.step)
-            model.load_state_dict(judged_weights_of(storage.read_bytes(uri), uri))
+            model.load_state_dict(state_file.read(storage.read_bytes(uri), uri).judged_weights)
         export_model(self._run, self._work, self._dataset, model)
 
     def save_candidate(self, state: TrainingState, replica_id: str) -> None:

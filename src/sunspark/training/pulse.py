@@ -39,6 +39,8 @@ class Progress:
     report: dict[str, Any] = field(default_factory=dict)
     """Figures of the last step for the driver's display."""
     slowest_step_seconds: float = 0.0
+    most_workers: int = 0
+    """That took part in one of this process's steps."""
 
     def enter(self, phase: str, *, has_own_deadline: bool = False) -> None:
         self.phase, self.has_own_deadline = phase, has_own_deadline
@@ -125,6 +127,7 @@ class Pulse:
             "has_own_deadline": progress.has_own_deadline,
             "step": progress.step,
             "slowest_step_seconds": progress.slowest_step_seconds,
+            "most_workers": progress.most_workers,
             "report": progress.report,
         }
 

@@ -124,19 +124,18 @@ class TrainingState:
             }
             return Snapshot(step=self.step, lineage=self.lineage, body=state_file.write(tensors, metadata))
 
-    def load(self, body: bytes, source: str) -> None:
+    def load(self, body: bytes | bytearray, source: str) -> None:
         """Become the state in `body`.
 
         Raises RunError, naming `source`, when it is no state, or one of another network or optimizer; this state is
         then unchanged.
         """
-        metadata = state_file.metadata_of(body, source)
-        evaluations = state_file.evaluations_of(body, source)
-        tensors = state_file.tensors_of(body, source)
-        ledger = Ledger.from_array(tensors.pop("ledger").numpy())
+        contents = state_file.read(body, source)
+        metadata, evaluations, ledger = contents.metadata, contents.evaluations, contents.ledger
         if (state_file.lineage_of(ledger, evaluations), str(len(ledger))) != (metadata["lineage"], metadata["step"]):
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
-        weights, average = state_file.part_of(tensors, "model."), state_file.part_of(tensors, "average.")
+        weights = state_file.part_of(contents.tensors, "model.")
+        average = state_file.part_of(contents.tensors, "average.")
         self._check(weights, metadata["optimizer"], source)
         if bool(average) != (self._average is not None):
             raise RunError(f"{source} {'holds an' if average else 'lacks the'} average of the weights")
@@ -146,7 +145,7 @@ class TrainingState:
             self.statistics.take_over()
             if self._average is not None:
                 self._average.load_state_dict(average)
-            optimizer_state.load(self.model, self.optimizer, tensors, metadata["counters"])
+            optimizer_state.load(self.model, self.optimizer, contents.tensors, metadata["counters"])
             self.ledger, self.evaluations = ledger, evaluations
             self.is_whole = True
 

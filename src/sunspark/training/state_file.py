@@ -7,11 +7,12 @@ Tensors: `model.*` the network, `average.*` the average of its weights where one
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from sunspark.errors import RunError
@@ -20,16 +21,66 @@ from sunspark.training.validation import Evaluation
 
 _FORMAT: Final = "sunspark-state-2"
 _KEY: Final = "sunspark"
+_DTYPES: Final = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16", torch.complex64: "C64", torch.bool: "BOOL",
+}  # fmt: skip
 
 
-def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
-    """The bytes of a state; equal states have equal bytes."""
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    # One entry, because safetensors writes several in any order, and peers must have the same bytes.
-    return safetensors.torch.save(contiguous, {_KEY: json.dumps({"format": _FORMAT, **metadata})})
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateContents:
+    """What the bytes of a state hold; whether its parts agree is for the reader to judge."""
+
+    metadata: dict[str, Any]
+    """The header: step, lineage, optimizer and its counters."""
+    evaluations: tuple[Evaluation, ...]
+    ledger: Ledger
+    tensors: dict[str, Tensor]
+
+    @property
+    def judged_weights(self) -> dict[str, Tensor]:
+        """The weights that are evaluated and kept, by their names in the network: the average where there is one."""
+        return part_of(self.tensors, "average.") or part_of(self.tensors, "model.")
 
 
-def metadata_of(body: bytes, source: str) -> dict[str, Any]:
+def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
+    """The bytes of a state; equal states have equal bytes.
+
+    Each tensor is copied once, to its place. (safetensors' own `save` holds two copies of all meanwhile, and a third
+    of what lies channels_last.)
+    """
+    header: dict[str, Any] = {"__metadata__": {_KEY: json.dumps({"format": _FORMAT, **metadata})}}
+    in_order = sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0]))  # so that each is aligned
+    end = 0
+    for name, tensor in in_order:
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    body = bytearray(8 + len(head) + end)
+    body[: 8 + len(head)] = len(head).to_bytes(8, "little") + head
+    for name, tensor in in_order:
+        if tensor.numel():
+            offset = 8 + len(head) + header[name]["data_offsets"][0]
+            place = torch.frombuffer(body, dtype=tensor.dtype, count=tensor.numel(), offset=offset)
+            place.view(tensor.shape).copy_(tensor)
+    return body
+
+
+def read(body: bytes | bytearray, source: str) -> StateContents:
+    """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state or not whole."""
+    metadata = metadata_of(body, source)
+    tensors = _tensors_of(body, source)
+    return StateContents(
+        metadata=metadata,
+        evaluations=_evaluations_of(metadata, source),
+        ledger=Ledger.from_array(tensors["ledger"].numpy()),
+        tensors=tensors,
+    )
+
+
+def metadata_of(body: bytes | bytearray, source: str) -> dict[str, Any]:
     """The header of a state's bytes. Raises RunError, naming `source`, when they are no state."""
     try:
         size = int.from_bytes(body[:8], "little")
@@ -43,10 +94,9 @@ def metadata_of(body: bytes, source: str) -> dict[str, Any]:
     return metadata
 
 
-def tensors_of(body: bytes, source: str) -> dict[str, Tensor]:
-    """The tensors of a state's bytes. Raises RunError, naming `source`, when they are not whole."""
+def _tensors_of(body: bytes | bytearray, source: str) -> dict[str, Tensor]:
     try:
-        tensors = safetensors.torch.load(body)
+        tensors = safetensors.torch.load(bytes(body))
     except (safetensors.SafetensorError, ValueError) as error:
         raise RunError(f"{source} is not whole: {error}") from error
     if "ledger" not in tensors:
@@ -54,24 +104,11 @@ def tensors_of(body: bytes, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def evaluations_of(body: bytes, source: str) -> tuple[Evaluation, ...]:
-    """The evaluations up to this state."""
+def _evaluations_of(metadata: dict[str, Any], source: str) -> tuple[Evaluation, ...]:
     try:
-        return tuple(Evaluation(**evaluation) for evaluation in metadata_of(body, source).get("evaluations", ()))
+        return tuple(Evaluation(**evaluation) for evaluation in metadata.get("evaluations", ()))
     except TypeError as error:
         raise RunError(f"{source} tells of evaluations that this version does not know: {error}") from error
-
-
-def ledger_of(body: bytes, source: str) -> Ledger:
-    """The ledger in a state's bytes."""
-    metadata_of(body, source)
-    return Ledger.from_array(tensors_of(body, source)["ledger"].numpy())
-
-
-def judged_weights_of(body: bytes, source: str) -> dict[str, Tensor]:
-    """The weights that are evaluated and kept, by their names in the network: the average where there is one."""
-    tensors = tensors_of(body, source)
-    return part_of(tensors, "average.") or part_of(tensors, "model.")
 
 
 def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.records import EvaluationRecord, StepRecord
 from sunspark.training.compute import Computation
+from sunspark.training.deadline import FIRST_DEADLINE_SECONDS, deadline_seconds
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Progress
@@ -34,9 +35,6 @@ from sunspark.training.validator import Validator
 
 logger = logging.getLogger(__name__)
 
-_LEAST_DEADLINE_SECONDS: Final = 60.0
-_FIRST_DEADLINE_SECONDS: Final = 600.0
-"""Before the first step has shown how long a step takes."""
 _QUORUM_DEADLINES: Final = 3
 """A quorum waits for the slowest worker; one that hangs is replaced within one deadline."""
 _MOST_FAILURES: Final = 10
@@ -143,7 +141,7 @@ class Trainer:
             with self._phase("recovery", has_own_deadline=True):
                 self._recover(agreement)
         someone_recovers = len(agreement.current) < agreement.world_size  # over a slow link that takes its time
-        deadline = max(_FIRST_DEADLINE_SECONDS if someone_recovers else 0.0, self._deadline_seconds())
+        deadline = max(FIRST_DEADLINE_SECONDS if someone_recovers else 0.0, self._deadline_seconds())
         with self._phase("connect", has_own_deadline=True):
             self._peers.group.form(agreement, deadline)
 
@@ -231,7 +229,7 @@ class Trainer:
         if self._is_leader(agreement):
             with self._phase("close", has_own_deadline=True):
                 self._publisher.publish_end(self._state)
-                self._driver.finish(self._state.step)
+                self._driver.finish(self._state.step, self._progress.most_workers)
             return True
         with self._phase("end", has_own_deadline=True):
             self._driver.wait_for_end(leader)
@@ -252,8 +250,7 @@ class Trainer:
         return agreement.leader.replica_id == self._peers.membership.replica_id
 
     def _deadline_seconds(self) -> float:
-        slowest = self._progress.slowest_step_seconds
-        return max(_LEAST_DEADLINE_SECONDS, 10 * slowest) if slowest else _FIRST_DEADLINE_SECONDS
+        return deadline_seconds(self._progress.slowest_step_seconds)
 
     def _note_failure(self, agreement: Agreement, error: Exception) -> None:
         logger.info("%s: step %d again: %s", self._peers.membership.replica_id, agreement.step, error)
@@ -272,6 +269,7 @@ class Trainer:
         loss, learning_rate, gradient_norm = figures
         seconds, self._seconds = self._seconds, {}
         self._progress.step = step + 1
+        self._progress.most_workers = max(self._progress.most_workers, agreement.world_size)
         self._progress.report = {"loss": loss, "learning_rate": learning_rate}
         worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
         self._pending = StepRecord(

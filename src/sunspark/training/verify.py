@@ -24,10 +24,10 @@ from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.loader import without
 from sunspark.data.order import StepPlan
 from sunspark.errors import RunError
-from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine, evidence_of, sum_of_samples
+from sunspark.parallel.ledger import Evidence, LedgerLine, evidence_of, sum_of_samples
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
-from sunspark.training.state_file import evaluations_of, judged_weights_of, ledger_of, lineage_of, metadata_of
+from sunspark.training.state_file import StateContents, lineage_of, read
 from sunspark.training.validation import best_of, end_of
 
 _PIXEL_STEPS = 20
@@ -72,13 +72,13 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     states = checkpoint.checkpoints(run)
     if not states:
         raise RunError(f"{run} has no checkpoint yet, and so no ledger; train it first")
-    body = storage.read_bytes(states[-1].uri)
-    lines = ledger_of(body, states[-1].uri).lines
+    last = read(storage.read_bytes(states[-1].uri), states[-1].uri)
+    lines = last.ledger.lines
     plan = plan_of(opened, work)
-    problems = [*_broken_chain(body, states[-1].uri, lines), *_other_model(run, work, body, states[-1].uri)]
+    problems = [*_broken_chain(last, lines), *_other_model(run, work, last)]
     # A run that says it is finished owes all its steps, up to an early end; another one those that it has done.
     is_finished = storage.exists(run_directory.result_file(run))
-    num_steps = end_of(work.validation, evaluations_of(body, states[-1].uri), plan.num_steps)
+    num_steps = end_of(work.validation, last.evaluations, plan.num_steps)
     due = range(num_steps if is_finished else min(len(lines), num_steps))
     if len(lines) != len(due):
         problems.append(f"the ledger holds {len(lines)} steps, and {len(due)} were to be taken")
@@ -136,8 +136,8 @@ def _is_right(line: LedgerLine, expected: _Expected) -> bool:
     return (line.evidence.samples, line.evidence.sample_sum) == (len(expected.rows), expected.sample_sum)
 
 
-def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterator[str]:
-    if lineage_of(Ledger(lines), evaluations_of(body, uri)) != metadata_of(body, uri)["lineage"]:
+def _broken_chain(last: StateContents, lines: Sequence[LedgerLine]) -> Iterator[str]:
+    if lineage_of(last.ledger, last.evaluations) != last.metadata["lineage"]:
         yield "the chain over the ledger's lines does not lead to the model's lineage"
     for index, line in enumerate(lines):
         if line.step != index:
@@ -145,26 +145,25 @@ def _broken_chain(body: bytes, uri: str, lines: Sequence[LedgerLine]) -> Iterato
             return
 
 
-def _other_model(run: str, work: WorkConfig, body: bytes, uri: str) -> Iterator[str]:
+def _other_model(run: str, work: WorkConfig, last: StateContents) -> Iterator[str]:
     """The model that was exported must be the one that the ledger tells of, or its best state on the way."""
     path = run_directory.model_weights_file(run)
     if not storage.exists(path):
         return
-    best = best_of(evaluations_of(body, uri))
-    if best and work.validation.keep == "best" and best.step < len(ledger_of(body, uri)):
-        last, lines = body, ledger_of(body, uri).lines
+    kept, best = last, best_of(last.evaluations)
+    if best and work.validation.keep == "best" and best.step < len(last.ledger):
         uri = checkpoint.uri_of(run, best.step)
-        body = storage.read_bytes(uri)
-        if ledger_of(body, uri).lines != lines[: best.step] or not _is_prefix(body, last, uri):
+        kept = read(storage.read_bytes(uri), uri)
+        if not _is_on_the_way(kept, best.step, last):
             yield f"the best state, after {best.step} steps, is not on the way to the last one"
-    exported, judged = safetensors.torch.load(storage.read_bytes(path)), judged_weights_of(body, uri)
+    exported, judged = safetensors.torch.load(storage.read_bytes(path)), kept.judged_weights
     if exported.keys() != judged.keys() or any(not _same_bits(exported[name], judged[name]) for name in judged):
         yield "RUN/model holds other weights than the checkpoint that the ledger belongs to"
 
 
-def _is_prefix(body: bytes, last: bytes, uri: str) -> bool:
-    evaluations = evaluations_of(body, uri)
-    return evaluations == evaluations_of(last, uri)[: len(evaluations)]
+def _is_on_the_way(earlier: StateContents, step: int, last: StateContents) -> bool:
+    evaluations = earlier.evaluations
+    return earlier.ledger.lines == last.ledger.lines[:step] and evaluations == last.evaluations[: len(evaluations)]
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -1,0 +1,78 @@
+"""The folder that a dataset is made in: finished already, free, or somebody else's; what dead attempts left there."""
+
+import logging
+from collections.abc import Iterable
+
+from sunspark import storage
+from sunspark.data.dataset import DATA_NAME, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME, Dataset, read_manifest
+from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
+from sunspark.errors import DatasetError
+from sunspark.storage import FileEntry
+
+LOCK_NAME = ".ingest.lock"
+_log = logging.getLogger(__name__)
+
+
+def is_finished(dataset: str) -> bool:
+    """Whether there is a whole dataset: its manifest is written last."""
+    return storage.exists(storage.join(dataset, MANIFEST_NAME))
+
+
+def reuse(uri: str, recipe: Recipe) -> Dataset:
+    """The finished dataset at `uri` if it is the one that would be made; DatasetError if it is another."""
+    manifest = read_manifest(uri)
+    there, wanted = manifest["configuration"], recipe.configuration
+    differences = [
+        f"{key} is {there.get(key)}, not {wanted.get(key)}"
+        for key in sorted(there.keys() | wanted.keys())
+        if there.get(key) != wanted.get(key)
+    ]
+    if manifest["split_names"] != list(recipe.split_names):
+        differences.append(f"its splits are {', '.join(manifest['split_names'])}")
+    if not differences and manifest["listing"] != recipe.listing:
+        differences.append(f"it was made from other images, labels or split lists ({manifest['listed']} images)")
+    if differences:
+        raise DatasetError(
+            f"{uri} holds a dataset that differs from the one asked for: {'; '.join(differences)}; "
+            "choose another directory, or delete that one first"
+        )
+    _log.info("%s holds this dataset already; nothing to do", uri)
+    return Dataset.open(uri)
+
+
+def refuse_foreign_files(dataset: str) -> None:
+    """Only an empty directory, or what an unfinished ingest left, may be written to."""
+    foreign: list[str] = []
+    for entry in storage.list_directory(dataset):
+        if entry.name == DATA_NAME and entry.is_directory:
+            inside = storage.list_directory(storage.join(dataset, DATA_NAME))
+            foreign += [f"{DATA_NAME}/{one.name}" for one in inside if not _is_block(one)]
+        elif entry.is_directory or not _is_ours(entry.name):
+            foreign.append(entry.name)
+    if foreign:
+        raise DatasetError(
+            f"{dataset} is not empty and not a dataset (it holds {', '.join(foreign[:5])}); choose another directory"
+        )
+
+
+def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
+    """Delete the blocks that attempts left behind whose results did not count, and nothing else."""
+    kept = {block.name for block in written}
+    for entry in storage.list_directory(storage.join(dataset, DATA_NAME)):
+        if _is_block(entry) and f"{DATA_NAME}/{entry.name}" not in kept:
+            storage.delete(entry.uri)
+
+
+def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
+    """Delete blocks that this ingest wrote; nobody else has given a file one of their names."""
+    for block in written:
+        if block.name:
+            storage.delete(storage.join(dataset, block.name))
+
+
+def _is_ours(name: str) -> bool:
+    return name in (INDEX_NAME, QUARANTINE_NAME, LOCK_NAME) or (name.startswith(".") and name.endswith(".tmp"))
+
+
+def _is_block(entry: FileEntry) -> bool:
+    return not entry.is_directory and is_block_file(entry.name)

@@ -1,0 +1,68 @@
+"""The reader of records: of a whole run, of one file, of a file that still grows."""
+
+from collections.abc import Iterator
+
+from sunspark import storage
+from sunspark.errors import RunError
+from sunspark.records.kinds import EvaluationRecord, EventRecord, Record, StepRecord
+from sunspark.records.line import from_line, is_json
+
+
+def read_records(run: str) -> list[Record]:
+    """All records of a run, oldest first.
+
+    Where a worker did a step again, after a recovery or a resume, only the record of its last time is left.
+
+    Raises:
+        RunError: there is no such run, or a line is damaged (the message names file and line).
+    """
+    if not storage.exists(run):
+        raise RunError(f"there is no run at {run}; give the directory that `sunspark train` wrote")
+    records: list[Record] = []
+    for entry in storage.list_directory(storage.join(run, "records")):
+        if entry.name.endswith(".jsonl"):
+            records.extend(read_file(entry.uri))
+    return _without_superseded(sorted(records, key=lambda record: record.time_unix_seconds))
+
+
+def read_file(uri: str) -> list[Record]:
+    """The records of one file, in its order; a line torn by a killed process is left out."""
+    lines = storage.read_bytes(uri).split(b"\n")
+    return [from_line(line, f"{uri}, line {number}") for number, line in _whole_lines(lines)]
+
+
+def whole_records(body: bytes, uri: str, start: int) -> tuple[list[Record], int]:
+    """The records in a piece of a file that still grows, and the size of what they take up (bytes).
+
+    The piece begins with a line, `start` bytes into the file; a last line that is not whole yet is left out.
+    """
+    size_bytes = body.rfind(b"\n") + 1
+    lines = body[:size_bytes].split(b"\n")
+    if len(lines) > 1 and lines[-2] and not is_json(lines[-2]):  # torn, if an empty line follows later
+        size_bytes -= len(lines[-2]) + 1
+        lines[-2:] = [b""]
+    place = f"{uri}, from byte {start}, line"
+    return [from_line(line, f"{place} {number}") for number, line in _whole_lines(lines)], size_bytes
+
+
+def _whole_lines(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Number and text of each line that was written to its end."""
+    end = len(lines) - 1  # what follows the last end of line: nothing, unless it was torn
+    for index, line in enumerate(lines):
+        may_be_torn = index == end or (index + 1 < end and not lines[index + 1])  # see RecordWriter.__init__
+        if line and not (may_be_torn and not is_json(line)):
+            yield index + 1, line
+
+
+def _without_superseded(records: list[Record]) -> list[Record]:
+    """`records`, which are in order of time, without those of steps that the same worker did again.
+
+    Of the records of one evaluation, which all who took part write, the last is left.
+    """
+    last = {_place_of(record): record for record in records if not isinstance(record, EventRecord)}
+    left = {id(record) for record in last.values()}
+    return [record for record in records if isinstance(record, EventRecord) or id(record) in left]
+
+
+def _place_of(record: StepRecord | EvaluationRecord) -> tuple[str, int, int]:
+    return record.kind, record.worker if isinstance(record, StepRecord) else 0, record.step

@@ -1,0 +1,46 @@
+"""Files by URI: local paths, `file://`, `s3://`, `gs://` and `hdfs://`, all through `pyarrow.fs`.
+
+This is the one place where the errors of file systems and object stores become sunspark's own. A URI is a
+plain path (relative paths are allowed) or `scheme://host/path?options`; the options are those that Arrow
+knows, for instance `s3://bucket/data?endpoint_override=minio:9000&scheme=http`. Credentials come from the
+environment, as Arrow reads it; URIs are printed and stored, so keep them out of there.
+"""
+
+from sunspark.storage.filesystem import storage_errors
+from sunspark.storage.listing import FileEntry, entry_at, exists, list_directory, list_tree
+from sunspark.storage.lock import only_holder
+from sunspark.storage.reading import open_random_access, read_bytes, read_json
+from sunspark.storage.uri import absolute, as_local_path, join, lie_in_each_other
+from sunspark.storage.writing import (
+    append_text,
+    delete,
+    make_directory,
+    open_atomic,
+    write_bytes,
+    write_bytes_atomic,
+    write_json_atomic,
+)
+
+__all__ = [
+    "FileEntry",
+    "absolute",
+    "append_text",
+    "as_local_path",
+    "delete",
+    "entry_at",
+    "exists",
+    "join",
+    "lie_in_each_other",
+    "list_directory",
+    "list_tree",
+    "make_directory",
+    "only_holder",
+    "open_atomic",
+    "open_random_access",
+    "read_bytes",
+    "read_json",
+    "storage_errors",
+    "write_bytes",
+    "write_bytes_atomic",
+    "write_json_atomic",
+]

@@ -1,0 +1,60 @@
+"""The names of files, without a look at them: plain paths, `file://`, `s3://`, `gs://` and `hdfs://`."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from sunspark.errors import ConfigError
+
+_SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def join(uri: str, *parts: str) -> str:
+    """The URI of something below `uri`; options behind a `?` stay at the end."""
+    base, mark, options = uri.partition("?") if _SCHEME.match(uri) else (uri, "", "")
+    for part in parts:
+        base = f"{base.rstrip('/')}/{part.strip('/')}"
+    return base + mark + options
+
+
+def as_local_path(uri: str) -> Path | None:
+    """The path of a URI on this machine's own file system, absolute; None for every other URI."""
+    if not uri:
+        raise ConfigError("a path or URI is empty; give a directory, for instance ./dataset or s3://bucket/dataset")
+    scheme = scheme_of(uri)
+    if scheme is None:
+        return Path(os.path.abspath(uri))
+    if scheme == "file":
+        return Path(os.path.abspath("/" + unquote(uri[len("file://") :]).lstrip("/")))
+    return None
+
+
+def absolute(uri: str) -> str:
+    """`uri` in a form that means the same from every working directory."""
+    path = as_local_path(uri)
+    return uri if path is None else str(path)
+
+
+def lie_in_each_other(one: str, other: str) -> bool:
+    """Whether one of two absolute URIs is the other, or a folder above it."""
+    inner, outer = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    return inner.startswith(outer) or outer.startswith(inner)
+
+
+def is_hdfs(uri: str) -> bool:
+    """Whether it is a place of Hadoop's, where files are appended to and moved, but none is replaced."""
+    return scheme_of(uri) in ("hdfs", "viewfs")
+
+
+def scheme_of(uri: str) -> str | None:
+    """What stands before `://`; None for a plain path."""
+    match = _SCHEME.match(uri)
+    if match is None:
+        return None
+    scheme = match.group(1).lower()
+    if scheme not in _SCHEMES:
+        allowed = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise ConfigError(f"{uri}: {scheme}:// is not supported; use a local path or one of {allowed}")
+    return scheme

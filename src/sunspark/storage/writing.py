@@ -1,0 +1,157 @@
+"""Files and directories written and deleted: atomically where a reader must never see a part."""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import pyarrow.fs as pafs
+
+from sunspark.errors import ConfigError
+from sunspark.storage.filesystem import resolve, storage_errors
+from sunspark.storage.uri import as_local_path, is_hdfs
+
+_PIECE_BYTES = 8 * 2**20
+
+
+def write_bytes_atomic(uri: str, data: bytes | bytearray) -> None:
+    """Write a file so that a reader never sees a part of it: the old content or all of the new.
+
+    Local: a temporary name beside it, fsync, rename. Object stores put a whole object or nothing. HDFS: a temporary
+    name, then a rename, before which an old file is deleted: for that moment there is neither, and who dies in it
+    leaves the new content under the temporary name only. Missing directories are made.
+    """
+    path = as_local_path(uri)
+    with storage_errors(uri):
+        if path is not None:
+            with _renamed_at_the_end(uri, path) as file:
+                file.write(data)
+        elif is_hdfs(uri):
+            _write_and_move(uri, [data])
+        else:
+            _put(uri, [data])
+
+
+@contextlib.contextmanager
+def open_atomic(uri: str) -> Iterator[BinaryIO]:
+    """A file to write, of any length; it is at `uri`, whole, when the block ends without an error, else not at all.
+
+    Local: written beside `uri`, then renamed. Elsewhere: written to this machine's temporary folder, then put there.
+    """
+    path = as_local_path(uri)
+    if path is not None:
+        with _renamed_at_the_end(uri, path) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as file:
+        yield file
+        file.seek(0)
+        pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
+        with storage_errors(uri):
+            if is_hdfs(uri):
+                _write_and_move(uri, pieces)
+            else:
+                _put(uri, pieces)
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a file plainly: for what can be made again, since a crash may leave a part of it."""
+    path = as_local_path(uri)
+    with storage_errors(uri):
+        if path is None:
+            _put(uri, [data])
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+def write_json_atomic(uri: str, value: Any) -> None:
+    """Write `value` as JSON (indented, keys in the order given), atomically."""
+    write_bytes_atomic(uri, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def append_text(uri: str) -> TextIO:
+    """A UTF-8 text stream that writes at the end of a file; object stores cannot append (ConfigError)."""
+    path = as_local_path(uri)
+    with storage_errors(uri):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a", encoding="utf-8")
+        if not is_hdfs(uri):
+            raise ConfigError(f"{uri} cannot be appended to: object stores have no append; use a local or hdfs:// path")
+        filesystem, remote = resolve(uri)
+        filesystem.create_dir(os.path.dirname(remote), recursive=True)
+        return io.TextIOWrapper(filesystem.open_append_stream(remote), encoding="utf-8")
+
+
+def make_directory(uri: str) -> None:
+    """Make a directory and those above it; one that exists is fine."""
+    with storage_errors(uri):
+        filesystem, path = resolve(uri)
+        filesystem.create_dir(path, recursive=True)
+
+
+def delete(uri: str) -> None:
+    """Delete a file, or a directory with all it holds; nothing there is fine."""
+    with storage_errors(uri):
+        filesystem, path = resolve(uri)
+        kind = filesystem.get_file_info(path).type
+        with contextlib.suppress(FileNotFoundError):
+            if kind == pafs.FileType.Directory:
+                filesystem.delete_dir(path)
+            elif kind != pafs.FileType.NotFound:
+                filesystem.delete_file(path)
+
+
+@contextlib.contextmanager
+def _renamed_at_the_end(uri: str, path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path`, which takes its place when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with storage_errors(uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("w+b")
+    try:
+        with file:
+            yield file
+            with storage_errors(uri):
+                file.flush()
+                os.fsync(file.fileno())
+        with storage_errors(uri):
+            temporary.replace(path)
+            _sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
+    filesystem, path = resolve(uri)
+    parent, name = os.path.split(path)
+    temporary = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
+    filesystem.create_dir(parent, recursive=True)
+    with filesystem.open_output_stream(temporary) as stream:
+        for piece in pieces:
+            stream.write(piece)
+    if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+        filesystem.delete_file(path)
+    filesystem.move(temporary, path)
+
+
+def _put(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
+    filesystem, path = resolve(uri)
+    with filesystem.open_output_stream(path) as stream:
+        for piece in pieces:
+            stream.write(piece)
