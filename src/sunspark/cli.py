@@ -16,14 +16,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn, TextIO, cast
+from typing import Final, NoReturn, TextIO, cast
 
 from sunspark import __version__
+from sunspark.commands.text import Outcome, fitted
 from sunspark.config import as_json, nearest
 from sunspark.errors import ConfigError, SunsparkError
-
-if TYPE_CHECKING:
-    from sunspark.commands.text import Outcome
 
 COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "would training work here, and on the cluster?",
@@ -175,7 +173,7 @@ def _complain(message: str, exit_code: int, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         else:
-            print(f"sunspark: {message}", file=sys.stderr)
+            print(fitted(f"sunspark: {message}", sys.stderr), file=sys.stderr)
     return exit_code
 
 

@@ -145,8 +145,9 @@ def test_many_threads_leave_whole_lines() -> None:
 
 
 PROGRAM = """
-import contextlib, threading, time
+import contextlib, logging, threading, time
 from sunspark.launch.display import Display, ProgressSnapshot
+logging.basicConfig()
 print("result")
 with contextlib.closing(Display(1200, 12, 100)) as display:
     time.sleep(0.5)
@@ -155,6 +156,7 @@ with contextlib.closing(Display(1200, 12, 100)) as display:
                                         workers_expected=2, learning_rate=0.001))
         if step == 620:
             display.event("worker 1 [bold] was lost")
+            logging.warning("the disk is [nearly] full")
         time.sleep(0.03)
 """
 
@@ -201,8 +203,9 @@ def test_on_a_terminal_two_lines_are_redrawn_in_place(columns: int) -> None:
     assert output == "result\n"
     assert "waiting for the first step" in shown
     assert "\x1b[1A" in shown  # one line up: drawn over, not below
-    assert "worker 1 [bold] was lost" in shown
     plain_text = _without_escapes(shown)
+    for said in ("worker 1 [bold] was lost", "WARNING:root:the disk is [nearly] full"):
+        assert said in [line.strip() for line in plain_text.splitlines()]
     last = [line for line in plain_text.splitlines() if line.strip()][-2:]
     assert last[0].startswith("epoch 7/12 ━")
     assert last[0].endswith("left")
