@@ -5,8 +5,8 @@ import pty
 import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
-from struct import pack
 from fcntl import ioctl
+from struct import pack
 from typing import TextIO
 
 import pytest
