@@ -79,6 +79,12 @@ def test_the_last_state_is_printed_once_at_the_end() -> None:
     assert lines[1].endswith("done")
 
 
+def test_a_run_that_stopped_has_no_time_left() -> None:
+    display, stream = plain(Clock())
+    display.update(replace(SNAPSHOT, is_stopped=True))
+    assert stream.getvalue().endswith(", stopped\n")
+
+
 def test_events_are_lines_at_once_and_taken_literally() -> None:
     clock = Clock()
     with contextlib.closing(Display(10, 1, 10, stream := io.StringIO(), clock=clock)) as display:
@@ -210,7 +216,7 @@ def test_on_a_terminal_two_lines_are_redrawn_in_place(columns: int) -> None:
     assert last[0].startswith("epoch 7/12 ━")
     assert last[0].endswith("left")
     assert last[1].startswith("step 639/1,200   loss 1.5")
-    assert all(len(line) <= columns for line in last)
+    assert all(len(line) <= columns - len("^C") for line in last)
     assert ("workers 1/2" in last[1]) == (columns >= 80)
 
 

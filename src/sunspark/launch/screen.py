@@ -23,6 +23,8 @@ PLAIN_SECONDS: Final = 5.0
 
 _PACE_SECONDS = 60.0
 _REDRAWS_PER_SECOND = 4
+_ROOM: Final = len("^C")
+"""Columns left free: what a terminal shows of Ctrl-C would begin a line otherwise, and an old state stay above it."""
 
 
 @final
@@ -97,7 +99,8 @@ class Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self.lock:
-            yield self._draw(options.max_width)
+            width = max(1, options.max_width - _ROOM)
+            yield from console.render(self._draw(width), options.update_width(width))
 
     def _lead_logging_to(self, stream: TextIO) -> None:
         """What is logged to the terminal goes above what is drawn there, not into it."""
