@@ -244,6 +244,7 @@ def test_the_figures_of_a_resumed_run_are_those_of_all_its_starts(tmp_path: Path
     for label in ("Images per second", "Steps done again", "Recoveries"):
         assert re.findall(f"{label} ([0-9,.]+)", text)[0] == re.findall(f"{label} ([0-9,.]+)", whole)[0]
     assert not {"9,999", "77", "88"} & set(text.split())
+    assert "Stopped and started again 1 time." in text
 
 
 def test_every_chart_has_marks_a_caption_and_its_numbers(made: MadeRun) -> None:
