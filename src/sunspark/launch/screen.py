@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TextIO, final
+from typing import Final, TextIO, cast, final
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.file_proxy import FileProxy
@@ -65,7 +65,7 @@ class Screen:
                 redirect_stderr=False,
             )
             self._live.start()
-            self._lead_logging_to(FileProxy(console, self._stream))
+            self._lead_logging_to(cast(TextIO, FileProxy(console, self._stream)))
 
     def say_now_and_then(self, done: int, line: Callable[[], str]) -> None:
         """The state as a line, where nothing is drawn and the last line is a few seconds old; `done`: how far it is."""
