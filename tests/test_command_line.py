@@ -1,5 +1,7 @@
 """The command line: flags over files over defaults, and one helpful message for whatever does not fit."""
 
+import os
+import pty
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -113,6 +115,17 @@ def test_what_does_not_fit_is_one_message_with_a_remedy(argv: list[str], words: 
     message = refused(*argv)
     for word in words:
         assert word in message
+
+
+def test_on_a_terminal_it_is_the_same_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refused("--workers", "two")
+    assert "─" not in message
+    master, slave = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert refused("--workers", "two") == message
+    os.close(master)
 
 
 def test_a_missing_argument_is_named() -> None:

@@ -16,14 +16,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn, TextIO, cast
+from typing import Final, NoReturn, TextIO, cast, final
 
 from sunspark import __version__
+from sunspark.commands.text import Outcome, fitted
 from sunspark.config import as_json, nearest
 from sunspark.errors import ConfigError, SunsparkError
-
-if TYPE_CHECKING:
-    from sunspark.commands.text import Outcome
 
 COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "would training work here, and on the cluster?",
@@ -165,9 +163,19 @@ def _keep_stdout_for_the_result() -> TextIO:
 
 
 def _configure_logging(debug: bool) -> None:
-    logging.basicConfig(format="sunspark: %(levelname)s: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_FittedFormatter("sunspark: %(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     if debug:
         logging.getLogger("sunspark").setLevel(logging.DEBUG)
+
+
+@final
+class _FittedFormatter(logging.Formatter):
+    """Lines that end where the terminal ends, between words."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return fitted(super().format(record), sys.stderr)
 
 
 def _complain(message: str, exit_code: int, debug: bool) -> int:
@@ -175,7 +183,7 @@ def _complain(message: str, exit_code: int, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         else:
-            print(f"sunspark: {message}", file=sys.stderr)
+            print(fitted(f"sunspark: {message}", sys.stderr), file=sys.stderr)
     return exit_code
 
 

@@ -8,6 +8,8 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -22,6 +24,9 @@ T = TypeVar("T")
 
 _CONFIG_FLAG: Final = "--config"
 _HELP_FLAG: Final = "--help"
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+"""tyro draws its boxes in colour where standard output is a terminal, and of ASCII where that is not UTF-8."""
+_RULES: Final = ("───", "---", "╰")
 
 
 def config_path(argv: Sequence[str]) -> str | None:
@@ -145,16 +150,12 @@ def _errors_of_tyro(prog: str) -> Iterator[None]:
 
 
 def _first_paragraph(box: str) -> str:
-    """The text between the box's title and its first rule, on one line."""
-    words: list[str] = []
-    for line in box.splitlines():
-        text = line.strip("│ ")
-        if text.startswith(("╭", "╰")):
-            continue
-        if text.startswith("───"):
-            break
-        words.extend(text.split())
-    return " ".join(words).rstrip(".") or "the command line cannot be understood"
+    """The text between the box's title and the next rule, on one line."""
+    _title, *lines = [line.strip("│ ") for line in _COLOUR.sub("", box).strip().splitlines()] or [""]
+    if lines and lines[0].startswith(_RULES):  # of ASCII: the title has no rule in its own line
+        del lines[0]
+    text = itertools.takewhile(lambda line: not line.startswith(_RULES), lines)
+    return " ".join(" ".join(text).split()).rstrip(".") or "the command line cannot be understood"
 
 
 @functools.cache

@@ -61,7 +61,9 @@ def test_a_run_that_stopped_says_so_and_what_is_missing(made: MadeRun) -> None:
     for words in (
         "not finished",
         "records hold 480 steps",
-        "not evaluated yet",
+        "Top-1 on test",
+        "while training, after step 480",
+        "Not evaluated yet: sunspark evaluate measures it, class by class.",
         "not verified yet",
         "Steps 480",
     ):
@@ -82,6 +84,23 @@ def test_a_run_of_few_steps_has_a_report(tmp_path: Path, num_steps: int) -> None
     page = page_of(run.run)
     assert f"Steps {num_steps}" in page.text
     assert not any("nan" in value for _, name, value in page.attributes if name in ("d", "style", "x", "width"))
+
+
+def test_a_number_of_the_configuration_has_six_digits_and_the_command_has_all(made: MadeRun) -> None:
+    made.write()
+    made.put("config.json", CONFIG | {"work": CONFIG["work"] | {"data": {"crop_ratio": [0.75, 4 / 3]}}})
+    made.put("start.json", {"command": ["sunspark", "train", "d", "r", "--crop-ratio", "0.75", str(4 / 3)]})
+    text = page_of(made.run).text
+    assert "crop_ratio 0.75, 1.33333 " in text
+    assert "--crop-ratio 0.75 1.3333333333333333" in text
+
+
+def test_a_long_account_without_a_fault_is_one_line_on_paper_too(made: MadeRun) -> None:
+    made.write()
+    made.verify()
+    html = page_html(made.run)
+    assert re.search(r'<details class="quiet"><summary>12 epochs, none with a sample missing or repeated', html)
+    assert "details.quiet::details-content { display: none; }" in html.partition("@media print")[2]
 
 
 def test_a_verdict_of_no_is_shown_as_no(made: MadeRun) -> None:
@@ -225,6 +244,7 @@ def test_the_figures_of_a_resumed_run_are_those_of_all_its_starts(tmp_path: Path
     for label in ("Images per second", "Workers", "Steps done again", "Recoveries"):
         assert re.findall(f"{label} ([0-9,.]+)", text)[0] == re.findall(f"{label} ([0-9,.]+)", whole)[0]
     assert not {"9,999", "6,543", "77", "88"} & set(text.split())
+    assert "Stopped and started again 1 time." in text
 
 
 def test_every_chart_has_marks_a_caption_and_its_numbers(made: MadeRun) -> None:
@@ -276,7 +296,9 @@ def test_accuracy_while_training_is_drawn_where_there_were_evaluations(made: Mad
     for file in made.run.glob("records/worker-*"):
         lines = [line for line in file.read_text().splitlines(keepends=True) if '"kind":"evaluation"' not in line]
         file.write_text("".join(lines))
-    assert "Accuracy while training" not in page_of(made.run).text
+    text = page_of(made.run).text
+    assert "Accuracy while training" not in text
+    assert "Top-1 not evaluated yet" in text
 
 
 def test_the_report_says_how_to_repeat_the_run(made: MadeRun) -> None:

@@ -79,6 +79,12 @@ def test_the_last_state_is_printed_once_at_the_end() -> None:
     assert lines[1].endswith("done")
 
 
+def test_a_run_that_stopped_has_no_time_left() -> None:
+    display, stream = plain(Clock())
+    display.update(replace(SNAPSHOT, is_stopped=True))
+    assert stream.getvalue().endswith(", stopped\n")
+
+
 def test_events_are_lines_at_once_and_taken_literally() -> None:
     clock = Clock()
     with contextlib.closing(Display(10, 1, 10, stream := io.StringIO(), clock=clock)) as display:
@@ -145,8 +151,9 @@ def test_many_threads_leave_whole_lines() -> None:
 
 
 PROGRAM = """
-import contextlib, threading, time
+import contextlib, logging, threading, time
 from sunspark.launch.display import Display, ProgressSnapshot
+logging.basicConfig()
 print("result")
 with contextlib.closing(Display(1200, 12, 100)) as display:
     time.sleep(0.5)
@@ -155,6 +162,7 @@ with contextlib.closing(Display(1200, 12, 100)) as display:
                                         workers_expected=2, learning_rate=0.001))
         if step == 620:
             display.event("worker 1 [bold] was lost")
+            logging.warning("the disk is [nearly] full")
         time.sleep(0.03)
 """
 
@@ -201,13 +209,14 @@ def test_on_a_terminal_two_lines_are_redrawn_in_place(columns: int) -> None:
     assert output == "result\n"
     assert "waiting for the first step" in shown
     assert "\x1b[1A" in shown  # one line up: drawn over, not below
-    assert "worker 1 [bold] was lost" in shown
     plain_text = _without_escapes(shown)
+    for said in ("worker 1 [bold] was lost", "WARNING:root:the disk is [nearly] full"):
+        assert said in [line.strip() for line in plain_text.splitlines()]
     last = [line for line in plain_text.splitlines() if line.strip()][-2:]
     assert last[0].startswith("epoch 7/12 ━")
     assert last[0].endswith("left")
     assert last[1].startswith("step 639/1,200   loss 1.5")
-    assert all(len(line) <= columns for line in last)
+    assert all(len(line) <= columns - len("^C") for line in last)
     assert ("workers 1/2" in last[1]) == (columns >= 80)
 
 

@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
 from sunspark.data.in_hand import InHand, last_hold
 from sunspark.data.trial import find_poison
-from sunspark.launch.config import LaunchConfig
+from sunspark.data.writer import write_dataset
+from sunspark.errors import ConfigError, UserError
+from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.evaluate import evaluate
 from sunspark.launch.excuses import Excuses
 from sunspark.launch.train import train
@@ -32,31 +36,32 @@ _DEADLY_DECODER = """
 import ctypes, hashlib
 from sunspark.data import augment
 
-honest = augment.{name}
+def deadly(honest):
+    def decode(jpeg, *arguments):
+        if hashlib.sha256(jpeg).hexdigest() in {digests}:
+            ctypes.string_at(0)  # as a decoder with a bug would
+        return honest(jpeg, *arguments)
+    return decode
 
-def {name}(jpeg, *arguments):
-    if hashlib.sha256(jpeg).hexdigest() in {digests}:
-        ctypes.string_at(0)  # as a decoder with a bug would
-    return honest(jpeg, *arguments)
-
-augment.{name} = {name}
+for name in {names}:
+    setattr(augment, name, deadly(getattr(augment, name)))
 """
 
-Poison = Callable[[str, str, Sequence[int]], None]
+Poison = Callable[[Sequence[str], str, Sequence[int]], None]
 
 
 @pytest.fixture
 def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Poison:
-    """Makes rows of a dataset crash each process that is started from now on and decodes them by that function."""
+    """Makes rows of a dataset crash each process that is started from now on and decodes them by those functions."""
 
-    def poison(name: str, uri: str, rows: Sequence[int]) -> None:
+    def poison(names: Sequence[str], uri: str, rows: Sequence[int]) -> None:
         dataset = Dataset.open(uri)
         blocks = [dataset.read_block(dataset.block_of(row)) for row in rows]
         images = [block.images[row - block.first_row] for row, block in zip(rows, blocks, strict=True)]
         digests = {hashlib.sha256(image).hexdigest() for image in images}
         folder = tmp_path / "site"
         folder.mkdir()
-        code = _DEADLY_DECODER.format(name=name, digests=digests)
+        code = _DEADLY_DECODER.format(names=list(names), digests=digests)
         (folder / "sitecustomize.py").write_text(code)  # every Python imports it
         monkeypatch.syspath_prepend(folder)
         monkeypatch.setenv("PYTHONPATH", str(folder))
@@ -67,7 +72,7 @@ def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Poison:
 @pytest.fixture
 def poisoned(law_dataset: str, poison: Poison) -> str:
     """The path of an image that training cannot survive."""
-    poison("training_pixels", law_dataset, [ROW])
+    poison(["training_pixels"], law_dataset, [ROW])
     return Dataset.open(law_dataset).path_of(ROW)
 
 
@@ -111,7 +116,7 @@ def test_a_trial_tells_the_one_that_kills_from_those_beside_it(law_dataset: str,
 def test_an_evaluation_finds_poison_and_counts_all_else_once(
     law_dataset: str, poison: Poison, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    poison("evaluation_pixels", law_dataset, [ROW, ROW + 1])
+    poison(["evaluation_pixels"], law_dataset, [ROW, ROW + 1])
     launch = LaunchConfig(launcher="local", workers=2)
     result = evaluate(str(run), split="train", config=launch)
     assert (result.samples, result.excused) == (NUM_IMAGES - 2, 2)
@@ -125,7 +130,8 @@ def test_an_evaluation_finds_poison_and_counts_all_else_once(
 
 def test_an_evaluation_leaves_out_what_training_has_excused(law_dataset: str, run: Path) -> None:
     path_of = Dataset.open(law_dataset).path_of
-    Excuses(run=str(run), path_of=path_of).write({ROW: "decoding it ends the process by SIGSEGV"})
+    excuses = Excuses(run=str(run), path_of=path_of, split="train", split_rows=frozenset(range(NUM_IMAGES)))
+    excuses.write({ROW: "decoding it ends the process by SIGSEGV"})
     launch = LaunchConfig(launcher="local", workers=1)
     result = evaluate(str(run), split="train", config=launch)
     assert (result.samples, result.excused) == (NUM_IMAGES - 1, 1)
@@ -136,7 +142,7 @@ def test_an_evaluation_leaves_out_what_training_has_excused(law_dataset: str, ru
 
 
 def test_an_evaluation_while_training_finds_poison(law_dataset: str, poison: Poison, run_folder: Path) -> None:
-    poison("evaluation_pixels", law_dataset, [ROW])
+    poison(["evaluation_pixels"], law_dataset, [ROW])
     config = replace(short_config(workers=2), validation=ValidationConfig(eval_every=1, eval_split="train"))
     assert train(law_dataset, str(run_folder), config).finished
     (found,) = [one for one in read_records(str(run_folder)) if isinstance(one, EvaluationRecord)]
@@ -152,3 +158,67 @@ def test_what_was_in_hand_outlives_the_process(tmp_path: Path) -> None:
     hold = last_hold(tmp_path / "table")
     assert (hold.step, hold.rows) == (9, [])
     assert last_hold(tmp_path / "none").rows == []
+
+
+SPOILED = "spoiled"
+"""A split of which nothing can be decoded, or of which nothing has come through ingest."""
+
+
+@pytest.fixture
+def spoiled(tmp_path: Path, poison: Poison) -> str:
+    """A dataset with the splits train, whole; spoiled, all of it poison; and gone, all of it in quarantine."""
+    samples = [
+        (f"class{number % 2}/{number}.jpg", number % 2, ["train" if number < 16 else SPOILED], noise(number))
+        for number in range(20)
+    ]
+    uri = str(tmp_path / "spoiled")
+    dataset = write_dataset(
+        uri, samples, classes=["class0", "class1"], split_names=["train", SPOILED, "gone"], block_size=8
+    )
+    poison(["training_pixels", "evaluation_pixels"], uri, dataset.rows(SPOILED).tolist())
+    return uri
+
+
+def noise(seed: int) -> bytes:
+    return encode_jpeg(np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+
+
+def spoiled_config(split: str, validation: ValidationConfig | None = None) -> TrainConfig:
+    return replace(
+        short_config(),
+        training=TrainingConfig(split=split, global_batch_size=4, epochs=1),
+        validation=validation or ValidationConfig(),
+    )
+
+
+def test_nothing_is_trained_on_a_split_that_is_all_poison(spoiled: str, run_folder: Path) -> None:
+    """Found once, it is known at the next start."""
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^every image of the split 'spoiled' \(4\) kills .* --split$"):
+            train(spoiled, str(run_folder), spoiled_config(SPOILED))
+        assert len(read_excused(str(run_folder))) == 4
+    assert not (run_folder / "result.json").exists()
+
+
+def test_an_evaluation_of_a_split_that_is_all_poison_says_so(spoiled: str, run_folder: Path) -> None:
+    train(spoiled, str(run_folder), spoiled_config("train"))
+    with pytest.raises(UserError, match=r"^every image of the split 'spoiled' \(4\) kills .* --split$"):
+        evaluate(str(run_folder), split=SPOILED)
+    assert not Path(evaluation_file(str(run_folder), SPOILED)).exists()
+    with pytest.raises(ConfigError, match=r"the split 'gone' of .* is empty; choose another with --split"):
+        evaluate(str(run_folder), split="gone")
+
+
+def test_an_evaluation_while_training_of_a_split_that_is_all_poison_says_so(spoiled: str, run_folder: Path) -> None:
+    config = spoiled_config("train", ValidationConfig(eval_every=1, eval_split=SPOILED))
+    with pytest.raises(UserError, match=r"every image of the split 'spoiled' \(4\) kills .* --eval-split"):
+        train(spoiled, str(run_folder), config)
+
+
+def test_a_split_that_is_all_in_quarantine_is_refused_before_anything_starts(spoiled: str, run_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="split 'gone' holds 0 samples; choose a split with at least one"):
+        train(spoiled, str(run_folder), spoiled_config("gone"))
+    validation = ValidationConfig(eval_every=1, eval_split="gone")
+    with pytest.raises(ConfigError, match="the split 'gone' is empty; choose another with --eval-split"):
+        train(spoiled, str(run_folder), spoiled_config("train", validation))
+    assert not (run_folder / "config.json").exists()

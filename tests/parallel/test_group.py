@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from sunspark.parallel.group import Group
+from sunspark.parallel.group import Group, in_plain_words
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.rpc import RpcClient
 from tests.parallel.members import SHAPES, Cast, Process, Told, evidence_of_worker, gradients_of
@@ -30,6 +30,21 @@ def start_summing(cast: Cast, count: int) -> list[Process]:
         member.tell("sum_for_ever")
     time.sleep(0.5)
     return members
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:38274. "
+            "This is typically caused by a remote worker crashing. Check the logs of the remote worker.",
+            "Connection closed by peer [127.0.0.1]:38274",
+        ),
+        ("Application timeout caused pair closure", "Application timeout caused pair closure"),
+    ],
+)
+def test_a_failure_is_told_without_where_it_stands_in_gloo(message: str, words: str) -> None:
+    assert in_plain_words(message) == words
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

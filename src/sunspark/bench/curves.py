@@ -12,7 +12,7 @@ from sunspark.bench import plot
 from sunspark.bench.download import Download, csv_download
 from sunspark.bench.history import PHASE_WORDS, PHASES, Floats, History
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
-from sunspark.bench.words import count, duration
+from sunspark.bench.words import count, duration, percent
 from sunspark.records import EvaluationRecord
 
 _LINE_BINS = 400
@@ -100,7 +100,7 @@ def accuracy_chart(history: History, evaluations: Sequence[EvaluationRecord]) ->
     return Chart(
         title="Accuracy while training",
         caption=f"On the split {best.split}, {count(best.samples)} images. Best after step {count(best.step)} with "
-        f"{100 * best.top1:.1f} % top-1, {100 * evaluations[-1].top1:.1f} % at the last evaluation: a best one "
+        f"{percent(best.top1)} top-1, {percent(evaluations[-1].top1)} at the last evaluation: a best one "
         "that lies far back says that training went on for too long.",
         x_label=x_label,
         y_label="share of the images",
@@ -252,7 +252,7 @@ def _mean(values: Floats) -> float:
 
 
 def _shares(record: EvaluationRecord) -> str:
-    return f"{100 * record.top1:.1f} % top-1, {100 * record.top5:.1f} % top-5"
+    return f"{percent(record.top1)} top-1, {percent(record.top5)} top-5"
 
 
 def _loss_caption(loss_S: Floats, has_guess: bool) -> str:

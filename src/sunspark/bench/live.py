@@ -230,4 +230,6 @@ def _snapshot(state: RunState) -> ProgressSnapshot:
         workers_alive=state.workers,
         workers_expected=state.workers_expected,
         learning_rate=state.learning_rate,
+        is_finished=state.state == "finished",
+        is_stopped=state.state == "stopped",
     )

@@ -3,13 +3,16 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sunspark.bench.run_files import RunFiles
 from sunspark.bench.words import size
 from sunspark.config import flatten
 
 Rows = list[tuple[str, str]]
+
+_LONGEST_FLOAT: Final = 8
+"""Digits of a number in the configuration; the command has all of a longer one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,4 +77,6 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
+    if isinstance(value, float) and len(str(value)) > _LONGEST_FLOAT:
+        return f"{value:.6g}"
     return str(value)

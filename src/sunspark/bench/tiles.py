@@ -8,7 +8,7 @@ from sunspark.bench.history import History
 from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.run_files import RunFiles
 from sunspark.bench.words import count, duration, percent, plural, rate
-from sunspark.records import EventRecord
+from sunspark.records import EvaluationRecord, EventRecord, Record
 
 _OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples"})
 
@@ -62,7 +62,7 @@ def _result_or_records(
 
 def _accuracy_tiles(files: RunFiles) -> list[Tile]:
     if not files.evaluations:
-        return [Tile(label="Top-1", value="not evaluated yet", note="sunspark evaluate", tone="absent")]
+        return _tiles_of_training(files.records)
     first = files.evaluations[0]
     samples, top1 = int(first["samples"]), float(first["top1"])
     low, high = wilson_interval(round(top1 * samples), samples)
@@ -73,6 +73,18 @@ def _accuracy_tiles(files: RunFiles) -> list[Tile]:
         note = f"mean per class {percent(first['mean_per_class'])}" if first.get("mean_per_class") is not None else ""
         head.append(Tile(label="Top-5", value=percent(first["top5"]), note=note))
     return head
+
+
+def _tiles_of_training(records: Sequence[Record]) -> list[Tile]:
+    """Without an evaluation of the finished model: what the last one while training found."""
+    last = max((one for one in records if isinstance(one, EvaluationRecord)), key=lambda one: one.step, default=None)
+    if last is None:
+        return [Tile(label="Top-1", value="not evaluated yet", note="sunspark evaluate", tone="absent")]
+    note = f"while training, after step {count(last.step)}"
+    return [
+        Tile(label=f"Top-1 on {last.split}", value=percent(last.top1), note=note, tone="main"),
+        Tile(label="Top-5", value=percent(last.top5), note=f"mean per class {percent(last.mean_per_class)}"),
+    ]
 
 
 def _verdict_tile(verdict: dict[str, Any] | None) -> Tile:

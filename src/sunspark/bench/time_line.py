@@ -123,10 +123,12 @@ def time_line(
 
 
 def event_styles(events: Sequence[EventRecord]) -> list[str]:
-    """The mark of each event, in order: who joins for the second time joins again."""
+    """The mark of each event, in order: who joins for the second time since the run was started joins again."""
     joined: set[int] = set()
     styles = []
     for event in events:
+        if event.event == "resumed":
+            joined.clear()
         is_again = event.event == "joined" and event.worker in joined
         styles.append(REJOINED if is_again else EVENT_STYLES[event.event])
         if event.event == "joined":
@@ -164,11 +166,13 @@ def _events_caption(events: Sequence[EventRecord], styles: Sequence[str]) -> str
     """How often what is not everyday happened."""
     lost = sum(event.event == "lost" for event in events)
     redone = len({event.step for event in events if event.event == "redone"})
+    resumed = sum(event.event == "resumed" for event in events)
+    again = f" Stopped and started again {plural(resumed, 'time')}." if resumed else ""
     if not lost and not redone:
-        return "No worker was lost, and no step was done again."
+        return f"No worker was lost, and no step was done again.{again}"
     return (
         f"{plural(lost, 'worker')} lost, {plural(styles.count(REJOINED), 'worker')} joined again, "
-        f"{plural(redone, 'step')} done again."
+        f"{plural(redone, 'step')} done again.{again}"
     )
 
 

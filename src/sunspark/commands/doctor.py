@@ -13,7 +13,7 @@ from rich.text import Text
 import sunspark
 from sunspark.command_line import parse
 from sunspark.commands.arguments import CommonArguments
-from sunspark.commands.text import Outcome, table
+from sunspark.commands.text import Outcome, table, terminal_width
 from sunspark.launch.doctor.checks import Check, Status, in_gib
 from sunspark.launch.doctor.cluster import Connection, ExecutorResult
 from sunspark.launch.doctor.examine import DoctorConfig, DoctorResult
@@ -25,8 +25,6 @@ Exit code 0 when nothing is wrong (warnings are allowed), 2 when training would 
 """
 
 _MOST_CONNECTIONS: Final = 20
-_NO_TERMINAL: Final = 10_000
-"""Columns where nobody's terminal is written to: a line stays a line, for whoever searches in it."""
 _STYLES: Final[Mapping[Status, str]] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
@@ -59,7 +57,7 @@ def _lines(result: DoctorResult) -> Iterator[str]:
 
 def _checks(checks: Sequence[Check]) -> str:
     """A line for each, and below it what to do; as wide as the terminal, where there is one."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _NO_TERMINAL)
+    console = Console(highlight=False, width=terminal_width(sys.stdout))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(min_width=len("warning"))
     for check in checks:

@@ -1,10 +1,18 @@
 """The result of a command as text for people: what it hands to the front door, one line per field, tables."""
 
+import os
+import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, Final, TextIO, cast
 
 _SHARES = ("top1", "top5", "mean_per_class")
+_DATASET_ID_DIGITS: Final = 16
+"""Enough to tell any two datasets apart; all 64 fill a line."""
+_NO_TERMINAL: Final = 10_000
+_LEAST_WIDTH: Final = 24
+"""Columns for a value below which it is not broken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +31,28 @@ def summary(result: object, *, leave_out: Iterable[str] = ()) -> str:
     shown = [field.name for field in fields(cast(Any, result)) if field.name not in leave_out]
     pairs = [_in_words(name, getattr(result, name)) for name in shown]
     width = max((len(name) for name, _ in pairs), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
+    return "\n".join(fitted(value, sys.stdout, head=f"{name:<{width}}  ") for name, value in pairs)
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Columns of the terminal that is written to; where there is none, a line stays a line, for whoever searches."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _NO_TERMINAL
+    except (OSError, ValueError):  # a file, a pipe, or in memory
+        return _NO_TERMINAL
+
+
+def fitted(text: str, stream: TextIO, head: str = "") -> str:
+    """`head` and the lines of `text` to its right, broken between words where the terminal ends."""
+    width = terminal_width(stream) - len(head)
+    if width < _LEAST_WIDTH:
+        return head + text
+    lines = [
+        piece
+        for line in text.splitlines()
+        for piece in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    ]
+    return head + f"\n{' ' * len(head)}".join(lines)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -59,6 +88,8 @@ def _in_words(name: str, value: object) -> tuple[str, str]:
         return "time", f"{_number(value)} s"
     if name in _SHARES and isinstance(value, float):
         return name.replace("_", " "), f"{100 * value:.2f} %"
+    if name == "dataset_id":
+        return "dataset id", str(value)[:_DATASET_ID_DIGITS]
     return name.replace("_", " "), _number(value)
 
 

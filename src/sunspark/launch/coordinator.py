@@ -45,6 +45,7 @@ class Coordinator:
         self._excuses = excuses
         if excuses:
             roster.excused = excuses.read()
+            self._stop_if_nothing_is_left(excuses)
         self._lock = threading.Lock()
         self._resume_lock = threading.Lock()
         self._rendezvous: dict[str, dict[str, str]] = {}
@@ -151,7 +152,12 @@ class Coordinator:
             names = {row: self._excuses.path_of(row) for row in reasons}
             with self._lock:
                 self.roster.excuse(reasons, names)
+                self._stop_if_nothing_is_left(self._excuses)
         return {}
+
+    def _stop_if_nothing_is_left(self, excuses: Excuses) -> None:
+        if cause := excuses.cause_to_stop(self.roster.excused):
+            self.roster.stop(Ending(is_finished=False, cause=cause, is_users_mistake=True))
 
     def _release(self, worker: int, supervisor: str) -> Reply:
         with self._lock:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO, final
 
+from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +29,8 @@ class ProgressSnapshot:
     learning_rate: float | None
     is_finished: bool = False
     """Whether the run has ended as it should, at its last step or early."""
+    is_stopped: bool = False
+    """Whether it has ended otherwise."""
 
 
 @final
@@ -69,7 +72,7 @@ class Display:
         """Stop drawing; the last state stays. Closing twice does nothing."""
         self._screen.close()
 
-    def _draw(self, width: int) -> Table | Text:
+    def _draw(self, width: int) -> Group | Text:
         """Two lines: how far and how long still, then how well and how fast."""
         snapshot = self._snapshot
         if snapshot is None:
@@ -80,10 +83,7 @@ class Display:
         top.add_column(no_wrap=True, justify="right")
         bar = ProgressBar(total=max(1, self._total_steps), completed=snapshot.step)
         top.add_row(Text(self._epoch_text(snapshot), style="bold"), bar, self._left_text(snapshot))
-        whole = Table.grid(expand=True)
-        whole.add_row(top)
-        whole.add_row(self._state_text(snapshot, width))
-        return whole
+        return Group(top, self._state_text(snapshot, width))
 
     def _state_text(self, snapshot: ProgressSnapshot, width: int) -> Text:
         workers = Text(f"workers {snapshot.workers_alive}/{snapshot.workers_expected}")
@@ -117,6 +117,8 @@ class Display:
     def _left_text(self, snapshot: ProgressSnapshot) -> str:
         if snapshot.is_finished or snapshot.step >= self._total_steps:
             return "done"
+        if snapshot.is_stopped:
+            return "stopped"
         return self._pace.left_text(self._total_steps - snapshot.step)
 
 

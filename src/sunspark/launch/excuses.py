@@ -1,6 +1,6 @@
 """The images of a run that are left out, because decoding them kills the process that does it: RUN/excused.json."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -10,12 +10,16 @@ from sunspark import run_directory, storage
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Excuses:
-    """Where a run keeps them."""
+    """Where a run keeps them, and of which split they are."""
 
     run: str | None
     """None: they are of another dataset than the run's, and forgotten in the end."""
     path_of: Callable[[int], str]
     """The path of a row's image, as the dataset tells it."""
+    split: str
+    """The split that is worked on."""
+    split_rows: frozenset[int]
+    """Its rows."""
 
     def read(self) -> dict[int, str]:
         """Row of the dataset -> reason, as it was last written."""
@@ -27,3 +31,12 @@ class Excuses:
             return
         rows = [{"row": row, "path": self.path_of(row), "reason": reason} for row, reason in sorted(reasons.items())]
         storage.write_json_atomic(run_directory.excused_file(self.run), {"excused": rows})
+
+    def cause_to_stop(self, excused: Collection[int]) -> str:
+        """Why nothing can be done, when these rows are the whole split; else nothing."""
+        if not self.split_rows <= set(excused):
+            return ""
+        return (
+            f"every image of the split {self.split!r} ({len(self.split_rows)}) kills the process that decodes it; "
+            "ingest them again, or choose another split with --split"
+        )

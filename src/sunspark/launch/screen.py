@@ -5,14 +5,16 @@ A stream that is gone (a terminal that was closed) is written to in vain; it nev
 """
 
 import contextlib
+import logging
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TextIO, final
+from typing import Final, TextIO, cast, final
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.text import Text
 
@@ -21,6 +23,8 @@ PLAIN_SECONDS: Final = 5.0
 
 _PACE_SECONDS = 60.0
 _REDRAWS_PER_SECOND = 4
+_ROOM: Final = len("^C")
+"""Columns left free: what a terminal shows of Ctrl-C would begin a line otherwise, and an old state stay above it."""
 
 
 @final
@@ -44,6 +48,8 @@ class Screen:
         self._last: tuple[int, Callable[[], str]] | None = None
         self._printed: tuple[float, int] | None = None
         self._closed = False
+        self._log_handlers: list[logging.StreamHandler[TextIO]] = []
+        """Those that write to the same terminal."""
 
     def open(self) -> None:
         """Draw from now on, where the stream is a terminal that can."""
@@ -59,6 +65,7 @@ class Screen:
                 redirect_stderr=False,
             )
             self._live.start()
+            self._lead_logging_to(cast(TextIO, FileProxy(console, self._stream)))
 
     def say_now_and_then(self, done: int, line: Callable[[], str]) -> None:
         """The state as a line, where nothing is drawn and the last line is a few seconds old; `done`: how far it is."""
@@ -86,12 +93,22 @@ class Screen:
             if live is None and self._last and (self._printed or (0, -1))[1] != self._last[0]:
                 self._print(self._last[0], self._last[1]())
         if live is not None:
+            self._lead_logging_to(self._stream)
             with contextlib.suppress(OSError):
                 live.stop()  # without the lock: it waits for the drawing thread
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self.lock:
-            yield self._draw(options.max_width)
+            width = max(1, options.max_width - _ROOM)
+            yield from console.render(self._draw(width), options.update_width(width))
+
+    def _lead_logging_to(self, stream: TextIO) -> None:
+        """What is logged to the terminal goes above what is drawn there, not into it."""
+        if stream is not self._stream:
+            handlers = [one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)]
+            self._log_handlers = [one for one in handlers if one.stream is self._stream]
+        for handler in self._log_handlers:
+            handler.setStream(stream)
 
     def _print(self, done: int, line: str) -> None:
         self._printed = (self._clock(), done)

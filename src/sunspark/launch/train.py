@@ -91,7 +91,12 @@ def _train(
     first_step = start.step if start else 0
     coordinator = job.open_coordinator(
         find_resume=lambda is_alone: state_to_start_from(run, is_alone),
-        excuses=Excuses(run=run, path_of=opened.path_of),
+        excuses=Excuses(
+            run=run,
+            path_of=opened.path_of,
+            split=work.training.split,
+            split_rows=frozenset(opened.rows(work.training.split).tolist()),
+        ),
     )
     spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)
     plan = plan_of(opened, work)

@@ -56,6 +56,7 @@ class Watch:
                 workers_expected=self._expected,
                 learning_rate=roster.report.get("learning_rate"),
                 is_finished=roster.ending is not None and roster.ending.is_finished,
+                is_stopped=roster.ending is not None and not roster.ending.is_finished,
             )
         )
 

@@ -10,6 +10,7 @@ Cost: forming takes a few milliseconds; an all-reduce sends 2 (n-1)/n of the byt
 import contextlib
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -45,6 +46,12 @@ class _LeftBehind:
 
 
 _left_behind: list[_LeftBehind] = []
+
+
+def in_plain_words(message: str) -> str:
+    """What gloo says of a failure, without the line of its source and its advice."""
+    first = message.strip().partition("\n")[0]
+    return re.sub(r"^\[[^\]]+:\d+\] ", "", first).partition(" This is typically")[0].rstrip(".")
 
 
 @final
@@ -128,7 +135,8 @@ class Group:
                 failure = failure or error
                 self.cut()
         if failure is not None:
-            raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} failed: {failure}") from failure
+            cause = in_plain_words(str(failure))
+            raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} failed: {cause}") from failure
 
     def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
         """New memory that all members see; None where they are on several hosts, or cannot share memory.

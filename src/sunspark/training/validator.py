@@ -93,7 +93,7 @@ class Validator:
         num_samples = int(samples_K.sum())
         if not num_samples:
             raise DatasetError(
-                f"all {len(self.rows)} images of the split {self.config.split!r} kill the process that decodes them; "
+                f"every image of the split {self.config.split!r} ({len(self.rows)}) kills the process that decodes it; "
                 "ingest them again, or evaluate on another split with --eval-split"
             )
         return Evaluation(

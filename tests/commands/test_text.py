@@ -1,0 +1,57 @@
+"""Laws of text for people: it ends where the terminal ends, between words, and nowhere else."""
+
+import os
+import pty
+import termios
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fcntl import ioctl
+from struct import pack
+from typing import TextIO
+
+import pytest
+
+from sunspark.commands.text import fitted, summary
+
+
+@dataclass(frozen=True)
+class Result:
+    dataset_id: str = "80f3abb917bfb606" + 48 * "0"
+    sizes: tuple[str, ...] = ("223x167 4", "214x160 4", "194x146 3", "235x176 3")
+    out: str = "/a/path/that/is/much/longer/than/forty/columns.parquet"
+
+
+@pytest.fixture
+def terminal() -> Iterator[TextIO]:
+    """A terminal of 40 columns."""
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(slave, "w") as stream:
+        yield stream
+    os.close(master)
+
+
+def test_values_are_broken_between_words_and_hang_below_their_beginning(
+    terminal: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert summary(Result()).splitlines() == [
+        "dataset id  80f3abb917bfb606",
+        "sizes       223x167 4, 214x160 4,",
+        "            194x146 3, 235x176 3",
+        "out         /a/path/that/is/much/longer/than/forty/columns.parquet",
+    ]
+
+
+def test_where_there_is_no_terminal_a_line_stays_a_line() -> None:
+    assert summary(Result()).splitlines()[1] == "sizes       223x167 4, 214x160 4, 194x146 3, 235x176 3"
+
+
+def test_an_error_keeps_its_lines(terminal: TextIO) -> None:
+    message = "sunspark: worker 1 (thinker) ended by SIGKILL\n  its last line, which is a little too long\n"
+    assert fitted(message, terminal).splitlines() == [
+        "sunspark: worker 1 (thinker) ended by",
+        "SIGKILL",
+        "  its last line, which is a little too",
+        "long",
+    ]
