@@ -15,7 +15,8 @@ from sunspark import run_directory, storage
 from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
-from sunspark.launch.config import TrainConfig
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.gpus import gpus_of_this_machine
 from sunspark.models.initial import initial_weights
 from sunspark.models.registry import build_model, check_forward
 from sunspark.records import driver_file
@@ -63,7 +64,7 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Work
     if storage.exists(run_directory.config_file(run)):
         work = _continued(run, dataset, opened, config.work)
     else:
-        work = _resolve(config.work, config.launch.workers)
+        work = _resolve(config.work, config.launch)
         _check(run, opened, work)
         if work.model.has_initial_weights:
             _write_initial_weights(run, opened, work)
@@ -112,11 +113,11 @@ def _write_initial_weights(run: str, opened: Dataset, work: WorkConfig) -> None:
     storage.write_bytes_atomic(run_directory.initial_weights_file(run), safetensors.torch.save(tensors))
 
 
-def _resolve(work: WorkConfig, workers: int) -> WorkConfig:
+def _resolve(work: WorkConfig, launch: LaunchConfig) -> WorkConfig:
     """What `auto` and 0 stand for, settled once for all workers and all later starts."""
     training = work.training
-    dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16() else "float32")
-    return replace(work, training=replace(training, dtype=dtype, replicas=training.replicas or workers))
+    dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16(launch) else "float32")
+    return replace(work, training=replace(training, dtype=dtype, replicas=training.replicas or launch.workers))
 
 
 def _keep_settled(work: WorkConfig, before: WorkConfig) -> WorkConfig:
@@ -127,7 +128,10 @@ def _keep_settled(work: WorkConfig, before: WorkConfig) -> WorkConfig:
     )
 
 
-def _has_fast_bf16() -> bool:
+def _has_fast_bf16(launch: LaunchConfig) -> bool:
+    """Of the GPU where it is known that there will be one, else of the driver's processor."""
+    if launch.device == "cuda" or (launch.device == "auto" and launch.launcher == "local" and gpus_of_this_machine()):
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
