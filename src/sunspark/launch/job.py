@@ -105,8 +105,8 @@ class Job:
                 self.num_workers = slots
             logger.warning(
                 "%d workers of %d cores%s were asked for, Spark (%s) has slots for %d: %s with %d",
-                self.launch.workers, self.launch.cores_per_worker, " and a GPU" * (self._device == "cuda"), master, slots,
-                "training" if self.num_workers == slots else "training begins", slots,
+                self.launch.workers, self.launch.cores_per_worker, " and a GPU" * (self._device == "cuda"),
+                master, slots, "training" if self.num_workers == slots else "training begins", slots,
             )  # fmt: skip
 
     def _warn_of_too_few_cores(self) -> None:

@@ -1,9 +1,9 @@
 """Synchronous data parallelism: gradients are summed over all workers at every step.
 
 Source: Goyal et al., arXiv 1706.02677, section 2.3 (the sum of per-worker gradients of one global batch).
-Cost: one all-reduce of the gradients per step. Between hosts, and between GPUs, they travel in buckets (gloo's ring, or
-NCCL), and the evidence behind them. On one host they do not travel: every worker sums a part of them in memory that all share, and the
-evidence is the barrier before it.
+Cost: one all-reduce of the gradients per step. Between hosts and between GPUs they travel in buckets (gloo's ring,
+NCCL), and the evidence behind them. On one host, without GPUs, they do not travel: every worker sums a part of them in
+memory that all share, and the evidence is the barrier before it.
 """
 
 from collections.abc import Sequence

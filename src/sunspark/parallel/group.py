@@ -103,6 +103,7 @@ class Group:
             return
         self._backend = None
         self._abort_nccl()
+        self._nccl = None
         self._sockets = set()
         self._is_cut = threading.Event()
         self.key, self.members = agreement.group_key, agreement.replica_ids

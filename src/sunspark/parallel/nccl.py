@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch._C._distributed_c10d import AllreduceOptions, Store, Work
 
-# Both are read when the first group is made. The second: nothing but its own deadline ends NCCL's wait for a connection.
+# Read when the first group is made. Nothing but the second, in seconds, ends a wait of NCCL's for a connection.
 os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"
 os.environ.setdefault("TORCH_NCCL_NONBLOCKING_TIMEOUT", "60")
 
@@ -34,7 +34,7 @@ class NcclGroup:
         self._communicator: ProcessGroupNCCL | None = None
         self._collectives: Any = None
         self._lock = threading.Lock()
-        """Nobody may look at a collective while it is aborted: he would wait, and the whole interpreter with him."""
+        """No look at a collective while it is being aborted: it would wait, and the whole interpreter with it."""
         self._is_aborted = False
         self._has_ended = threading.Event()
         self._under_way: dict[Work, Tensor] = {}

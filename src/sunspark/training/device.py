@@ -19,8 +19,8 @@ def open_device(spec: WorkerSpec) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise WorkerError(
-            f"torch {torch.__version__} cannot use the GPU {spec.gpu!r} of {socket.gethostname()}, which this worker "
-            "was given; see that its driver is as new as torch's CUDA needs ('nvidia-smi' tells), or give --device cpu"
+            f"with CUDA_VISIBLE_DEVICES={spec.gpu} torch {torch.__version__} can use no GPU of {socket.gethostname()}; "
+            "see that its driver is as new as torch's CUDA needs ('nvidia-smi' tells), or give --device cpu"
         )
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
