@@ -1,5 +1,6 @@
 """Who gets which GPU, and what is refused rather than computed on the processor in silence."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,12 @@ def test_each_worker_of_this_machine_gets_a_gpu_of_its_own(
     assert gpus_for(workers, wanted, here) == expected
 
 
-@pytest.mark.parametrize("wanted", ["auto", "cuda"])
-def test_workers_beyond_the_gpus_are_refused(wanted: Wanted) -> None:
-    with pytest.raises(ConfigError, match=r"3 workers, but 2 GPUs .* lower --workers to 2, or give --device cpu"):
-        gpus_for(3, wanted, ("0", "1"))
+def test_workers_beyond_the_gpus_are_refused_or_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError, match=r"3 workers for 2 GPUs.*; lower --workers to 2, or give --device cpu"):
+        gpus_for(3, "cuda", ("0", "1"))
+    with caplog.at_level(logging.WARNING):
+        assert gpus_for(3, "auto", ("0", "1")) == ()
+    assert "3 workers for 2 GPUs, and each needs one of its own: they compute on the processor" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sunspark.parallel import nccl
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence
@@ -153,7 +154,7 @@ def _heard(connection: Connection, timeout_seconds: float) -> Any:
 def _main(worker: int, coordinator: str, host: str, device: str, work: Connection, control: Connection) -> None:
     torch.set_num_threads(1)
     if device == "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(worker)
+        os.environ |= nccl.ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": str(worker)}
     member = _Member(worker, coordinator, host, torch.device(device))
     threading.Thread(target=_obey, args=(member, control), daemon=True).start()
     _obey(member, work)

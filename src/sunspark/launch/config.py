@@ -21,8 +21,8 @@ class LaunchConfig:
     cores_per_worker: int = 1
     """Threads of each worker."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """cuda: each worker computes on a GPU of its own. auto: so where Spark gives its tasks GPUs, or this machine,
-    where all workers are, has some; else as cpu."""
+    """cuda: each worker computes on a GPU of its own. auto: so where Spark gives each task one, or this machine, if
+    all workers are here, has one for each; else as cpu."""
     start_timeout: float = 120.0
     """How long the first step waits for all workers, and the run for any worker at all (seconds)."""
     gradient_path: Literal["auto", "network"] = "auto"

@@ -4,12 +4,15 @@ All workers of a job are alike, because NCCL sums between GPUs alone. So the dri
 Spark gives its tasks, or by what is in this machine when all workers are here.
 """
 
+import logging
 import os
 from typing import Literal
 
 import torch
 
 from sunspark.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 Device = Literal["cpu", "cuda"]
 Wanted = Literal["auto", "cpu", "cuda"]
@@ -27,7 +30,7 @@ def gpus_of_this_machine() -> tuple[str, ...]:
 def gpus_for(workers: int, wanted: Wanted, here: tuple[str, ...]) -> tuple[str, ...]:
     """A GPU of `here` for each of the workers, all on this machine; none where they compute on the processor.
 
-    Raises ConfigError when there are too few.
+    Too few are refused (ConfigError) when GPUs are asked for; `auto` leaves them unused then, and warns.
     """
     if wanted == "cpu" or (wanted == "auto" and not here):
         return ()
@@ -36,12 +39,13 @@ def gpus_for(workers: int, wanted: Wanted, here: tuple[str, ...]) -> tuple[str, 
             f"--device cuda, but there is no GPU in this machine that torch {torch.__version__} can use; "
             f"'sunspark doctor' says more; {_ELSE}"
         )
-    if workers > len(here):
-        raise ConfigError(
-            f"{workers} workers, but {len(here)} GPUs (--device {wanted}): each worker needs one of its own; "
-            f"lower --workers to {len(here)}, {_ELSE}"
-        )
-    return here[:workers]
+    if workers <= len(here):
+        return here[:workers]
+    too_few = f"{workers} workers for {len(here)} GPUs, and each needs one of its own"
+    if wanted == "cuda":
+        raise ConfigError(f"{too_few}; lower --workers to {len(here)}, {_ELSE}")
+    logger.warning("%s: they compute on the processor; lower --workers to %d to use the GPUs", too_few, len(here))
+    return ()
 
 
 def device_of_tasks(wanted: Wanted, gpus_of_executor: str, gpus_of_task: str) -> Device:

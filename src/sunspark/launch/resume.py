@@ -130,7 +130,8 @@ def _keep_settled(work: WorkConfig, before: WorkConfig) -> WorkConfig:
 
 def _has_fast_bf16(launch: LaunchConfig) -> bool:
     """Of the GPU where it is known that there will be one, else of the driver's processor."""
-    if launch.device == "cuda" or (launch.device == "auto" and launch.launcher == "local" and gpus_of_this_machine()):
+    takes_gpus_here = launch.launcher == "local" and 1 <= launch.workers <= len(gpus_of_this_machine())
+    if launch.device == "cuda" or (launch.device == "auto" and takes_gpus_here):
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 

@@ -177,15 +177,16 @@ def _configuration_folder() -> Path:
 
 def _cluster_cores(context: SparkContext, cores_per_worker: int) -> int:
     if match := re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", context.master or ""):
-        return int(match[1]) * min(int(match[2]) // cores_per_worker, _gpu_slots(context))
+        executors = int(match[1])
+        return min(executors * (int(match[2]) // cores_per_worker), _gpu_slots(context, executors))
     executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
     cores = int(context.getConf().get("spark.executor.cores", "0") or 0)
     if not cores:  # standalone without a limit: an executor has all cores of its host
-        return min(int(context.defaultParallelism) // cores_per_worker, executors * _gpu_slots(context))
-    return executors * min(cores // cores_per_worker, _gpu_slots(context))
+        return min(int(context.defaultParallelism) // cores_per_worker, _gpu_slots(context, executors))
+    return min(executors * (cores // cores_per_worker), _gpu_slots(context, executors))
 
 
-def _gpu_slots(context: SparkContext) -> int:
-    """Tasks for which an executor has GPUs; any number where they ask for none."""
+def _gpu_slots(context: SparkContext, executors: int) -> int:
+    """Tasks for which so many executors have GPUs; any number where they ask for none."""
     asked = float(gpu_amount(context, "task") or 0)
-    return int(float(gpu_amount(context, "executor") or 0) / asked) if asked else sys.maxsize
+    return int(executors * float(gpu_amount(context, "executor") or 0) / asked) if asked else sys.maxsize

@@ -147,7 +147,7 @@ class _Bucket:
     def __init__(self, parameters: Sequence[nn.Parameter], flat: Tensor | None = None) -> None:
         self._parameters = parameters
         if flat is None:
-            flat = parameters[0].new_zeros(sum(p.numel() for p in parameters), requires_grad=False)
+            flat = parameters[0].new_zeros(sum(p.numel() for p in parameters))
         self.flat = flat
         pieces = flat.split([p.numel() for p in parameters])
         # The pieces have the strides of the parameters (channels_last), as the gradients have.

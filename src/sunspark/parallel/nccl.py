@@ -6,7 +6,6 @@ at the collective instead.
 Cost: forming takes a second or more; an all-reduce is waited for by looking at it, every 0.2 ms.
 """
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -16,12 +15,13 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor
 from torch._C._distributed_c10d import AllreduceOptions, Store, Work
-
-# Read when the first group is made. Nothing but the second, in seconds, ends a wait of NCCL's for a connection.
-os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"
-os.environ.setdefault("TORCH_NCCL_NONBLOCKING_TIMEOUT", "60")
-
 from torchft.process_group import ProcessGroupNCCL
+
+ENVIRONMENT: Final = {
+    "TORCH_NCCL_BLOCKING_WAIT": "1",
+    "TORCH_NCCL_NONBLOCKING_TIMEOUT": "60",  # seconds; nothing else ends a wait of NCCL's for a connection
+}
+"""Of the process, before its first group."""
 
 _LOOK_SECONDS: Final = 0.0002
 

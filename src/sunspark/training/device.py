@@ -6,6 +6,7 @@ import socket
 import torch
 
 from sunspark.errors import WorkerError
+from sunspark.parallel import nccl
 from sunspark.training.spec import WorkerSpec
 
 
@@ -22,6 +23,7 @@ def open_device(spec: WorkerSpec) -> torch.device:
             f"with CUDA_VISIBLE_DEVICES={spec.gpu} torch {torch.__version__} can use no GPU of {socket.gethostname()}; "
             "see that its driver is as new as torch's CUDA needs ('nvidia-smi' tells), or give --device cpu"
         )
+    os.environ.update(nccl.ENVIRONMENT)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     return torch.device("cuda", 0)
