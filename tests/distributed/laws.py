@@ -66,7 +66,7 @@ def law_config(
         training=TrainingConfig(
             epochs=19, global_batch_size=16, replicas=4, dtype=dtype, checkpoint_every=CHECKPOINT_EVERY
         ),
-        launch=LaunchConfig(launcher="local", workers=workers, gradient_path=gradient_path),
+        launch=LaunchConfig(launcher="local", workers=workers, device="cpu", gradient_path=gradient_path),
     )
 
 

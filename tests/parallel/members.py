@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sunspark.parallel import nccl
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence
@@ -37,14 +38,16 @@ class Told(Exception):
 class Process:
     """The test's end of a member."""
 
-    def __init__(self, worker: int, coordinator: str, host: str) -> None:
+    def __init__(self, worker: int, coordinator: str, host: str, device: str) -> None:
         self.host = host
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         self.replica_id = replica_id_of(worker, 1)
         self.work, work = context.Pipe()
         self.control, control = context.Pipe()
-        self.process = context.Process(target=_main, args=(worker, coordinator, host, work, control), daemon=True)
+        self.process = context.Process(
+            target=_main, args=(worker, coordinator, host, device, work, control), daemon=True
+        )
         self.process.start()
         work.close()
         control.close()
@@ -79,7 +82,9 @@ class Process:
 class Cast:
     """A coordinator's rendezvous, and the members of one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        """On `cuda`, each member has a GPU of its own."""
+        self._device = device
         self._values: dict[str, str] = {}
         self.server = RpcServer("127.0.0.1", 0, TOKEN, {"put": self._put, "get": self._get})
         self.members: list[Process] = []
@@ -95,7 +100,7 @@ class Cast:
     def add(self, count: int, *, hosts: int = 1) -> list[Process]:
         """That many members, on so many hosts in turn (addresses of this machine's loopback)."""
         for worker in range(len(self.members), len(self.members) + count):
-            self.members.append(Process(worker, self.server.uri, f"127.0.0.{1 + worker % hosts}"))
+            self.members.append(Process(worker, self.server.uri, f"127.0.0.{1 + worker % hosts}", self._device))
         return self.members
 
     def agreement(self, *members: Process, absent: int = 0) -> Agreement:
@@ -146,9 +151,11 @@ def _heard(connection: Connection, timeout_seconds: float) -> Any:
     return value
 
 
-def _main(worker: int, coordinator: str, host: str, work: Connection, control: Connection) -> None:
+def _main(worker: int, coordinator: str, host: str, device: str, work: Connection, control: Connection) -> None:
     torch.set_num_threads(1)
-    member = _Member(worker, coordinator, host)
+    if device == "cuda":
+        os.environ |= nccl.ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": str(worker)}
+    member = _Member(worker, coordinator, host, torch.device(device))
     threading.Thread(target=_obey, args=(member, control), daemon=True).start()
     _obey(member, work)
 
@@ -166,12 +173,13 @@ def _obey(member: "_Member", connection: Connection) -> None:
 class _Member:
     """The member's own side: its orders."""
 
-    def __init__(self, worker: int, coordinator: str, host: str) -> None:
+    def __init__(self, worker: int, coordinator: str, host: str, device: torch.device) -> None:
+        self._device = device
         self._worker = worker
         self._client = RpcClient(coordinator, TOKEN)
         self._client.call("get", key="hello")
-        self._group = Group(self._client, replica_id_of(worker, 1), host)
-        self._parameters = [_parameter(shape) for shape in SHAPES]
+        self._group = Group(self._client, replica_id_of(worker, 1), host, device=device)
+        self._parameters = [nn.Parameter(self._laid_out(torch.zeros(shape, dtype=torch.float64))) for shape in SHAPES]
         self._strategy = AllReduce(self._parameters)
 
     def form(self, agreement: Agreement, timeout_seconds: float) -> None:
@@ -179,25 +187,28 @@ class _Member:
 
     def sum(self, value: float, size: int) -> list[float]:
         """Sum `value` and its double over the members: what came of both."""
-        tensors = [torch.full((size,), value), torch.full((3,), 2 * value, dtype=torch.float64)]
+        tensors = [
+            torch.full((size,), value, device=self._device),
+            torch.full((3,), 2 * value, dtype=torch.float64),
+        ]
         self._group.wait([self._group.start_all_reduce(tensor, 20) for tensor in tensors])
         assert all(len(tensor.unique()) == 1 for tensor in tensors)
         return [float(tensor[0]) for tensor in tensors]
 
     def sum_within(self, timeout_seconds: float) -> None:
-        self._group.wait([self._group.start_all_reduce(torch.ones(1000), timeout_seconds)])
+        self._group.wait([self._group.start_all_reduce(torch.ones(1000, device=self._device), timeout_seconds)])
 
     def sum_for_ever(self) -> None:
         while True:
-            self._group.wait([self._group.start_all_reduce(torch.ones(2_000_000), 60)])
+            self._group.wait([self._group.start_all_reduce(torch.ones(2_000_000, device=self._device), 60)])
 
     def reduce(self) -> tuple[list[np.ndarray[Any, Any]], Evidence, float]:
         for parameter, gradient in zip(self._parameters, gradients_of(self._worker), strict=True):
-            parameter.grad = None if gradient is None else _laid_out(gradient)
+            parameter.grad = None if gradient is None else self._laid_out(gradient)
         evidence, loss = self._strategy.reduce(evidence_of_worker(self._worker), float(self._worker), self._group, 20)
         gradients = [parameter.grad for parameter in self._parameters]
         assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
-        return [g.numpy() for g in gradients if g is not None], evidence, loss
+        return [g.cpu().numpy() for g in gradients if g is not None], evidence, loss
 
     def shares_memory(self) -> bool:
         return self._group.share_memory(1 << 20, 20) is not None
@@ -224,13 +235,9 @@ class _Member:
     def listens_on(self) -> set[str]:
         return set(_listening())
 
-
-def _parameter(shape: tuple[int, ...]) -> nn.Parameter:
-    return nn.Parameter(_laid_out(torch.zeros(shape, dtype=torch.float64)))
-
-
-def _laid_out(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+    def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.to(self._device)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def _listening() -> Iterator[str]:

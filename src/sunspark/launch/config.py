@@ -25,10 +25,13 @@ class LaunchConfig:
     """Worker processes."""
     cores_per_worker: int = 1
     """Threads of each worker."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """cuda: each worker computes on a GPU of its own. auto: so where Spark gives each task one, or this machine, if
+    all workers are here, has one for each; else as cpu."""
     start_timeout: float = 120.0
     """How long the first step waits for all workers, and the run for any worker at all (seconds)."""
     gradient_path: Literal["auto", "network"] = "auto"
-    """auto: workers that are all on one machine sum gradients in memory they share. network: always over sockets."""
+    """auto: workers that are all on one machine sum gradients in memory they share, unless on GPUs. network: never."""
     host: str | None = None
     """Address of this machine that workers reach; if not given, Spark's driver address, or 127.0.0.1."""
     port: int = 0

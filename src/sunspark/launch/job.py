@@ -14,6 +14,7 @@ from sunspark.config import to_dict
 from sunspark.errors import DeadlineError, SetupError, UserError, WorkerError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.coordinator import Coordinator
+from sunspark.launch.gpus import Device, device_of_tasks, gpus_for, gpus_of_this_machine
 from sunspark.launch.local import LocalLauncher
 from sunspark.launch.roster import Ending, Roster
 from sunspark.parallel.membership import Lighthouse
@@ -56,10 +57,16 @@ class Job:
             self._host, self.num_workers = "127.0.0.1", self.launch.workers
             self._num_expected = self.num_workers
             self._session: Any = None
+            self._device: Device = "cpu"
+            self._gpus: tuple[str, ...] = ()
+            self._is_on_one_machine = True
             if self.launch.launcher == "spark":
                 self._open_spark()
             else:
                 self._warn_of_too_few_cores()
+            if self._is_on_one_machine:
+                self._gpus = gpus_for(self.num_workers, self.launch.device, gpus_of_this_machine())
+                self._device = "cuda" if self._gpus else "cpu"
             self._host = self.launch.host or self._host
             self._closers = self._closers.pop_all()
         return self
@@ -68,10 +75,23 @@ class Job:
         self._closers.close()
 
     def _open_spark(self) -> None:
-        from sunspark.launch.session import driver_address, has_fixed_slots, num_slots, open_session
+        from sunspark.launch.session import (
+            driver_address,
+            gpu_amount,
+            has_fixed_slots,
+            is_on_one_machine,
+            num_slots,
+            open_session,
+        )
 
         self._session = self._closers.enter_context(open_session(self.launch.master, "sunspark"))
         self._host = driver_address(self._session)
+        self._is_on_one_machine = is_on_one_machine(self._session)
+        if not self._is_on_one_machine:
+            context = self._session.sparkContext
+            self._device = device_of_tasks(
+                self.launch.device, gpu_amount(context, "executor"), gpu_amount(context, "task")
+            )
         slots = num_slots(self._session, self.launch.cores_per_worker, self.launch.workers)
         master = self._session.sparkContext.master
         if slots < 1:
@@ -84,9 +104,9 @@ class Job:
             if has_fixed_slots(self._session):
                 self.num_workers = slots
             logger.warning(
-                "%d workers of %d cores were asked for, Spark (%s) has slots for %d: %s with %d",
-                self.launch.workers, self.launch.cores_per_worker, master, slots,
-                "training" if self.num_workers == slots else "training begins", slots,
+                "%d workers of %d cores%s were asked for, Spark (%s) has slots for %d: %s with %d",
+                self.launch.workers, self.launch.cores_per_worker, " and a GPU" * (self._device == "cuda"),
+                master, slots, "training" if self.num_workers == slots else "training begins", slots,
             )  # fmt: skip
 
     def _warn_of_too_few_cores(self) -> None:
@@ -129,6 +149,8 @@ class Job:
             split=split,
             cores=self.launch.cores_per_worker,
             gradient_path=self.launch.gradient_path,
+            device=self._device,
+            gpus=self._gpus,
             work=to_dict(work),
         )
 

@@ -15,7 +15,8 @@ from sunspark import run_directory, storage
 from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
-from sunspark.launch.config import TrainConfig
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.gpus import gpus_of_this_machine
 from sunspark.models.initial import initial_weights
 from sunspark.models.registry import build_model, check_forward
 from sunspark.records import driver_file
@@ -115,7 +116,7 @@ def _write_initial_weights(run: str, opened: Dataset, work: WorkConfig) -> None:
 def _resolve(config: TrainConfig) -> TrainConfig:
     """What `auto` and 0 stand for, settled once for all workers and all later starts."""
     training = config.training
-    dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16() else "float32")
+    dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16(config.launch) else "float32")
     replicas = training.replicas or config.launch.workers
     return replace(config, training=replace(training, dtype=dtype, replicas=replicas))
 
@@ -126,7 +127,11 @@ def _keep_settled(config: TrainConfig, before: TrainingConfig) -> TrainConfig:
     return replace(config, training=replace(training, dtype=dtype, replicas=training.replicas or before.replicas))
 
 
-def _has_fast_bf16() -> bool:
+def _has_fast_bf16(launch: LaunchConfig) -> bool:
+    """Of the GPU where it is known that there will be one, else of the driver's processor."""
+    takes_gpus_here = launch.launcher == "local" and 1 <= launch.workers <= len(gpus_of_this_machine())
+    if launch.device == "cuda" or (launch.device == "auto" and takes_gpus_here):
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

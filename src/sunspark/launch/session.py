@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pyspark
 from py4j.protocol import Py4JError
@@ -23,6 +23,9 @@ from pyspark.sql import SparkSession
 
 from sunspark.errors import ConfigError, SetupError, first_line_of
 from sunspark.launch.java import find_java
+
+GPU: Final = "gpu"
+"""Spark's name for GPUs among the resources of executors and tasks."""
 
 _DEFAULT_MASTER: Final = "local[*]"
 _LOGGING: Final = Path(__file__).with_name("log4j2.properties")
@@ -92,6 +95,16 @@ def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout
 def has_fixed_slots(session: SparkSession) -> bool:
     """Whether there will never be more; executors of a real cluster come late, and hosts are added."""
     return str(session.sparkContext.master).startswith("local")
+
+
+def is_on_one_machine(session: SparkSession) -> bool:
+    """Whether tasks run in the driver's own process on this machine, where Spark gives them no GPUs."""
+    return re.match(r"local(\[|$)", str(session.sparkContext.master)) is not None
+
+
+def gpu_amount(context: SparkContext, of: Literal["executor", "task"]) -> str:
+    """How many GPUs an executor has, or a task asks for, as Spark is configured; empty if it is not."""
+    return str(context.getConf().get(f"spark.{of}.resource.{GPU}.amount") or "")
 
 
 def driver_address(session: SparkSession) -> str:
@@ -164,9 +177,16 @@ def _configuration_folder() -> Path:
 
 def _cluster_cores(context: SparkContext, cores_per_worker: int) -> int:
     if match := re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", context.master or ""):
-        return int(match[1]) * (int(match[2]) // cores_per_worker)
+        executors = int(match[1])
+        return min(executors * (int(match[2]) // cores_per_worker), _gpu_slots(context, executors))
     executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
     cores = int(context.getConf().get("spark.executor.cores", "0") or 0)
     if not cores:  # standalone without a limit: an executor has all cores of its host
-        return int(context.defaultParallelism) // cores_per_worker
-    return executors * (cores // cores_per_worker)
+        return min(int(context.defaultParallelism) // cores_per_worker, _gpu_slots(context, executors))
+    return min(executors * (cores // cores_per_worker), _gpu_slots(context, executors))
+
+
+def _gpu_slots(context: SparkContext, executors: int) -> int:
+    """Tasks for which so many executors have GPUs; any number where they ask for none."""
+    asked = float(gpu_amount(context, "task") or 0)
+    return int(executors * float(gpu_amount(context, "executor") or 0) / asked) if asked else sys.maxsize

@@ -11,16 +11,17 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark import RDD
+from pyspark import RDD, TaskContext
 from pyspark.errors import PySparkException
 from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
 from sunspark.errors import DeadlineError
+from sunspark.launch.session import GPU
 from sunspark.launch.supervisor import supervise
 from sunspark.training.spec import WorkerSpec
 
@@ -104,7 +105,7 @@ class SparkLauncher:
         text = spec.to_json()
 
         def run(_: Iterable[int]) -> Iterator[str]:
-            yield supervise(WorkerSpec.from_json(text))
+            yield supervise(_on_gpu_of_task(WorkerSpec.from_json(text)))
 
         context = self.session.sparkContext
         task = context.parallelize([spec.worker], 1).mapPartitions(run)
@@ -112,6 +113,8 @@ class SparkLauncher:
         if is_local or spec.cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
             return task
         request = TaskResourceRequests().cpus(spec.cores)
+        if spec.device == "cuda":
+            request = request.resource(GPU, 1)
         return task.withResources(ResourceProfileBuilder().require(request).build)
 
 
@@ -122,6 +125,15 @@ def _cause_of_lost_task(text: str) -> str:
     where = re.search(r"\((\S+ executor \S+)\): (.*)", first)
     why = others[-1] if others else where[2] if where else first
     return f"{why} ({where[1]})" if where else why
+
+
+def _on_gpu_of_task(spec: WorkerSpec) -> WorkerSpec:
+    """On the GPU that Spark has given to the task that asks, when the worker is to be on one."""
+    context = TaskContext.get()
+    given = context.resources().get(GPU) if context is not None else None
+    if spec.device == "cpu" or spec.gpu or given is None:
+        return spec
+    return replace(spec, gpu=given.addresses[0])
 
 
 def _job_group(worker: int) -> str:

@@ -124,6 +124,7 @@ def freeze_backbone(model: nn.Module) -> None:
 def normalize(pixels_BHWC: Tensor, model: nn.Module, dtype: torch.dtype) -> Tensor:
     """uint8 pixels_BHWC -> images_BCHW of `dtype`, in channels_last, with the mean and deviation of the network."""
     described: Any = model
-    mean = torch.tensor(described.pretrained_cfg["mean"], dtype=dtype) * 255
-    std = torch.tensor(described.pretrained_cfg["std"], dtype=dtype) * 255
+    device = pixels_BHWC.device
+    mean = torch.tensor(described.pretrained_cfg["mean"], dtype=dtype, device=device) * 255
+    std = torch.tensor(described.pretrained_cfg["std"], dtype=dtype, device=device) * 255
     return pixels_BHWC.to(dtype).sub_(mean).div_(std).permute(0, 3, 1, 2)

@@ -1,9 +1,9 @@
 """Synchronous data parallelism: gradients are summed over all workers at every step.
 
 Source: Goyal et al., arXiv 1706.02677, section 2.3 (the sum of per-worker gradients of one global batch).
-Cost: one all-reduce of the gradients per step. Between hosts they travel in buckets (gloo's ring), and the evidence
-behind them. On one host they do not travel: every worker sums a part of them in memory that all share, and the
-evidence is the barrier before it.
+Cost: one all-reduce of the gradients per step. Between hosts and between GPUs they travel in buckets (gloo's ring,
+NCCL), and the evidence behind them. On one host, without GPUs, they do not travel: every worker sums a part of them in
+memory that all share, and the evidence is the barrier before it.
 """
 
 from collections.abc import Sequence
@@ -147,7 +147,7 @@ class _Bucket:
     def __init__(self, parameters: Sequence[nn.Parameter], flat: Tensor | None = None) -> None:
         self._parameters = parameters
         if flat is None:
-            flat = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype)
+            flat = parameters[0].new_zeros(sum(p.numel() for p in parameters))
         self.flat = flat
         pieces = flat.split([p.numel() for p in parameters])
         # The pieces have the strides of the parameters (channels_last), as the gradients have.

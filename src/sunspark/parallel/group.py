@@ -1,4 +1,6 @@
-"""The process group of one quorum: gloo collectives that end at once when a peer is gone.
+"""The process group of one quorum: collectives that end at once when a peer is gone.
+
+Tensors on the processor are gloo's, those on a GPU are NCCL's (`nccl.py`), whose members have both.
 
 Gloo does not notice a lost peer by itself, and its `abort` does not wake a collective that waits. Shutting down the
 group's connected sockets does nearly always (never the listening one: that aborts the process), and whoever cuts its
@@ -16,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -24,13 +26,17 @@ from torch._C._distributed_c10d import AllreduceOptions, ProcessGroupGloo, Reduc
 
 from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.parallel.membership import Agreement
+from sunspark.parallel.nccl import NcclGroup, NcclWork
 from sunspark.parallel.rendezvous import POLL_SECONDS, GroupBrokenError, Rendezvous
 from sunspark.parallel.rpc import RpcClient
 from sunspark.parallel.shared_memory import SharedMemory, create_shared_memory, open_shared_memory
 from sunspark.parallel.sockets import Socket, connected_sockets, shut_down, sockets_between
 
+AnyWork = Work | NcclWork
+
 _LOOK = timedelta(milliseconds=50)
 _GIVE_UP_SECONDS = 0.3
+_PROCESSOR = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class _LeftBehind:
     """A backend that still waits for a peer that is gone."""
 
     backend: ProcessGroupGloo | None
-    works: list[Work]
+    works: list[AnyWork]
 
     @property
     def have_ended(self) -> bool:
@@ -58,13 +64,23 @@ def in_plain_words(message: str) -> str:
 class Group:
     """The collectives of one worker; formed again for every agreement that asks for it."""
 
-    def __init__(self, coordinator: RpcClient, replica_id: str, host: str, *, may_share_memory: bool = True) -> None:
-        """`host` is this worker's own address, to which gloo binds."""
-        self._may_share_memory = may_share_memory
+    def __init__(
+        self,
+        coordinator: RpcClient,
+        replica_id: str,
+        host: str,
+        *,
+        device: torch.device = _PROCESSOR,
+        may_share_memory: bool = True,
+    ) -> None:
+        """`host` is this worker's own address, to which gloo binds; `device` is where all members compute."""
+        self._device = device
+        self._may_share_memory = may_share_memory and device == _PROCESSOR
         self._coordinator = coordinator
         self._replica_id = replica_id
         self._host = host
         self._backend: ProcessGroupGloo | None = None
+        self._nccl: NcclGroup | None = None
         self._sockets: set[Socket] = set()
         self._is_cut = threading.Event()
         self._lock = threading.Lock()
@@ -93,6 +109,8 @@ class Group:
                 raise GroupBrokenError(f"the group of {', '.join(self.members)} was cut before the step began")
             return
         self._backend = None
+        self._abort_nccl()
+        self._nccl = None
         self._sockets = set()
         self._is_cut = threading.Event()
         self.key, self.members = agreement.group_key, agreement.replica_ids
@@ -105,7 +123,7 @@ class Group:
             if self._backend is None:
                 self.cut()
 
-    def start_all_reduce(self, tensor: Tensor, timeout_seconds: float) -> Work | None:
+    def start_all_reduce(self, tensor: Tensor, timeout_seconds: float) -> AnyWork | None:
         """Begin to sum `tensor` over all members, in place. None where there is nobody to sum with.
 
         When the group breaks, the tensor may still be written to for a while, and must not be used again.
@@ -117,13 +135,14 @@ class Group:
         options = AllreduceOptions()
         options.reduceOp = ReduceOp.SUM
         options.timeout = timedelta(seconds=timeout_seconds)
+        backend: Any = self._backend if tensor.device == _PROCESSOR else self._nccl
         try:
-            return self._backend.allreduce([tensor], options)  # type: ignore[attr-defined,no-any-return]
+            return backend.allreduce([tensor], options)  # type: ignore[no-any-return]
         except RuntimeError as error:
             self.cut()
             raise GroupBrokenError(f"an all-reduce could not start: {error}") from error
 
-    def wait(self, works: Sequence[Work | None]) -> None:
+    def wait(self, works: Sequence[AnyWork | None]) -> None:
         """Wait for all of `works`. Raises GroupBrokenError when one failed, and this group is then cut."""
         failure: RuntimeError | None = None
         for work in works:
@@ -139,7 +158,7 @@ class Group:
             raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} failed: {cause}") from failure
 
     def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
-        """New memory that all members see; None where they are on several hosts, or cannot share memory.
+        """New memory that all members see; None where they are on several hosts or on GPUs, or cannot share memory.
 
         A collective: all members ask for the same. Raises GroupBrokenError.
         """
@@ -163,7 +182,7 @@ class Group:
                 memory.close_descriptor()
         return memory if int(num_seen) == len(self.members) else None
 
-    def _wait_for_one(self, work: Work) -> bool:
+    def _wait_for_one(self, work: AnyWork) -> bool:
         """Whether `work` has ended; False when the group was cut and it goes on waiting all the same."""
         give_up_at = math.inf
         while True:
@@ -179,7 +198,7 @@ class Group:
             if time.monotonic() > give_up_at:
                 return False
 
-    def _leave_behind(self, works: Sequence[Work | None]) -> None:
+    def _leave_behind(self, works: Sequence[AnyWork | None]) -> None:
         """Gloo sometimes does not wake a wait whose connection is gone; its destructor would wait with it.
 
         So backend and works stay until they have ended, at the latest at the collective's own deadline.
@@ -198,10 +217,19 @@ class Group:
             self._is_cut.set()
         for connection in list(self._sockets):
             shut_down(connection)
+        self._abort_nccl()
+
+    def _abort_nccl(self) -> None:
+        if (nccl := self._nccl) is not None:
+            nccl.abort()
 
     def _connect(self, agreement: Agreement, timeout_seconds: float) -> ProcessGroupGloo:
-        store = Rendezvous(self._coordinator, agreement.group_key, self._is_cut, timeout_seconds)
+        store, nccls_store = (
+            Rendezvous(self._coordinator, agreement.group_key + part, self._is_cut, timeout_seconds)
+            for part in ("", "/nccl")
+        )
         rank = agreement.rank_of(self._replica_id)
+        self._nccl = nccl = None if self._device == _PROCESSOR else NcclGroup()
         known = connected_sockets()
         outcome: queue.SimpleQueue[ProcessGroupGloo | Exception] = queue.SimpleQueue()
 
@@ -210,7 +238,10 @@ class Group:
             options._devices = [ProcessGroupGloo.create_device(hostname=self._host)]
             options._timeout = timedelta(seconds=timeout_seconds)
             try:
-                outcome.put(ProcessGroupGloo(store, rank, agreement.world_size, options))
+                backend = ProcessGroupGloo(store, rank, agreement.world_size, options)
+                if nccl is not None:
+                    nccl.connect(nccls_store, rank, agreement.world_size, timeout_seconds)
+                outcome.put(backend)
             except Exception as error:
                 outcome.put(error)
 

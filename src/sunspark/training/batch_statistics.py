@@ -26,8 +26,8 @@ class BatchStatistics:
         """By their names in the network: what is true of the last step that was applied."""
         self.take_over()
         num_numbers = sum(buffer.numel() for buffer in self._moving.values())
-        dtype = next(model.parameters()).dtype
-        self.staged = nn.Parameter(torch.zeros(num_numbers, dtype=dtype), requires_grad=False)
+        like = next(model.parameters())
+        self.staged = nn.Parameter(like.new_zeros(num_numbers), requires_grad=False)
         """Carries the statistics of the step at hand, flat, where a gradient would be: it is summed like one."""
 
     def __bool__(self) -> bool:

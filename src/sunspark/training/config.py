@@ -33,7 +33,7 @@ class TrainingConfig:
     """Most samples of a slice that are computed at once; a larger one is computed in parts, to save memory. 0: any."""
     dtype: Literal["auto", "float32", "float64", "bf16"] = "auto"
     """Arithmetic: bf16 is autocast over float32 weights; auto takes it where the driver's processor has it,
-    whatever the workers' have; settled at the first start."""
+    whatever the workers' have, or the GPU with --device cuda or --launcher local; settled at the first start."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
 

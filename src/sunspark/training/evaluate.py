@@ -55,11 +55,12 @@ def tally_of(logits_BK: torch.Tensor, labels_B: torch.Tensor, rows_B: Rows) -> T
     )
 
 
-def evaluate_leases(spec: WorkerSpec) -> None:
-    """Work off leases until the coordinator has none left."""
+def evaluate_leases(spec: WorkerSpec, device: torch.device) -> None:
+    """Work off leases on `device` until the coordinator has none left."""
     coordinator = RpcClient(spec.coordinator, spec.token)
     replica_id = replica_id_of(spec.worker, spec.incarnation)
     model, description = load_model(spec.run)
+    model.to(device)
     work = from_dict(WorkConfig, spec.work)
     dataset = Dataset.open(spec.dataset)
     rows = dataset.rows(spec.split)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sunspark.data.decode_pool import Batch
 from sunspark.errors import ConfigError
-from sunspark.training.forward import images_of, logits_of_images
+from sunspark.training.forward import beside, images_of, logits_of_images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ class Loss:
     def summed(self, model: nn.Module, batch: Batch, dtype: str) -> Tensor:
         """The sum of the losses of a batch (nats, shape ()), in float32 or better; `dtype` as in TrainingConfig."""
         images_BCHW = images_of(batch, model, dtype)
-        labels_B = torch.from_numpy(batch.labels)
+        labels_B = beside(model, batch.labels)
         images_BCHW, share = self._mix(images_BCHW)
         logits_BK = logits_of_images(model, images_BCHW, dtype)
         loss = self._cross_entropy(logits_BK, labels_B)
@@ -61,7 +61,7 @@ class Loss:
         return loss
 
     def _cross_entropy(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        weights_K = None if self._class_weights is None else self._class_weights.to(logits_BK.dtype)
+        weights_K = None if self._class_weights is None else self._class_weights.to(logits_BK)
         return nn.functional.cross_entropy(
             logits_BK, labels_B, weight=weights_K, label_smoothing=self._config.label_smoothing, reduction="sum"
         )

@@ -106,7 +106,10 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _like_parameter(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A moment has the parameter's memory layout (channels_last), as a fused step wants it; a counter is a scalar."""
+    """A moment has the parameter's memory layout (channels_last), as a fused step wants it; a counter is a scalar.
+
+    Both are on the parameter's device.
+    """
     if value.shape != parameter.shape:
-        return value.clone()
+        return value.to(parameter.device, copy=True)
     return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

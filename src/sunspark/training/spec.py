@@ -36,6 +36,12 @@ class WorkerSpec:
     """Threads of the worker."""
     gradient_path: Literal["auto", "network"]
     """As in LaunchConfig."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """As in LaunchConfig, resolved: the same for all workers of a job."""
+    gpus: tuple[str, ...] = ()
+    """With cuda: addresses of GPUs, one for each worker; empty where Spark gives each task its own."""
+    gpu: str = ""
+    """The address of this worker's GPU, as CUDA_VISIBLE_DEVICES takes it; the launchers fill it in."""
     work: dict[str, Any]
     """The WorkConfig, as plain values."""
     faults: tuple[Fault, ...] = ()
@@ -50,7 +56,8 @@ class WorkerSpec:
         return () if self.work["model"]["model"] == "scene_vgg" else ("timm",)
 
     def for_worker(self, worker: int, incarnation: int, in_hand: str = "") -> "WorkerSpec":
-        return replace(self, worker=worker, incarnation=incarnation, in_hand=in_hand)
+        gpu = self.gpus[worker] if self.gpus else self.gpu
+        return replace(self, worker=worker, incarnation=incarnation, in_hand=in_hand, gpu=gpu)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -59,4 +66,4 @@ class WorkerSpec:
     def from_json(cls, text: str) -> "WorkerSpec":
         plain = json.loads(text)
         faults = tuple(Fault(**fault) for fault in plain.pop("faults"))
-        return cls(faults=faults, **plain)
+        return cls(faults=faults, gpus=tuple(plain.pop("gpus")), **plain)

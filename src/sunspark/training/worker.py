@@ -36,6 +36,7 @@ from sunspark.records import RecordWriter, worker_file
 from sunspark.run_directory import initial_weights_file
 from sunspark.training.compute import Computation
 from sunspark.training.config import WorkConfig, plan_of
+from sunspark.training.device import open_device
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.evaluate import evaluate_leases
 from sunspark.training.loss import Loss
@@ -61,11 +62,12 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{name} %(levelname)s %(message)s")
     torch.set_num_threads(spec.cores)
     try:
+        device = open_device(spec)
         if spec.task == "train":
-            TrainingWorker(spec).run()
+            TrainingWorker(spec, device).run()
         else:
             _end_with_parent()
-            evaluate_leases(spec)
+            evaluate_leases(spec, device)
         code = EXIT_DONE
     except SunsparkError as error:
         logger.error("%s: %s", type(error).__name__, error, exc_info=error.exit_code != EXIT_USERS_MISTAKE)
@@ -81,8 +83,9 @@ def main() -> None:
 class TrainingWorker:
     """One worker process of a training run: builds the parts, starts them in order, and takes them down."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, device: torch.device) -> None:
         self._spec = spec
+        self._device = device
         self._work = from_dict(WorkConfig, spec.work)
         self._replica_id = replica_id_of(spec.worker, spec.incarnation)
         self._coordinator = RpcClient(spec.coordinator, spec.token)
@@ -91,7 +94,11 @@ class TrainingWorker:
         self._faults = FaultInjector(spec.faults, spec.worker, spec.incarnation)
         self._leaving = threading.Lock()
         self._group = Group(
-            self._coordinator, self._replica_id, self._host, may_share_memory=spec.gradient_path == "auto"
+            self._coordinator,
+            self._replica_id,
+            self._host,
+            device=device,
+            may_share_memory=spec.gradient_path == "auto",
         )
         self._records = RecordWriter(worker_file(spec.run, spec.worker, spec.incarnation))
         self._pulse = Pulse(
@@ -188,6 +195,7 @@ class TrainingWorker:
         )
         if work.training.dtype == "float64":
             model = model.double()
+        model = model.to(self._device)
         state = TrainingState(
             model, build_optimizer(model, work.optim), clip_norm=work.optim.clip_norm, ema_decay=work.optim.ema_decay
         )
