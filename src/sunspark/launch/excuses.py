@@ -10,16 +10,14 @@ from sunspark import run_directory, storage
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Excuses:
-    """Where a run keeps them, and of which split they are."""
+    """Where a run keeps them, and the splits that must not consist of them."""
 
     run: str | None
     """None: they are of another dataset than the run's, and forgotten in the end."""
     path_of: Callable[[int], str]
     """The path of a row's image, as the dataset tells it."""
-    split: str
-    """The split that is worked on."""
-    split_rows: frozenset[int]
-    """Its rows."""
+    needed: Mapping[str, tuple[str, frozenset[int]]]
+    """The splits that are worked on: by the option that chooses another, their name and rows."""
 
     def read(self) -> dict[int, str]:
         """Row of the dataset -> reason, as it was last written."""
@@ -33,10 +31,11 @@ class Excuses:
         storage.write_json_atomic(run_directory.excused_file(self.run), {"excused": rows})
 
     def cause_to_stop(self, excused: Collection[int]) -> str:
-        """Why nothing can be done, when these rows are the whole split; else nothing."""
-        if not self.split_rows <= set(excused):
-            return ""
-        return (
-            f"every image of the split {self.split!r} ({len(self.split_rows)}) kills the process that decodes it; "
-            "ingest them again, or choose another split with --split"
-        )
+        """Why nothing can be done, when these rows are the whole of a split; else nothing."""
+        for option, (split, rows) in self.needed.items():
+            if rows <= set(excused):
+                return (
+                    f"every image of the split {split!r} ({len(rows)}) kills the process that decodes it; "
+                    f"ingest them again, or choose another split with {option}"
+                )
+        return ""

@@ -80,6 +80,12 @@ def _stored_result(run: str) -> TrainResult:
         ) from error
 
 
+def _splits_of(work: WorkConfig) -> dict[str, str]:
+    """The splits that a training works on, by the options that choose them."""
+    evaluated = {"--eval-split": work.validation.split} if work.validation.eval_every else {}
+    return {"--split": work.training.split} | evaluated
+
+
 def _stopped(step: int, cause: str) -> EventRecord:
     return event_of(Note(worker=DRIVER, incarnation=0, event="stopped", step=step, detail=cause))
 
@@ -94,8 +100,9 @@ def _train(
         excuses=Excuses(
             run=run,
             path_of=opened.path_of,
-            split=work.training.split,
-            split_rows=frozenset(opened.rows(work.training.split).tolist()),
+            needed={
+                option: (split, frozenset(opened.rows(split).tolist())) for option, split in _splits_of(work).items()
+            },
         ),
     )
     spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)
