@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch._C._distributed_c10d import AllreduceOptions, HashStore, ProcessGroupGloo
 
-from sunspark.parallel.nccl import NcclGroup, NcclWork
+from sunspark.parallel.group import Group
+from sunspark.parallel.nccl import ENVIRONMENT, NcclGroup, NcclWork
+from sunspark.parallel.rendezvous import GroupBrokenError
+from sunspark.parallel.rpc import RpcClient
 from tests.gpus import needs_gpus
-from tests.parallel.members import SHAPES, Cast, Process, Told, evidence_of_worker, gradients_of
+from tests.parallel.members import SHAPES, TOKEN, Cast, Process, Told, evidence_of_worker, gradients_of
 
 pytestmark = pytest.mark.timeout(120)
 MUCH_SOONER_THAN_THE_TIMEOUT = 8.0
@@ -82,6 +85,31 @@ def test_a_sum_that_a_member_does_not_come_to_ends_at_its_deadline(backends: lis
     assert work.is_completed(), "nobody should wait for it any more"
     assert group._under_way, "it may still write to its tensor"
     start(NcclGroup(), backends[1], 2.0).wait(LONG)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpus_that_are_not_there_break_the_group_at_once_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it goes without any: gloo has connected, and torchft makes NCCL's group."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    cast = Cast()
+    agreement = cast.agreement(absent=2)
+    outcome = queue.SimpleQueue[str]()
+
+    def form(name: str) -> None:
+        client = RpcClient(cast.server.uri, TOKEN)
+        group = Group(client, name, "127.0.0.1", device=torch.device("cuda"))
+        try:
+            group.form(agreement, 20.0)
+        except GroupBrokenError as error:
+            outcome.put(str(error))
+
+    for name in agreement.replica_ids:
+        threading.Thread(target=form, args=(name,), daemon=True).start()
+    messages = [outcome.get(timeout=19) for _ in range(2)]
+    cast.close()
+    assert all("did not form" in message for message in messages)
+    assert any("no GPUs found" in message for message in messages), messages
 
 
 @pytest.fixture
