@@ -22,7 +22,7 @@ def read_records(run: str) -> list[Record]:
     for entry in storage.list_directory(storage.join(run, "records")):
         if entry.name.endswith(".jsonl"):
             records.extend(read_file(entry.uri))
-    return _without_superseded(sorted(records, key=lambda record: record.time_unix_seconds))
+    return sorted(_without_superseded(records), key=lambda record: record.time_unix_seconds)
 
 
 def read_file(uri: str) -> list[Record]:
@@ -55,11 +55,13 @@ def _whole_lines(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _without_superseded(records: list[Record]) -> list[Record]:
-    """`records`, which are in order of time, without those of steps that the same worker did again.
+    """`records`, each file's in its order, without those of steps that the same worker did again.
 
-    Of the records of one evaluation, which all who took part write, the last is left.
+    Later is what a later process wrote, whatever the clock said. Of the records of one evaluation, which all who took
+    part write, the last is left.
     """
-    last = {_place_of(record): record for record in records if not isinstance(record, EventRecord)}
+    by_process = sorted(records, key=lambda record: record.incarnation)
+    last = {_place_of(record): record for record in by_process if not isinstance(record, EventRecord)}
     left = {id(record) for record in last.values()}
     return [record for record in records if isinstance(record, EventRecord) or id(record) in left]
 

@@ -1,7 +1,7 @@
 """What a worker writes for the whole run: checkpoints, the end, and its candidate when it must leave.
 
 A checkpoint is written in a thread of its own while training goes on; but training waits for that of the best state
-so far, which no other step can give again. A state counts as published only once it is on storage: whoever leaves
+so far, which no other step can give again: so no checkpoint ever tells of a best state that is not there. A state counts as published only once it is on storage: whoever leaves
 before saves a candidate.
 """
 
@@ -13,7 +13,7 @@ from typing import Final, final
 
 from sunspark import storage
 from sunspark.data.dataset import Dataset
-from sunspark.errors import DeadlineError, SunsparkError
+from sunspark.errors import DeadlineError
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.recovery import Snapshot
 from sunspark.training import checkpoint, state_file
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 _WRITE_SECONDS: Final = 900.0
 _PAUSE_SECONDS: Final = 30.0
 """Between a checkpoint that storage did not take and the next attempt."""
+_BEST_PAUSE_SECONDS: Final = 5.0
+_BEST_SECONDS: Final = 45.0
+"""How long the best state is tried again; the other workers wait in their sum, for a minute at least."""
 
 
 @final
@@ -42,6 +45,7 @@ class Publisher:
         self._faults = faults
         self._writing: threading.Thread | None = None
         self._not_before = 0.0
+        self._failure: Exception | None = None
         self.published_step = 0
 
     def publish_when_due(self, state: TrainingState) -> None:
@@ -50,14 +54,19 @@ class Publisher:
         is_best = best is not None and best.step == state.step
         if state.step == self.published_step or not (is_best or self._is_due(state)):
             return
-        if is_best:
+        if not is_best:
+            self._start_writing(state.snapshot(), best.step if best else 0)
+            return
+        self._wait_for_writing()
+        give_up_at = time.monotonic() + _BEST_SECONDS
+        while True:
+            self._start_writing(state.snapshot(), state.step)
             self._wait_for_writing()
-        self._writing = threading.Thread(
-            target=self._write, args=(state.snapshot(), best.step if best else 0), daemon=True, name="publish"
-        )
-        self._writing.start()
-        if is_best:
-            self._wait_for_writing()
+            if self._failure is None:
+                return
+            if time.monotonic() > give_up_at:
+                raise self._failure
+            time.sleep(_BEST_PAUSE_SECONDS)
 
     def _is_due(self, state: TrainingState) -> bool:
         if state.step - self.published_step < self._work.training.checkpoint_every:
@@ -65,11 +74,17 @@ class Publisher:
         is_writing = self._writing is not None and self._writing.is_alive()
         return not is_writing and time.monotonic() >= self._not_before
 
+    def _start_writing(self, snapshot: Snapshot, best_step: int) -> None:
+        self._writing = threading.Thread(target=self._write, args=(snapshot, best_step), daemon=True, name="publish")
+        self._writing.start()
+
     def _write(self, snapshot: Snapshot, best_step: int) -> None:
         self._faults.reach("checkpoint", snapshot.step)
+        self._failure = None
         try:
             uri = checkpoint.publish(self._run, snapshot, best_step)
-        except SunsparkError as error:
+        except Exception as error:  # whatever it was, training goes on
+            self._failure = error
             self._not_before = time.monotonic() + _PAUSE_SECONDS
             self._driver.note("unsaved", snapshot.step, f"no checkpoint: {error}")
             return
@@ -89,12 +104,12 @@ class Publisher:
         Raises DeadlineError when storage takes longer than 15 minutes: another worker shall try.
         """
         self._wait_for_writing()
-        failures: list[SunsparkError] = []
+        failures: list[Exception] = []
 
         def write() -> None:
             try:
                 self._write_end(state)
-            except SunsparkError as error:
+            except Exception as error:
                 failures.append(error)
 
         last = threading.Thread(target=write, daemon=True, name="publish-end")

@@ -19,8 +19,10 @@ from sunspark.errors import RunError
 from sunspark.parallel.ledger import Ledger
 from sunspark.training.validation import Evaluation
 
-_FORMAT: Final = "sunspark-state-2"
+_FORMAT: Final = "sunspark-state-3"
 _KEY: Final = "sunspark"
+_NO_DIGEST: Final = "0" * 32
+"""Stands in the header while the digest of header and tensors is computed."""
 _DTYPES: Final = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
@@ -50,7 +52,8 @@ def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
     Each tensor is copied once, to its place. (safetensors' own `save` holds two copies of all meanwhile, and a third
     of what lies channels_last.)
     """
-    header: dict[str, Any] = {"__metadata__": {_KEY: json.dumps({"format": _FORMAT, **metadata})}}
+    about = {"format": _FORMAT, "digest": _NO_DIGEST, **metadata}
+    header: dict[str, Any] = {"__metadata__": {_KEY: json.dumps(about)}}
     in_order = sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0]))  # so that each is aligned
     end = 0
     for name, tensor in in_order:
@@ -65,12 +68,15 @@ def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
             offset = 8 + len(head) + header[name]["data_offsets"][0]
             place = torch.frombuffer(body, dtype=tensor.dtype, count=tensor.numel(), offset=offset)
             place.view(tensor.shape).copy_(tensor)
+    begin = 8 + head.index(_NO_DIGEST.encode())
+    body[begin : begin + len(_NO_DIGEST)] = _digest(head, memoryview(body)[8 + len(head) :]).encode()
     return body
 
 
 def read(body: bytes | bytearray, source: str) -> StateContents:
-    """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state or not whole."""
+    """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state, or not as written."""
     metadata = metadata_of(body, source)
+    _check_digest(body, metadata["digest"], source)
     tensors = _tensors_of(body, source)
     return StateContents(
         metadata=metadata,
@@ -85,13 +91,28 @@ def metadata_of(body: bytes | bytearray, source: str) -> dict[str, Any]:
     try:
         size = int.from_bytes(body[:8], "little")
         metadata: dict[str, Any] = json.loads(json.loads(body[8 : 8 + size])["__metadata__"][_KEY])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(f"{source} is not a checkpoint of sunspark, or not whole") from error
+    if not isinstance(metadata, dict):
+        raise RunError(f"{source} is not a checkpoint of sunspark: its header tells nothing")
     if metadata.get("format") != _FORMAT:
         raise RunError(f"{source} has the format {metadata.get('format')!r}, this version reads {_FORMAT!r}")
-    if missing := {"step", "lineage", "optimizer"} - metadata.keys():
+    if missing := {"digest", "step", "lineage", "optimizer"} - metadata.keys():
         raise RunError(f"{source} is not a checkpoint of sunspark: it does not say its {', '.join(sorted(missing))}")
     return metadata
+
+
+def _check_digest(body: bytes | bytearray, digest: str, source: str) -> None:
+    end = 8 + int.from_bytes(body[:8], "little")
+    head = bytes(body[8:end]).replace(str(digest).encode(), _NO_DIGEST.encode(), 1)
+    if _digest(head, memoryview(body)[end:]) != digest:
+        raise RunError(f"{source} is damaged: its bytes are not those that were written; delete it to go on from another")
+
+
+def _digest(head: bytes, tensors: memoryview) -> str:
+    digest = hashlib.blake2b(head, digest_size=len(_NO_DIGEST) // 2)
+    digest.update(tensors)
+    return digest.hexdigest()
 
 
 def _tensors_of(body: bytes | bytearray, source: str) -> dict[str, Tensor]:
