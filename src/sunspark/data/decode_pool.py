@@ -278,7 +278,9 @@ def _decode(request: Request, sample: Sample) -> Pixels:
     try:
         return request.to_pixels(sample)
     except Exception as error:
-        raise DatasetError(f"the image cannot be decoded: {error}; delete the dataset and run `sunspark ingest` again") from error
+        raise DatasetError(
+            f"the image cannot be decoded: {error}; delete the dataset and run `sunspark ingest` again"
+        ) from error
 
 
 def chunks_of(blocks: list[int]) -> list[list[int]]:
