@@ -2,7 +2,7 @@
 
 Kills one random worker at a random moment, and again 20 to 22 s later, while 2, 3 and 4 local workers train a network
 with more than 50 MB of state. The stall of a kill is the longest gap between two applied steps within 20 s of it, less
-the median step. An eviction is a survivor without whom a step was done.
+the median step. A survivor counts as evicted when a step was done without it.
 
     python -m benchmarks.stall [--kills 50] [--workers 2 3 4]
 """

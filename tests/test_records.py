@@ -106,7 +106,7 @@ def test_a_record_reaches_the_file_in_time_without_another_write(tmp_path: Path)
     uri = str(tmp_path / "records.jsonl")
     with RecordWriter(uri) as writer:
         writer.write(STEP)
-        deadline = time.monotonic() + FLUSH_SECONDS + 5  # the file is on a shared machine
+        deadline = time.monotonic() + FLUSH_SECONDS + 5  # the machine may be busy
         while not read_file(uri):
             assert time.monotonic() < deadline
             time.sleep(0.02)

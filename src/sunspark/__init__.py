@@ -147,7 +147,7 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
 
 
 def watch(run: str, once: bool = False) -> RunState:
-    """Show on standard error how a run that was started elsewhere comes on, until it has ended.
+    """Follow on standard error a run that was started elsewhere, until it has ended.
 
     With `once`, and where standard error is no terminal, say at once where it is.
     """

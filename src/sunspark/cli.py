@@ -29,7 +29,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "ingest": "turn images into a dataset, with Spark",
     "inspect": "count what is in a dataset",
     "train": "train on a dataset, or go on with a run that stopped",
-    "watch": "show how a run comes on that was started elsewhere",
+    "watch": "follow a run that was started elsewhere",
     "evaluate": "measure the accuracy of a run's model",
     "predict": "say what a run's model sees in images",
     "verify": "was every sample of every epoch applied exactly once?",

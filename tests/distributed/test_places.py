@@ -157,7 +157,7 @@ def test_a_stranger_in_the_quorum_is_refused_and_gets_no_token(
     monkeypatch.setattr(launch_job, "Lighthouse", open_lighthouse)
     intruder = threading.Thread(target=intrude, daemon=True)
     intruder.start()
-    with pytest.raises(WorkerError, match=r"strangers take part.*0009\.000001"):
+    with pytest.raises(WorkerError, match=r"did not start take part.*0009\.000001 at .*; close the lighthouse"):
         train(law_dataset, str(run_folder), law_config("adam", workers=2))
     assert not asked
     is_over.set()

@@ -1,4 +1,4 @@
-"""`sunspark watch RUN`: show how a run comes on that was started elsewhere."""
+"""`sunspark watch RUN`: follow a run that was started elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -11,7 +11,7 @@ from sunspark.command_line import parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary
 
-_DESCRIPTION = """Show how a run comes on that was started elsewhere: in another terminal, on another machine.
+_DESCRIPTION = """Follow a run that was started elsewhere: in another terminal, on another machine.
 
 Reads what the run records, a few seconds after it happens, and ends when the run has ended. Where there is no
 terminal it says where the run is, and ends at once.

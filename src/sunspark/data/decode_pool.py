@@ -3,7 +3,7 @@
 Threads of one process, since decoding and resampling run without the GIL; no fork, no shared memory. A request
 is the samples of one batch; the threads work on the first request of a queue that has something left to begin.
 Who waits for a request helps with it, but only with what is on local disk.
-Cost: for each thread one decoded image and, while a block is fetched, that block.
+Cost: docs/concepts/memory.md says what each thread holds.
 
 Shape legend: B batch, H W pixels, 3 RGB.
 """
@@ -278,7 +278,9 @@ def _decode(request: Request, sample: Sample) -> Pixels:
     try:
         return request.to_pixels(sample)
     except Exception as error:
-        raise DatasetError(f"the image cannot be decoded: {error}; run `sunspark ingest` again") from error
+        raise DatasetError(
+            f"the image cannot be decoded: {error}; delete the dataset and run `sunspark ingest` again"
+        ) from error
 
 
 def chunks_of(blocks: list[int]) -> list[list[int]]:

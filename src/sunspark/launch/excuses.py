@@ -36,6 +36,7 @@ class Excuses:
             if rows <= set(excused):
                 return (
                     f"every image of the split {split!r} ({len(rows)}) kills the process that decodes it; "
-                    f"ingest them again, or choose another split with {option}"
+                    "take these images out of the source and ingest into another folder, or choose another split "
+                    f"with {option}"
                 )
         return ""

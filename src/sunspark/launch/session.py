@@ -26,6 +26,8 @@ from sunspark.launch.java import find_java
 
 GPU: Final = "gpu"
 """Spark's name for GPUs among the resources of executors and tasks."""
+EXECUTORS_SECONDS: Final = 30.0
+"""How long a start waits for executors for all workers."""
 
 _DEFAULT_MASTER: Final = "local[*]"
 _LOGGING: Final = Path(__file__).with_name("log4j2.properties")
@@ -80,13 +82,13 @@ def configured_master() -> str | None:
     return None
 
 
-def num_slots(session: SparkSession, cores_per_worker: int, wanted: int, timeout_seconds: float = 30.0) -> int:
+def num_slots(session: SparkSession, cores_per_worker: int, wanted: int) -> int:
     """How many workers Spark can run at once; waits a while for executors while there are fewer than `wanted`."""
     context, master = session.sparkContext, session.sparkContext.master or ""
     if match := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master):
         cores = {None: 1, "*": os.cpu_count() or 1}.get(match[1]) or int(match[1])
         return cores // cores_per_worker
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + EXECUTORS_SECONDS
     while (slots := _cluster_cores(context, cores_per_worker)) < wanted and time.monotonic() < deadline:
         time.sleep(0.5)
     return slots

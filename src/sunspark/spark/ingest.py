@@ -9,8 +9,7 @@ partitions, retries, speculation and lost executors change nothing in the datase
 decoded goes to quarantine with its stage and reason; a file that cannot be read for a passing cause (network,
 object store) fails its task, which Spark tries again, because a dataset must not depend on the weather.
 
-Cost: about 10 ms of one core per image of 1024x768; a task holds one block (about 8 MB) and one decoded
-image.
+Cost: about 10 ms of one core per image of 1024x768; docs/concepts/memory.md says what a task holds.
 """
 
 from __future__ import annotations

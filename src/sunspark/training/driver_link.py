@@ -46,7 +46,11 @@ class DriverLink:
         if not members.items() <= self._known_addresses.items():
             self._known_addresses = self._coordinator.call("addresses")["addresses"]
         if strangers := members.items() - self._known_addresses.items():
-            raise WorkerError(f"strangers take part in the quorum, and are refused: {dict(strangers)}")
+            names = ", ".join(f"{replica_id} at {address}" for replica_id, address in sorted(strangers))
+            raise WorkerError(
+                f"workers that this run did not start take part in the quorum: {names}; "
+                "close the lighthouse's port to others (docs/security.md)"
+            )
 
     def give_up(self, cause: str) -> None:
         """The run cannot go on, whoever did this worker's part. Raises when the driver does not hear it."""

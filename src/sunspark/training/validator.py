@@ -94,7 +94,8 @@ class Validator:
         if not num_samples:
             raise DatasetError(
                 f"every image of the split {self.config.split!r} ({len(self.rows)}) kills the process that decodes it; "
-                "ingest them again, or evaluate on another split with --eval-split"
+                "take these images out of the source and ingest into another folder, or evaluate on another split "
+                "with --eval-split"
             )
         return Evaluation(
             step=step,
