@@ -3,10 +3,14 @@
 The rules as they are written, the layers and the walls, are checked by import-linter (make lint).
 """
 
+import dataclasses
 import subprocess
 import sys
+import typing
 
 import pytest
+
+import sunspark
 
 WITHOUT_TORCH = [
     "sunspark.errors",
@@ -103,3 +107,11 @@ assert "numpy" not in sys.modules
 assert sunspark.IngestConfig().short_side == 256
 assert "sunspark.spark.ingest" in sys.modules
 """)
+
+
+def test_the_type_of_every_section_is_exported() -> None:
+    pending: list[type] = [sunspark.TrainConfig]
+    while pending:
+        cls = pending.pop()
+        assert getattr(sunspark, cls.__name__) is cls
+        pending += [hint for hint in typing.get_type_hints(cls).values() if dataclasses.is_dataclass(hint)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sunspark import storage
-from sunspark.errors import ConfigError, PlaceError, StorageError, UserError
+from sunspark.errors import ConfigError, PathError, StorageError, UserError
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_file_where_a_folder_is_needed_is_refused_whoever_asks(tmp_path: Path)
         lambda: storage.append_text(inside),
     ]
     for attempt in attempts:
-        with pytest.raises(PlaceError, match=r"a file where a folder is needed .*; choose another path"):
+        with pytest.raises(PathError, match=r"a file where a folder is needed .*; choose another path"):
             attempt()
 
 

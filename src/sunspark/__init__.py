@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sunspark.bench.live import RunState
     from sunspark.bench.report import ReportResult
+    from sunspark.data.augment import AugmentConfig as AugmentConfig
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.prediction_table import Prediction
     from sunspark.data.scenes import SampleResult
@@ -33,20 +34,25 @@ if TYPE_CHECKING:
     from sunspark.spark.ingest import IngestConfig as IngestConfig
     from sunspark.spark.ingest import IngestResult
     from sunspark.training.config import TrainingConfig as TrainingConfig
+    from sunspark.training.loss import LossConfig as LossConfig
+    from sunspark.training.validation import ValidationConfig as ValidationConfig
     from sunspark.training.verify import VerifyResult
 
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "AugmentConfig": "sunspark.data.augment",
     "DoctorConfig": "sunspark.launch.doctor.examine",
     "IngestConfig": "sunspark.spark.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
+    "LossConfig": "sunspark.training.loss",
     "ModelConfig": "sunspark.models.registry",
     "OptimConfig": "sunspark.optim",
     "PredictConfig": "sunspark.launch.predict",
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
+    "ValidationConfig": "sunspark.training.validation",
 }
 
 

@@ -20,7 +20,7 @@ from typing import Final, NoReturn, TextIO, cast, final
 
 from sunspark import __version__
 from sunspark.commands.text import Outcome, fitted
-from sunspark.config import as_json, nearest
+from sunspark.config import as_json, suggestion
 from sunspark.errors import ConfigError, SunsparkError
 
 COMMANDS: Final[Mapping[str, str]] = {
@@ -145,9 +145,7 @@ def _help() -> str:
 
 
 def _no_such_command(word: str) -> NoReturn:
-    close = nearest(word, COMMANDS)
-    remedy = f"the nearest is {close[0]}" if close else f"there are {', '.join(COMMANDS)}"
-    raise ConfigError(f"there is no command {word!r}; {remedy}")
+    raise ConfigError(f"there is no command {word!r}; {suggestion(word, list(COMMANDS))}")
 
 
 def _keep_stdout_for_the_result() -> TextIO:

@@ -18,6 +18,8 @@ from sunspark.errors import ConfigError
 
 T = TypeVar("T")
 
+_MOST_NAMES: Final = 20
+
 _PLAIN_WORDS: Final[dict[object, str]] = {
     bool: "true or false",
     int: "a whole number",
@@ -126,6 +128,15 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     return [candidate for score, candidate in scored if score >= 0.6][:count]
 
 
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """What to say to who wrote `name`, which is none of `names`."""
+    close = nearest(name, names)
+    if close:
+        return f"the nearest {'is' if len(close) == 1 else 'are'} {', '.join(close)}"
+    others = f" and {len(names) - _MOST_NAMES:,} others" if len(names) > _MOST_NAMES else ""
+    return f"there are {', '.join(names[:_MOST_NAMES])}{others}"
+
+
 def required_fields(cls: type) -> list[str]:
     """Names of the fields of `cls` that have no default."""
     nothing = dataclasses.MISSING
@@ -154,10 +165,7 @@ def _build(cls: type[T], values: Mapping[str, object], prefix: str, all_keys: Se
 
 
 def _no_such_key(key: str, all_keys: Sequence[str]) -> str:
-    close = nearest(key, all_keys)
-    if close:
-        return f"there is no key {key!r}; the nearest names are {', '.join(close)}"
-    return f"there is no key {key!r}; there are {', '.join(all_keys)}"
+    return f"there is no key {key!r}; {suggestion(key, all_keys)}"
 
 
 def _convert(hint: Any, value: object, key: str, all_keys: Sequence[str]) -> object:

@@ -8,7 +8,7 @@
     |   +-- RunError                 a run directory that is not there, or that may not be continued this way
     |   +-- SetupError               this machine: Java, a port, too few slots
     +-- StorageError              1  a file system or an object store did not answer as it should
-    |   +-- PlaceError            2  a UserError too: no permission, or a file where a folder is needed
+    |   +-- PathError             2  a UserError too: no permission, or a file where a folder is needed
     +-- DeadlineError             1  a wait reached its deadline; says who was missing
     +-- WorkerError               1  a worker failed in a way that trying again does not cure
 
@@ -52,7 +52,7 @@ class StorageError(SunsparkError):
     """A file system or an object store did not answer as it should."""
 
 
-class PlaceError(StorageError, UserError):
+class PathError(StorageError, UserError):
     """A path that cannot be used like this: no permission, or a file where a folder is needed, or the reverse."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import nn
 
-from sunspark.config import nearest
+from sunspark.config import suggestion
 from sunspark.errors import ConfigError
 
 _OWN: Final = ("adam", "adamw", "nesterov", "sgd")
@@ -94,8 +94,7 @@ def _check_name(name: str) -> None:
 
     known = [str(one) for one in list_optimizers()]
     if name not in known:
-        close = nearest(name, [*_OWN, *known]) or list(_OWN)
-        raise ConfigError(f"there is no optimizer {name!r}; the nearest names are {', '.join(close)}")
+        raise ConfigError(f"there is no optimizer {name!r}; {suggestion(name, [*_OWN, *known])}")
     if get_optimizer_info(name).second_order:
         raise ConfigError(
             f"the optimizer {name} needs second derivatives, which workers do not compute; choose another"

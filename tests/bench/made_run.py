@@ -35,7 +35,6 @@ CONFIG = {
             "warmup_fraction": 0.3,
         },
         "training": {
-            "strategy": "all_reduce",
             "split": "train",
             "epochs": 12,
             "global_batch_size": 64,

@@ -69,4 +69,4 @@ def test_a_block_that_is_damaged_is_a_reason_and_no_crash(law_dataset: str, tmp_
 
 
 def test_an_evaluation_that_kept_no_images_has_no_gallery() -> None:
-    assert gallery({"per_class": []}) is None
+    assert gallery({"per_class": [], "mistakes": [], "right": []}) is None

@@ -405,8 +405,8 @@ def test_evaluation_sees_the_centre_of_every_row_in_the_order_asked_for(dataset:
     images = [image for block in range(dataset.num_blocks) for image in dataset.read_block(block).images]
     rows = np.random.default_rng(0).permutation(NUM_IMAGES)[:23].astype(np.int64)
     with contextlib.closing(EvaluationLoader(dataset, config, 2)) as loader:
-        batches = [loader.load_rows(rows), *loader.batches(rows, 5), loader.load_rows(rows[:0])]
-    assert [len(batch) for batch in batches] == [23, 5, 5, 5, 5, 3, 0]
+        batches = [*loader.batches(rows, 23), *loader.batches(rows, 5), *loader.batches(rows[:0], 5)]
+    assert [len(batch) for batch in batches] == [23, 5, 5, 5, 5, 3]
     for batch in (batches[0], join(batches[1:])):
         assert np.array_equal(batch.sample_ids, dataset.sample_ids[rows])
         assert np.array_equal(batch.labels, dataset.labels[rows])
@@ -438,4 +438,4 @@ def test_evaluation_waits_no_longer_than_its_deadline(dataset: Dataset, tmp_path
         block_locked(dataset, tmp_path, 2),
         pytest.raises(DeadlineError, match=r"a batch is not there after 0\.3 s"),
     ):
-        loader.load_rows(np.array([12]))
+        next(loader.batches(np.array([12]), 1))

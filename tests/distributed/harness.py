@@ -127,9 +127,11 @@ def _watcher(release: Path, until: Callable[[], bool]) -> Iterator[None]:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    yield
-    stop.set()
-    thread.join(5)
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
 
 
 @contextlib.contextmanager
@@ -139,5 +141,7 @@ def _thread(target: Callable[[], None] | None) -> Iterator[None]:
         return
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
-    yield
-    thread.join(5)
+    try:
+        yield
+    finally:
+        thread.join(5)

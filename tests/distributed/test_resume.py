@@ -56,7 +56,7 @@ def kill_at_random_step(dataset: str, run: Path, config: TrainConfig, dice: rand
 
 def same_bits(run: Path, other: str) -> bool:
     one, two = (safetensors.torch.load_file(Path(r) / "model" / "model.safetensors") for r in (run, Path(other)))
-    return all(torch.equal(one[name], two[name]) for name in one)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 def assert_records_are_of_two_starts(run: Path, resumed_from_step: int) -> None:

@@ -1,7 +1,7 @@
 """Which ways to launch contradict which work."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 
@@ -15,11 +15,6 @@ from sunspark.training.config import TrainingConfig
 from tests.distributed.laws import law_config
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def test_serial_is_for_one_worker() -> None:
-    with pytest.raises(ConfigError, match="one worker, got 2"):
-        replace(law_config("sgd", workers=2), training=TrainingConfig(strategy="serial"))
 
 
 @pytest.mark.parametrize("config", [LaunchConfig, LoaderConfig, OptimConfig, AugmentConfig])

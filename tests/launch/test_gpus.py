@@ -8,7 +8,7 @@ import torch
 
 from sunspark.errors import ConfigError
 from sunspark.launch.config import LaunchConfig
-from sunspark.launch.gpus import Device, Wanted, device_of_tasks, gpus_for, gpus_of_this_machine
+from sunspark.launch.gpus import Device, Wanted, device_of_tasks, gpus_for, names_of_gpus
 from sunspark.launch.job import Job
 
 
@@ -61,9 +61,18 @@ def test_settings_of_spark_that_leave_a_worker_without_its_gpu_are_refused(
         device_of_tasks(wanted, of_executor, of_task)
 
 
-def test_gpus_that_torch_cannot_use_have_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ", ".join(f"GPU-{number}" for number in range(99)))
-    assert len(gpus_of_this_machine()) == torch.cuda.device_count()
+@pytest.mark.parametrize(
+    ("count", "visible", "expected"),
+    [
+        (0, "", ()),
+        (2, "", ("0", "1")),
+        (2, "GPU-5, GPU-7,", ("GPU-5", "GPU-7")),
+        (1, "3,2", ("3",)),
+        (0, "GPU-5", ()),
+    ],
+)
+def test_gpus_that_torch_cannot_use_have_no_names(count: int, visible: str, expected: tuple[str, ...]) -> None:
+    assert names_of_gpus(count, visible) == expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

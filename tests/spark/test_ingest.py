@@ -297,7 +297,7 @@ def test_a_task_that_cannot_write_ends_the_ingest_with_its_cause(
 ) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "data").symlink_to(tmp_path / "nowhere" / "at all")
-    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*PlaceError: .*dataset/data"):
+    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*PathError: .*dataset/data"):
         ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     with pytest.raises(DatasetError, match="not a finished dataset"):
         Dataset.open(str(tmp_path / "dataset"))

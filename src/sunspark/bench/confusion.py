@@ -79,10 +79,10 @@ class Confusion:
 
 
 def confusion(evaluation: dict[str, Any]) -> Confusion | None:
-    """From what `evaluate` has stored; None where it kept no confusions, or all is empty."""
-    names = [str(row["name"]) for row in evaluation.get("per_class", [])]
+    """From what `evaluate` has stored; None where it saw no image."""
+    names = [str(row["name"]) for row in evaluation["per_class"]]
     counts_KK = np.zeros((len(names), len(names)), np.int64)
-    for label, predicted, samples in evaluation.get("confusion", []):
+    for label, predicted, samples in evaluation["confusion"]:
         counts_KK[label, predicted] += samples
     seen = np.flatnonzero(counts_KK.sum(axis=0) + counts_KK.sum(axis=1))
     if not len(seen):

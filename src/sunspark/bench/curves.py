@@ -65,14 +65,12 @@ def learning_rate_chart(history: History) -> Chart:
     )
 
 
-def gradient_norm_chart(history: History) -> Chart | None:
-    """The norm of the gradient of every step and its running mean; None where it was not recorded."""
+def gradient_norm_chart(history: History) -> Chart:
+    """The norm of the gradient of every step and its running mean."""
     norm_S = history.gradient_norm_S
-    if not np.isfinite(norm_S).any():
-        return None
     scale = _usual_scale(norm_S)
-    peak = int(np.nanargmax(np.where(np.isfinite(norm_S), norm_S, -np.inf)))
-    median = float(np.nanmedian(norm_S))
+    peak = int(norm_S.argmax())
+    median = float(np.median(norm_S))
     return _over_steps(
         history,
         title="Gradient norm",

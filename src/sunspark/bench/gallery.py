@@ -44,7 +44,7 @@ class Gallery:
 
 def gallery(evaluation: dict[str, Any]) -> Gallery | None:
     """From what `evaluate` has stored; None where it kept no images."""
-    mistakes, right = evaluation.get("mistakes", []), evaluation.get("right", [])
+    mistakes, right = evaluation["mistakes"], evaluation["right"]
     if not mistakes and not right:
         return None
     try:

@@ -60,7 +60,6 @@ class History:
     loss_S: Floats
     learning_rate_S: Floats
     gradient_norm_S: Floats
-    """Not a number where it was not recorded."""
     samples_S: Integers
     """Samples of the step, all workers together."""
     finished_seconds_S: Floats

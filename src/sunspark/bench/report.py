@@ -111,7 +111,7 @@ def _subject(files: RunFiles) -> list[tuple[str, str]]:
     rows = [("dataset", files.config.get("dataset") or (files.result or {}).get("dataset_id"))]
     if files.config:
         model, training = files.config["work"]["model"], files.config["work"]["training"]
-        what = [("split", training["split"]), ("strategy", training["strategy"])]
+        what = [("split", training["split"])]
         rows = [("model", model["model"]), *rows, *what]
     return [(term, str(value)) for term, value in [*rows, ("run", files.run)] if value]
 

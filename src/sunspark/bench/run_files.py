@@ -8,7 +8,7 @@ from sunspark import run_directory, storage
 from sunspark.errors import RunError
 from sunspark.records import Record, read_records
 
-_NEEDED = ("split", "samples", "top1")
+_NEEDED = ("split", "samples", "top1", "per_class", "confusion", "mistakes", "right")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class RunFiles:
 
     @property
     def is_finished(self) -> bool:
-        return bool(self.result and self.result.get("finished", True))
+        return self.result is not None
 
     @property
     def name(self) -> str:

@@ -81,7 +81,7 @@ def _is_number(word: str) -> bool:
 
 def _in_words(name: str, value: object) -> tuple[str, str]:
     """The name without its unit, and the value with it."""
-    for ending, unit in (("_per_second", "/s"), ("_seconds", " s"), ("_bytes", " bytes"), ("_usd", " USD")):
+    for ending, unit in (("_per_second", "/s"), ("_seconds", " s"), ("_bytes", " bytes")):
         if name.endswith(ending):
             return name.removesuffix(ending).replace("_", " "), _number(value) + unit
     if name == "seconds":

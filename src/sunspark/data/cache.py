@@ -29,7 +29,7 @@ from sunspark.data.cache_directory import prepare_directory
 from sunspark.data.dataset import Block, Dataset
 from sunspark.data.locks import try_lock, wait_for_lock
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _NUM_BLOCK_LOCKS = 64  # blocks share them, so that their files do not grow in number
 _MAX_OPEN_BLOBS = 256
@@ -137,7 +137,7 @@ class NodeCache:
         except FileNotFoundError:
             return None
         except (BlobDamagedError, OSError) as error:
-            _log.warning("fetching block %d again, its blob cannot be used: %s", block, error)
+            logger.warning("fetching block %d again, its blob cannot be used: %s", block, error)
             return None
         with self._mutex:
             self._open[block] = blob
@@ -211,7 +211,7 @@ class NodeCache:
         return entries
 
     def _discard(self, block: int) -> None:
-        _log.warning("fetching block %d again, its blob in %s is damaged", block, self.directory)
+        logger.warning("fetching block %d again, its blob in %s is damaged", block, self.directory)
         with self._mutex:
             self._open.pop(block, None)
         with contextlib.suppress(OSError):
@@ -234,7 +234,7 @@ class NodeCache:
         self._no_writing_before = time.monotonic() + _RETRY_WRITING_SECONDS
         if not self._warned.is_set():
             self._warned.set()
-            _log.warning(
+            logger.warning(
                 "reading %s without keeping it on local disk, which is slow: %s; "
                 "free some space or choose another cache_directory",
                 self._dataset.uri,
@@ -244,7 +244,7 @@ class NodeCache:
     def _warn_when_too_small(self) -> None:
         needed_bytes = sum(entry["size_bytes"] for entry in self._dataset.manifest["blocks"])
         if needed_bytes > self._capacity_bytes:
-            _log.warning(
+            logger.warning(
                 "the cache in %s may hold %d bytes, the dataset has %d: blocks will be fetched repeatedly; "
                 "raise cache_bytes to at least %d",
                 self.directory,

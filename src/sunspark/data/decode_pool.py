@@ -26,7 +26,7 @@ from sunspark.data.in_hand import InHand
 from sunspark.data.pixels import Pixels
 from sunspark.errors import ConfigError, DatasetError, DeadlineError, SunsparkError, WorkerError
 
-_log = getLogger(__name__)
+logger = getLogger(__name__)
 
 Rows = npt.NDArray[np.int64]
 
@@ -174,7 +174,7 @@ class DecodePool:
         for thread in self._threads:
             thread.join(max(0.0, give_up_at - time.monotonic()))
             if thread.is_alive():
-                _log.warning("%s did not end within %g s; leaving it behind", thread.name, _CLOSE_SECONDS)
+                logger.warning("%s did not end within %g s; leaving it behind", thread.name, _CLOSE_SECONDS)
 
     def _work(self) -> None:
         while (task := self._next_task()) is not None:

@@ -15,7 +15,7 @@ from sunspark.data.codec import DecodeError
 from sunspark.data.sources import IMAGE_SUFFIXES, is_hidden
 from sunspark.errors import ConfigError, SourceError, StorageError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ def _images_below(path: str, uri: str, seen: set[str]) -> Iterator[ImageFile]:
     if local is not None:
         real = str(local.resolve())
         if real in seen:
-            _log.warning("%s leads to a folder that is listed already (%s); it is not followed", path, real)
+            logger.warning("%s leads to a folder that is listed already (%s); it is not followed", path, real)
             return
         seen.add(real)
     for entry in storage.list_directory(uri):

@@ -18,7 +18,7 @@ from typing import Final, final
 import numpy as np
 import numpy.typing as npt
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SLOTS: Final = 256
 _NOTHING: Final = -1
@@ -45,7 +45,9 @@ class InHand:
             try:
                 self._numbers = _mapped(path, self._numbers)
             except OSError as error:
-                _log.warning("%s cannot be written (%s); images that kill this process will not be found", path, error)
+                logger.warning(
+                    "%s cannot be written (%s); images that kill this process will not be found", path, error
+                )
         self._slots = iter(range(1, _SLOTS))
         self._mine = threading.local()
 

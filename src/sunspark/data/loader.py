@@ -177,12 +177,11 @@ class EvaluationLoader:
         self._config = config
         self._pool = _open_pool(dataset, config, num_threads, in_hand or InHand())
 
-    def load_rows(self, rows: Rows) -> Batch:
-        """The samples of `rows` of the dataset, int64 (B,), in that order; raises what `Loader.take` does."""
-        return self._pool.finish(self._begin(rows), "a batch")
-
     def batches(self, rows: Rows, batch_size_per_worker: int) -> Iterator[Batch]:
-        """The samples of `rows` in batches of at most that size; while one is used the next is prepared."""
+        """The samples of `rows` (int64, in that order) in batches of at most that size; raises what `Loader.take` does.
+
+        While one is used the next is prepared.
+        """
         starts = range(0, len(rows), batch_size_per_worker)
         parts = [rows[start : start + batch_size_per_worker] for start in starts]
         upcoming = deque(self._begin(part) for part in parts[:1])

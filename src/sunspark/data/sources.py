@@ -33,7 +33,7 @@ CLASS_LIST = "ClassName.txt"
 DEFAULT_TEST_FRACTION = 0.2
 
 _PARTITION_LIST = re.compile(r"^((?:Training|Testing)_\d+)\.txt$")
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +181,7 @@ def _image_files(source: str) -> dict[str, int]:
     visible = [entry for entry in entries if not is_hidden(entry.name)]
     special = [entry.name for entry in visible if not entry.is_file]
     if special:
-        _log.warning("left out, because no files (pipes, sockets, devices): %s", _first_five(special))
+        logger.warning("left out, because no files (pipes, sockets, devices): %s", _first_five(special))
     visible = [entry for entry in visible if entry.is_file]
     images = {entry.name: entry.size_bytes for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES)}
     if not images:
@@ -191,7 +191,7 @@ def _image_files(source: str) -> dict[str, int]:
         )
     others = [entry.name for entry in visible if entry.name not in images and "/" in entry.name]
     if others:
-        _log.info("%d files are not named like images and are left alone, for instance %s", len(others), others[0])
+        logger.info("%d files are not named like images and are left alone, for instance %s", len(others), others[0])
     return images
 
 

@@ -10,7 +10,7 @@ from sunspark.errors import DatasetError
 from sunspark.storage import FileEntry
 
 LOCK_NAME = ".ingest.lock"
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def is_finished(dataset: str) -> bool:
@@ -36,7 +36,7 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
             f"{uri} holds a dataset that differs from the one asked for: {'; '.join(differences)}; "
             "choose another directory, or delete that one first"
         )
-    _log.info("%s holds this dataset already; nothing to do", uri)
+    logger.info("%s holds this dataset already; nothing to do", uri)
     return Dataset.open(uri)
 
 

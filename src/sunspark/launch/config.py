@@ -64,10 +64,6 @@ class TrainConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
 
-    def __post_init__(self) -> None:
-        if self.training.strategy == "serial" and self.launch.workers != 1:
-            raise ConfigError(f"strategy serial is for one worker, got {self.launch.workers}; use --workers 1")
-
     @property
     def work(self) -> WorkConfig:
         """The part that decides what is computed."""

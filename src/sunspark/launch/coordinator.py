@@ -142,7 +142,7 @@ class Coordinator:
             self.roster.process_ended(worker, supervisor, incarnation, code, cause)
         return {}
 
-    def _excuse(self, rows: Mapping[str, str], **_: object) -> Reply:
+    def _excuse(self, worker: int, supervisor: str, rows: Mapping[str, str]) -> Reply:  # noqa: ARG002 - who asks
         """A supervisor has found images that kill whoever decodes them. They are on storage before workers hear it."""
         if self._excuses is None:
             return {}

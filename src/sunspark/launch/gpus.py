@@ -22,8 +22,12 @@ _ELSE = "or give --device cpu"
 
 def gpus_of_this_machine() -> tuple[str, ...]:
     """Those that torch can use, by the names under which CUDA_VISIBLE_DEVICES takes them."""
-    count = torch.cuda.device_count()
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return names_of_gpus(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+
+
+def names_of_gpus(count: int, visible: str) -> tuple[str, ...]:
+    """The names of that many GPUs: the first of `visible` (CUDA_VISIBLE_DEVICES), numbers when it is empty."""
+    named = [name.strip() for name in visible.split(",") if name.strip()]
     return tuple(named[:count]) or tuple(map(str, range(count)))
 
 

@@ -59,12 +59,12 @@ class Job:
             self._session: Any = None
             self._device: Device = "cpu"
             self._gpus: tuple[str, ...] = ()
-            self._is_on_one_machine = True
+            self._is_local = True
             if self.launch.launcher == "spark":
                 self._open_spark()
             else:
                 self._warn_of_too_few_cores()
-            if self._is_on_one_machine:
+            if self._is_local:
                 self._gpus = gpus_for(self.num_workers, self.launch.device, gpus_of_this_machine())
                 self._device = "cuda" if self._gpus else "cpu"
             self._host = self.launch.host or self._host
@@ -78,22 +78,23 @@ class Job:
         from sunspark.launch.session import (
             driver_address,
             gpu_amount,
-            has_fixed_slots,
+            is_local,
             is_on_one_machine,
+            master_of,
             num_slots,
             open_session,
         )
 
         self._session = self._closers.enter_context(open_session(self.launch.master, "sunspark"))
         self._host = driver_address(self._session)
-        self._is_on_one_machine = is_on_one_machine(self._session)
-        if not self._is_on_one_machine:
+        master = master_of(self._session)
+        self._is_local = is_local(master)
+        if not self._is_local:
             context = self._session.sparkContext
             self._device = device_of_tasks(
                 self.launch.device, gpu_amount(context, "executor"), gpu_amount(context, "task")
             )
         slots = num_slots(self._session, self.launch.cores_per_worker, self.launch.workers)
-        master = self._session.sparkContext.master
         if slots < 1:
             raise SetupError(
                 f"Spark ({master}) has no slot for a worker of {self.launch.cores_per_worker} cores; "
@@ -101,7 +102,7 @@ class Job:
             )
         if slots < self.num_workers:
             self._num_expected = slots
-            if has_fixed_slots(self._session):
+            if is_on_one_machine(master):
                 self.num_workers = slots
             logger.warning(
                 "%d workers of %d cores%s were asked for, Spark (%s) has slots for %d: %s with %d",

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar, final
+from typing import Any, Literal, TypeVar, final
 
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
@@ -27,8 +27,6 @@ from sunspark.training.predict import BATCH_SIZE, Predictor, PredictSpec
 T = TypeVar("T")
 Engine = Callable[[PredictSpec, Iterable[Sequence[ImageFile]]], Generator[list[Prediction]]]
 """Computes batches somewhere: predictions in the order of the images."""
-
-_STORED_FORM: Final = ("short_side", "jpeg_quality")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,11 +120,6 @@ def spec_of(run: str, top: int) -> PredictSpec:
     if not storage.exists(uri):
         raise RunError(f"{run} is not finished; run `sunspark train` on it to its end")
     description = run_directory.read_object(uri)
-    if missing := [name for name in _STORED_FORM if name not in description]:
-        raise RunError(
-            f"{uri} lacks {' and '.join(missing)}: an earlier version wrote it; "
-            "add what manifest.json of the run's dataset holds of them"
-        )
     work = from_dict(WorkConfig, stored["work"])
     weights = storage.read_bytes(run_directory.model_weights_file(run))
     return PredictSpec(

@@ -86,6 +86,7 @@ def num_slots(session: SparkSession, cores_per_worker: int, wanted: int) -> int:
     """How many workers Spark can run at once; waits a while for executors while there are fewer than `wanted`."""
     context, master = session.sparkContext, session.sparkContext.master or ""
     if match := re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master):
+        # Spark takes `*` for all processors of the machine, whatever this process may use.
         cores = {None: 1, "*": os.cpu_count() or 1}.get(match[1]) or int(match[1])
         return cores // cores_per_worker
     deadline = time.monotonic() + EXECUTORS_SECONDS
@@ -94,14 +95,19 @@ def num_slots(session: SparkSession, cores_per_worker: int, wanted: int) -> int:
     return slots
 
 
-def has_fixed_slots(session: SparkSession) -> bool:
-    """Whether there will never be more; executors of a real cluster come late, and hosts are added."""
-    return str(session.sparkContext.master).startswith("local")
+def is_on_one_machine(master: str) -> bool:
+    """Whether all is on this machine, local-cluster included: there will never be more slots, and no host is added."""
+    return master.startswith("local")
 
 
-def is_on_one_machine(session: SparkSession) -> bool:
+def is_local(master: str) -> bool:
     """Whether tasks run in the driver's own process on this machine, where Spark gives them no GPUs."""
-    return re.match(r"local(\[|$)", str(session.sparkContext.master)) is not None
+    return re.match(r"local(\[|$)", master) is not None
+
+
+def master_of(session: SparkSession) -> str:
+    """The master of a session."""
+    return str(session.sparkContext.master)
 
 
 def gpu_amount(context: SparkContext, of: Literal["executor", "task"]) -> str:
@@ -123,7 +129,7 @@ def _check(session: SparkSession) -> None:
 
 
 def _start(master: str, app_name: str) -> SparkSession:
-    if master.startswith("local"):
+    if is_on_one_machine(master):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not (_configuration_folder() / "log4j2.properties").exists():
         os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
@@ -131,7 +137,7 @@ def _start(master: str, app_name: str) -> SparkSession:
         SparkContext._ensure_initialized()
         conf = SparkConf().setMaster(master).setAppName(app_name)
         conf.set("spark.ui.showConsoleProgress", "false")
-        for key, value in _ON_ONE_MACHINE.items() if master.startswith("local") else ():
+        for key, value in _ON_ONE_MACHINE.items() if is_on_one_machine(master) else ():
             conf.setIfMissing(key, value)
         return SparkSession.builder.config(conf=conf).getOrCreate()
     except (PySparkException, Py4JError, OSError) as error:

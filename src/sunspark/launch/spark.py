@@ -21,7 +21,7 @@ from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
 from sunspark.errors import DeadlineError
-from sunspark.launch.session import GPU
+from sunspark.launch.session import GPU, is_on_one_machine
 from sunspark.launch.supervisor import supervise
 from sunspark.training.spec import WorkerSpec
 
@@ -109,8 +109,10 @@ class SparkLauncher:
 
         context = self.session.sparkContext
         task = context.parallelize([spec.worker], 1).mapPartitions(run)
-        is_local = str(context.master).startswith("local")
-        if is_local or spec.cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
+        # local-cluster too makes no request: Spark takes profiles of resources on real cluster managers only.
+        if is_on_one_machine(str(context.master)) or spec.cores == int(
+            context.getConf().get("spark.task.cpus", "1") or 1
+        ):
             return task
         request = TaskResourceRequests().cpus(spec.cores)
         if spec.device == "cuda":

@@ -9,7 +9,6 @@ Cost: a thread of the driver that reads the new records every few seconds; about
 import contextlib
 import importlib.util
 import logging
-import math
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, final
@@ -129,9 +128,11 @@ class StepTracker:
         self._last_of[record.worker] = record.step
         if self._written is not None and record.step <= self._written.step:
             return  # another worker's record of the same step
-        values = {"loss": record.loss, "learning_rate": record.learning_rate}
-        if not math.isnan(record.gradient_norm):
-            values["gradient_norm"] = record.gradient_norm
+        values = {
+            "loss": record.loss,
+            "learning_rate": record.learning_rate,
+            "gradient_norm": record.gradient_norm,
+        }
         if self._written is not None and record.time_unix_seconds > self._written.time_unix_seconds:
             seconds = record.time_unix_seconds - self._written.time_unix_seconds
             values["images_per_second"] = self._plan.num_samples_of(record.step) / seconds

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from sunspark.config import nearest
+from sunspark.config import suggestion
 from sunspark.errors import ConfigError
 from sunspark.models import zoo
 from sunspark.models.norms import to_group_norms
@@ -39,8 +39,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.model != SCENE_VGG and not zoo.is_name(self.model):
-            close = nearest(self.model, [SCENE_VGG, *zoo.names()]) or [SCENE_VGG, "resnet18", "resnet50"]
-            raise ConfigError(f"there is no model {self.model!r}; the nearest names are {', '.join(close)}")
+            known = [SCENE_VGG, *zoo.names()]
+            raise ConfigError(f"there is no model {self.model!r}; {suggestion(self.model, known)}")
         if self.pretrained and self.weights:
             raise ConfigError(f"--pretrained and --weights {self.weights} contradict each other; leave one of them out")
         if self.pretrained and self.model == SCENE_VGG:

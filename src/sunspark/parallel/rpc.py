@@ -14,13 +14,15 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from sunspark.errors import DeadlineError, SetupError, SunsparkError, WorkerError
+from sunspark.errors import DeadlineError, SetupError, SunsparkError, WorkerError, first_line_of
 
 Reply = dict[str, Any]
 Handler = Callable[..., Reply]
 ChunkReader = Callable[..., Iterator[bytes | memoryview]]
 
 _HEADER = "authorization"
+_LONGEST_CAUSE = 300
+"""Characters of a cause; Flight puts all that gRPC knows into one line."""
 _CHUNK_SCHEMA = pa.schema([("chunk", pa.large_binary())])
 
 
@@ -44,7 +46,7 @@ class RpcServer(flight.FlightServerBase):  # type: ignore[misc]
             super().__init__(f"grpc://{host}:{port}", middleware={"token": _TokenCheck(token)})
         except (pa.ArrowException, OSError) as error:
             raise SetupError(
-                f"cannot listen on {host}:{port} ({_first_line(error)}); the port may be taken: "
+                f"cannot listen on {host}:{port} ({first_line_of(error)}); the port may be taken: "
                 "choose another with --port, or 0 for any free one"
             ) from error
 
@@ -134,12 +136,8 @@ class _flight_errors:
         if isinstance(error, SunsparkError):
             return
         if isinstance(error, pa.ArrowException | OSError):
-            raise WorkerError(f"{self._what} failed: {_first_line(error)}") from error
+            raise WorkerError(f"{self._what} failed: {first_line_of(error)[:_LONGEST_CAUSE]}") from error
 
 
 def _batch_of(chunk: bytes | memoryview) -> pa.RecordBatch:
     return pa.record_batch([pa.array([pa.py_buffer(chunk).to_pybytes()], pa.large_binary())], _CHUNK_SCHEMA)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:300]

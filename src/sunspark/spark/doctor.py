@@ -33,7 +33,7 @@ from sunspark.launch.doctor.cluster import ClusterVisit, Executor
 from sunspark.launch.doctor.examine import DoctorConfig
 from sunspark.launch.doctor.meeting import Meeting
 from sunspark.launch.doctor.probe import Errand
-from sunspark.launch.session import configured_master, driver_address, num_slots, open_session
+from sunspark.launch.session import configured_master, driver_address, is_local, master_of, num_slots, open_session
 from sunspark.spark.failures import cause_line
 
 _POLL_SECONDS: Final = 0.2
@@ -72,9 +72,8 @@ def _slots(slots: int, config: DoctorConfig) -> Check:
 def _visit(session: SparkSession, config: DoctorConfig) -> list[Executor]:
     token = secrets.token_urlsafe(32)
     with contextlib.closing(Meeting(config.host or driver_address(session), config.port, token)) as meeting:
-        is_local = re.match(r"local($|\[)", str(session.sparkContext.master)) is not None
         errand = Errand(
-            executor=_ONLY_EXECUTOR if is_local else "",
+            executor=_ONLY_EXECUTOR if is_local(master_of(session)) else "",
             driver=meeting.uri,
             token=token,
             dataset=config.dataset and storage.absolute(config.dataset),

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sunspark.errors import PlaceError, StorageError, first_line_of
+from sunspark.errors import PathError, StorageError, first_line_of
 from sunspark.storage.uri import as_local_path, is_hdfs, scheme_of
 
 
@@ -18,27 +18,27 @@ from sunspark.storage.uri import as_local_path, is_hdfs, scheme_of
 def storage_errors(uri: str) -> Iterator[None]:
     """Turn what file systems raise into StorageError that names `uri`; the cause is kept.
 
-    Where the path itself is the mistake (permission, a file for a folder) it is PlaceError.
+    Where the path itself is the mistake (permission, a file for a folder) it is PathError.
     """
     try:
         yield
     except FileNotFoundError as error:
         raise StorageError(f"{uri} does not exist; check the path") from error
     except PermissionError as error:
-        raise PlaceError(f"{uri} may not be accessed ({first_line_of(error)}); check its owner and mode") from error
+        raise PathError(f"{uri} may not be accessed ({first_line_of(error)}); check its owner and mode") from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise PlaceError(
+        raise PathError(
             f"{uri}: there is a file where a folder is needed ({first_line_of(error)}); choose another path"
         ) from error
     except IsADirectoryError as error:
-        raise PlaceError(
+        raise PathError(
             f"{uri}: there is a folder where a file is needed ({first_line_of(error)}); choose another path"
         ) from error
     except UnicodeError as error:
         raise StorageError(f"{uri} holds a file name that is not UTF-8 ({error}); rename it") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno == errno.EROFS:
-            raise PlaceError(f"{uri} is on a disk that may only be read; choose another path") from error
+            raise PathError(f"{uri} is on a disk that may only be read; choose another path") from error
         raise StorageError(f"{uri}: {first_line_of(error)}{_remedy(uri)}") from error
 
 

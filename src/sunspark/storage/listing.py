@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 from sunspark.storage.filesystem import resolve, storage_errors
 from sunspark.storage.uri import as_local_path, join
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +108,7 @@ def _list_local_tree(uri: str, root: Path) -> list[FileEntry]:
         link = links.popleft()
         target = (root / link).resolve()
         if target in seen or target in top.parents:
-            _log.warning("%s is a link to %s, which is listed already; it is not followed", root / link, target)
+            logger.warning("%s is a link to %s, which is listed already; it is not followed", root / link, target)
         else:
             seen.add(target)
             walk(link)

@@ -17,8 +17,6 @@ from sunspark.training.validation import ValidationConfig
 class TrainingConfig:
     """The training itself."""
 
-    strategy: Literal["all_reduce", "serial"] = "all_reduce"
-    """all_reduce: workers sum their gradients at every step. serial: one worker, the baseline."""
     split: str = "train"
     """Split of the dataset that is trained on."""
     epochs: int = 10

@@ -106,7 +106,9 @@ def _check_digest(body: bytes | bytearray, digest: str, source: str) -> None:
     end = 8 + int.from_bytes(body[:8], "little")
     head = bytes(body[8:end]).replace(str(digest).encode(), _NO_DIGEST.encode(), 1)
     if _digest(head, memoryview(body)[end:]) != digest:
-        raise RunError(f"{source} is damaged: its bytes are not those that were written; delete it to go on from another")
+        raise RunError(
+            f"{source} is damaged: its bytes are not those that were written; delete it to go on from another"
+        )
 
 
 def _digest(head: bytes, tensors: memoryview) -> str:
