@@ -244,14 +244,14 @@ def test_records_of_a_run_come_oldest_first_without_superseded_steps(tmp_path: P
     assert records == [*before[:3], replace(EVENT, time_unix_seconds=4.2), other, *again, FINISHED]
 
 
-def test_the_record_that_counts_is_the_last_in_time_whatever_its_file_is_called(tmp_path: Path) -> None:
-    """A process of a later start may have any number: this one is the second start's first."""
+def test_the_record_that_counts_is_that_of_the_latest_process_whatever_the_clock_said(tmp_path: Path) -> None:
+    """The clock went back between two starts."""
     run = str(tmp_path)
-    old = [replace(STEP, incarnation=7, step=step, time_unix_seconds=step) for step in range(5)]
-    new = [replace(STEP, incarnation=1, step=step, time_unix_seconds=10 + step) for step in range(3, 7)]
-    write(worker_file(run, 0, 7), *old)
-    write(worker_file(run, 0, 1), *new)
-    assert read_records(run) == [*old[:3], *new]
+    old = [replace(STEP, incarnation=9, step=step, time_unix_seconds=1000 + step) for step in range(5)]
+    new = [replace(STEP, incarnation=10, step=step, time_unix_seconds=10 + step) for step in range(3, 7)]
+    write(worker_file(run, 0, 9), *old)
+    write(worker_file(run, 0, 10), *new)
+    assert read_records(run) == [*new, *old[:3]]
 
 
 def test_the_last_incarnation_is_that_of_any_worker(tmp_path: Path) -> None:

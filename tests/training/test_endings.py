@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from sunspark.training.driver_link import DriverLink
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Progress, Pulse
 from sunspark.training.state import TrainingState
+from sunspark.training.validation import Evaluation, ValidationConfig
 
 LEADER = "0000.000001"
 
@@ -112,6 +114,36 @@ def test_a_checkpoint_that_storage_does_not_take_is_told_and_tried_again_later(
     publisher_._writing.join(5)
     assert len(attempts) == 2
     assert publisher_.published_step == -1
+
+
+@pytest.mark.parametrize("refusals", [2, 1000])
+def test_nobody_goes_on_before_the_best_state_is_on_storage(
+    driver: DriverLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    monkeypatch.setattr(publisher, "_BEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(publisher, "_BEST_SECONDS", 1.0)
+    attempts: list[int] = []
+    write = checkpoint.publish
+
+    def refuse(run: str, snapshot: Snapshot, best_step: int) -> str:
+        attempts.append(snapshot.step)
+        if len(attempts) <= refusals:
+            raise StorageError("the disk is full")
+        return write(run, snapshot, best_step)
+
+    monkeypatch.setattr(checkpoint, "publish", refuse)
+    state = a_state()
+    state.add_evaluation(Evaluation(step=0, samples=1, top1=1.0, top5=1.0, mean_per_class=1.0, loss=0.5))
+    work = WorkConfig(validation=ValidationConfig(eval_every=1, keep="best"))
+    publisher_ = Publisher(str(tmp_path), work, None, driver, FaultInjector((), 0, 1))  # type: ignore[arg-type]
+    publisher_.published_step = -1
+    if refusals == 2:
+        publisher_.publish_when_due(state)
+        assert [saved.step for saved in checkpoint.checkpoints(str(tmp_path))] == [0]
+    else:
+        with pytest.raises(StorageError, match="the disk is full"):
+            publisher_.publish_when_due(state)
+    assert len(attempts) > 2
 
 
 def test_a_worker_that_leaves_is_gone_in_time_whatever_it_waits_for() -> None:

@@ -1,8 +1,9 @@
 """What a worker writes for the whole run: checkpoints, the end, and its candidate when it must leave.
 
 A checkpoint is written in a thread of its own while training goes on; but training waits for that of the best state
-so far, which no other step can give again: so no checkpoint ever tells of a best state that is not there. A state counts as published only once it is on storage: whoever leaves
-before saves a candidate.
+so far, which no other step can give again. Where the best weights are kept, nobody goes on before it is on storage, so
+no checkpoint tells of a best state that is not there. A state counts as published only once it is on storage: whoever
+leaves before saves a candidate.
 """
 
 import copy
