@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from sunspark.config import required_fields, suggestion
+from sunspark.config import nearest, required_fields, suggestion
 from sunspark.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def _refuse_unknown_flags(cls: type, argv: Sequence[str], prog: str) -> None:
         if not flag.startswith("--") or flag.replace("_", "-") in known:
             continue
         alike = [name for name in known if name.startswith("--no-") == flag.startswith("--no-")]
-        raise ConfigError(f"there is no option {flag} in '{prog}'; {suggestion(flag, alike)}")
+        hint = suggestion(flag, alike) if nearest(flag, alike) else f"'{prog} --help' tells which there are"
+        raise ConfigError(f"there is no option {flag} in '{prog}'; {hint}")
 
 
 def _default_instance(cls: type[T], defaults: Mapping[str, object]) -> T:

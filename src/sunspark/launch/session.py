@@ -137,6 +137,8 @@ def _start(master: str, app_name: str) -> SparkSession:
         SparkContext._ensure_initialized()
         conf = SparkConf().setMaster(master).setAppName(app_name)
         conf.set("spark.ui.showConsoleProgress", "false")
+        # Else Spark's end waits two minutes for each host that is lost to confirm that it has forgotten a broadcast.
+        conf.setIfMissing("spark.cleaner.referenceTracking.blocking", "false")
         for key, value in _ON_ONE_MACHINE.items() if is_on_one_machine(master) else ():
             conf.setIfMissing(key, value)
         return SparkSession.builder.config(conf=conf).getOrCreate()
