@@ -116,17 +116,19 @@ def evaluate(
     return launch_evaluate.evaluate(run, dataset, split, config)
 
 
-def predict(run: str, images: Sequence[str], top: int = 5) -> list[Prediction]:
-    """What the model of `run` sees in `images` (files, folders, URIs of either), computed in this process.
+def predict(run: str, images: str | Sequence[str], top: int = 5) -> list[Prediction]:
+    """What the model of `run` sees in `images` (a file, a folder, a URI of either, or several), in this process.
 
     An image that cannot be decoded has its reason.
     """
     from sunspark.launch import predict as launch_predict
 
-    return launch_predict.predict(run, images, top)
+    return launch_predict.predict(run, _several(images), top)
 
 
-def predict_table(run: str, images: Sequence[str], out: str, config: PredictConfig | None = None) -> PredictTableResult:
+def predict_table(
+    run: str, images: str | Sequence[str], out: str, config: PredictConfig | None = None
+) -> PredictTableResult:
     """Write what the model of `run` sees in any number of images to `out` (.parquet or .csv), with Spark or without.
 
     The same job again leaves its table as it is. Raises ConfigError when there is another at `out`.
@@ -139,7 +141,11 @@ def predict_table(run: str, images: Sequence[str], out: str, config: PredictConf
         from sunspark.spark.inference import predict_on_spark
 
         engine = functools.partial(predict_on_spark, config.master)
-    return launch_predict.predict_table(run, images, out, config, engine)
+    return launch_predict.predict_table(run, _several(images), out, config, engine)
+
+
+def _several(images: str | Sequence[str]) -> Sequence[str]:
+    return [images] if isinstance(images, str) else images
 
 
 def verify(run: str, dataset: str | None = None, pixels: bool = False) -> VerifyResult:

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sunspark import storage
+from sunspark.config import suggestion
 from sunspark.errors import DatasetError, StorageError, first_line_of
 
 FORMAT = "sunspark-dataset"
@@ -150,8 +151,10 @@ class Dataset:
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         """The rows of a split, ascending: int64 (M,); DatasetError when there is no such split."""
         if split not in self.split_names:
-            known = ", ".join(self.split_names) or "none"
-            raise DatasetError(f"{self.uri} has no split {split!r}; its splits are: {known}")
+            hint = suggestion(split, self.split_names) if self.split_names else "it has none at all"
+            raise DatasetError(
+                f"{self.uri} has no split {split!r}; {hint} (--split names one, and --eval-split for --eval-every)"
+            )
         bit = np.uint64(1) << np.uint64(self.split_names.index(split))
         return np.flatnonzero(self._split_bits & bit).astype(np.int64)
 

@@ -191,7 +191,10 @@ def _image_files(source: str) -> dict[str, int]:
         )
     others = [entry.name for entry in visible if entry.name not in images and "/" in entry.name]
     if others:
-        logger.info("%d files are not named like images and are left alone, for instance %s", len(others), others[0])
+        logger.warning(
+            "%d files are not named like images and are left out, for instance %s; images end in %s",
+            len(others), others[0], ", ".join(IMAGE_SUFFIXES),
+        )  # fmt: skip
     return images
 
 

@@ -122,7 +122,7 @@ def _train(
             records.write(_stopped(coordinator.roster.step, ending.cause))
     except KeyboardInterrupt:
         records.write(_stopped(coordinator.roster.step, "interrupted"))
-        raise KeyboardInterrupt("interrupted" + what_is_saved(run)) from None
+        raise KeyboardInterrupt("interrupted" + (what_is_saved(run) or "; nothing was saved yet")) from None
     finally:
         records.close()
         display.close()
