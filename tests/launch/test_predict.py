@@ -13,7 +13,7 @@ import pytest
 import sunspark
 from sunspark import run_directory
 from sunspark.data.codec import encode_jpeg
-from sunspark.errors import ConfigError, RunError, SourceError, StorageError
+from sunspark.errors import ConfigError, RunError, SourceError, StorageError, WorkerError
 from sunspark.launch import predict as module
 from sunspark.launch.predict import PredictConfig, predict_here, predict_table, spec_of
 from tests.large_images import make_large_files, peak_of_memory
@@ -107,6 +107,17 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(finished: str, images: Pa
     with pytest.raises(StorageError, match="the weather"):
         predict_table(finished, [str(images)], str(tmp_path / "t.csv"), LOCAL, engine)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_fails_as_nobody_expected_is_named(
+    finished: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("too odd")
+
+    monkeypatch.setattr("sunspark.training.predict.to_stored_image", fail)
+    with pytest.raises(WorkerError, match=r"00\.jpg cannot be decoded: unexpected ValueError: too odd"):
+        sunspark.predict(finished, [str(images / "class0" / "00.jpg")])
 
 
 def test_mistakes_are_told_with_what_to_do(finished: str, images: Path, tmp_path: Path, run_folder: Path) -> None:

@@ -6,6 +6,7 @@ of a folder that is done.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from sunspark import storage
 from sunspark.data.codec import DecodeError
 from sunspark.data.sources import IMAGE_SUFFIXES, is_hidden
-from sunspark.errors import ConfigError, SourceError, StorageError
+from sunspark.errors import ConfigError, SourceError, StorageError, SunsparkError, WorkerError, first_line_of
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,19 @@ def read_image(uri: str) -> bytes:
         if isinstance(error.__cause__, FileNotFoundError | PermissionError):
             raise DecodeError("read", str(error)) from error
         raise
+
+
+@contextlib.contextmanager
+def failures_named(path: str) -> Iterator[None]:
+    """For the decoding of the image at `path`: what nobody expected becomes WorkerError that names it."""
+    try:
+        yield
+    except SunsparkError:
+        raise
+    except Exception as error:
+        raise WorkerError(
+            f"{path} cannot be decoded: unexpected {type(error).__name__}: {first_line_of(error)}; take it out"
+        ) from error
 
 
 def _entry_at(place: str) -> storage.FileEntry:
