@@ -87,6 +87,17 @@ def test_the_same_job_leaves_its_table_and_another_is_refused(finished: str, ima
     assert out.stat().st_ino == before.st_ino
 
 
+def test_an_image_that_was_changed_at_its_size_is_another_job(finished: str, images: Path, tmp_path: Path) -> None:
+    image, out = tmp_path / "one.jpg", tmp_path / "t.csv"
+    shutil.copy(images / "class0" / "00.jpg", image)
+    sunspark.predict_table(finished, [str(image)], str(out), LOCAL)
+    assert sunspark.predict_table(finished, [str(image)], str(out), LOCAL).reused
+    body = image.read_bytes()
+    image.write_bytes(body[:-9] + bytes(7) + body[-2:])
+    with pytest.raises(ConfigError, match=r"t\.csv is there already, made with other images"):
+        sunspark.predict_table(finished, [str(image)], str(out), LOCAL)
+
+
 def test_images_that_change_while_they_are_read_give_no_table(finished: str, images: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(images, tmp_path / "images")
 

@@ -28,6 +28,8 @@ class ImageFile:
     uri: str
     """The same from every working directory."""
     size_bytes: int
+    modified_ns: int
+    """As in FileEntry."""
 
 
 def find_images(places: Sequence[str]) -> Iterator[ImageFile]:
@@ -84,7 +86,7 @@ def _all_images(places: Sequence[str], entries: Sequence[storage.FileEntry]) -> 
         if entry.is_directory:
             yield from _images_below(place, entry.uri, set())
         else:
-            yield ImageFile(path=place, uri=entry.uri, size_bytes=entry.size_bytes)
+            yield _image_file(place, entry)
 
 
 def _images_below(path: str, uri: str, seen: set[str]) -> Iterator[ImageFile]:
@@ -103,4 +105,8 @@ def _images_below(path: str, uri: str, seen: set[str]) -> Iterator[ImageFile]:
         if entry.is_directory:
             yield from _images_below(below, entry.uri, seen)
         elif entry.is_file and entry.name.lower().endswith(IMAGE_SUFFIXES):
-            yield ImageFile(path=below, uri=entry.uri, size_bytes=entry.size_bytes)
+            yield _image_file(below, entry)
+
+
+def _image_file(path: str, entry: storage.FileEntry) -> ImageFile:
+    return ImageFile(path=path, uri=entry.uri, size_bytes=entry.size_bytes, modified_ns=entry.modified_ns)

@@ -62,7 +62,10 @@ class Listing:
 
     @property
     def fingerprint(self) -> str:
-        """A hash over names, sizes, labels and splits: equal for two listings of the same images."""
+        """A hash over names, sizes, labels and splits: equal for two listings of the same images.
+
+        Times are left out, so that a copied folder is the same; other pixels in a file of the same size are not seen.
+        """
         digest = hashlib.sha256(repr((self.classes, self.split_names)).encode())
         for image in self.images:
             digest.update(f"\n{image.path}\0{image.size_bytes}\0{image.label}\0{image.splits}".encode())
