@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import os
+import re
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,9 +16,13 @@ import pyarrow.fs as pafs
 
 from sunspark.errors import ConfigError
 from sunspark.storage.filesystem import resolve, storage_errors
+from sunspark.storage.listing import list_directory
 from sunspark.storage.uri import as_local_path, is_hdfs
 
 _PIECE_BYTES = 8 * 2**20
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+_ABANDONED_SECONDS = 60.0
+"""Since a temporary file was last written to; its writer is dead, then."""
 
 
 def write_bytes_atomic(uri: str, data: bytes | bytearray) -> None:
@@ -106,6 +112,14 @@ def delete(uri: str) -> None:
                 filesystem.delete_dir(path)
             elif kind != pafs.FileType.NotFound:
                 filesystem.delete_file(path)
+
+
+def delete_abandoned(uri: str) -> None:
+    """Delete the files of a directory that writers began and were killed over; a young one may have a living writer."""
+    youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
+    for entry in list_directory(uri):
+        if entry.is_file and _TEMPORARY.fullmatch(entry.name) and entry.modified_ns < youngest_ns:
+            delete(entry.uri)
 
 
 @contextlib.contextmanager
