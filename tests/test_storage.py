@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -188,6 +189,27 @@ def test_a_stream_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert storage.read_bytes(uri) == b"row\n" * 3
     assert [entry.name for entry in storage.list_directory(str(tmp_path / "new"))] == ["table.csv"]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_of_storage_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: it, too, is met when what is held back is written."""
+
+    def fill(error: Exception | None) -> None:
+        with storage.open_atomic(str(tmp_path / "table.csv")) as file:
+            file.write(bytes(101))
+            if error:
+                raise error
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"table\.csv: .*File too large"):
+            fill(None)
+        with pytest.raises(StorageError, match=r"^the first$"):
+            fill(StorageError("the first"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_at_a_path_is_told(tmp_path: Path) -> None:

@@ -130,16 +130,18 @@ def _renamed_at_the_end(uri: str, path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("w+b")
     try:
-        with file:
-            yield file
-            with storage_errors(uri):
-                file.flush()
-                os.fsync(file.fileno())
+        yield file
         with storage_errors(uri):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
             temporary.replace(path)
             _sync_directory(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what it still holds is not wanted: the block ended with an error
+            file.close()
+        with storage_errors(uri):
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:
