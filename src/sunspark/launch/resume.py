@@ -123,7 +123,7 @@ def _resolve(config: TrainConfig) -> TrainConfig:
     """What `auto` and 0 stand for, settled once for all workers and all later starts."""
     training = config.training
     dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16(config.launch) else "float32")
-    replicas = training.replicas or config.launch.workers
+    replicas = training.replicas or min(config.launch.workers, training.global_batch_size)
     return replace(config, training=replace(training, dtype=dtype, replicas=replicas))
 
 
