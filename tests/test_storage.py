@@ -5,12 +5,15 @@ import errno
 import os
 import resource
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
 
 from sunspark import storage
 from sunspark.errors import ConfigError, PlaceError, StorageError, UserError
+from sunspark.storage import writing
 
 
 @pytest.mark.parametrize(
@@ -210,6 +213,24 @@ def test_a_disk_that_takes_no_more_is_an_error_of_storage_and_leaves_nothing(tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError("a bad sector"), KeyboardInterrupt()])
+def test_an_object_is_not_left_half_when_reading_its_pieces_fails(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local folder stands for a bucket: there, too, to close a stream completes what it wrote."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise error
+
+    monkeypatch.setattr(writing, "resolve", lambda _: (pafs.LocalFileSystem(), str(tmp_path / "table")))
+    with pytest.raises(type(error)):
+        writing._put("s3://bucket/table", pieces())
+    assert list(tmp_path.iterdir()) == []
+    writing._put("s3://bucket/table", [b"who", b"le"])
+    assert (tmp_path / "table").read_bytes() == b"whole"
 
 
 def test_what_is_at_a_path_is_told(tmp_path: Path) -> None:

@@ -167,7 +167,16 @@ def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
 
 
 def _put(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
+    """Arrow's stream cannot be aborted: to close it completes the object, which goes if it is a part then."""
     filesystem, path = resolve(uri)
-    with filesystem.open_output_stream(path) as stream:
-        for piece in pieces:
-            stream.write(piece)
+    num_bytes = 0
+    try:
+        with filesystem.open_output_stream(path) as stream:
+            for piece in pieces:
+                stream.write(piece)
+                num_bytes += len(piece)
+    except BaseException:
+        with contextlib.suppress(OSError):  # where storage does not answer, nothing was completed
+            if filesystem.get_file_info(path).size == num_bytes:
+                filesystem.delete_file(path)
+        raise
