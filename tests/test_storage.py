@@ -3,13 +3,17 @@
 import contextlib
 import errno
 import os
+import resource
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
 
 from sunspark import storage
 from sunspark.errors import ConfigError, PathError, StorageError, UserError
+from sunspark.storage import writing
 
 
 @pytest.mark.parametrize(
@@ -188,6 +192,45 @@ def test_a_stream_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert storage.read_bytes(uri) == b"row\n" * 3
     assert [entry.name for entry in storage.list_directory(str(tmp_path / "new"))] == ["table.csv"]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_of_storage_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: it, too, is met when what is held back is written."""
+
+    def fill(error: Exception | None) -> None:
+        with storage.open_atomic(str(tmp_path / "table.csv")) as file:
+            file.write(bytes(101))
+            if error:
+                raise error
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"table\.csv: .*File too large"):
+            fill(None)
+        with pytest.raises(StorageError, match=r"^the first$"):
+            fill(StorageError("the first"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError("a bad sector"), KeyboardInterrupt()])
+def test_an_object_is_not_left_half_when_reading_its_pieces_fails(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local folder stands for a bucket: there, too, to close a stream completes what it wrote."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise error
+
+    monkeypatch.setattr(writing, "resolve", lambda _: (pafs.LocalFileSystem(), str(tmp_path / "table")))
+    with pytest.raises(type(error)):
+        writing._put("s3://bucket/table", pieces())
+    assert list(tmp_path.iterdir()) == []
+    writing._put("s3://bucket/table", [b"who", b"le"])
+    assert (tmp_path / "table").read_bytes() == b"whole"
 
 
 def test_what_is_at_a_path_is_told(tmp_path: Path) -> None:

@@ -282,6 +282,16 @@ def test_the_stored_image_is_a_plain_jpeg_and_the_same_every_time() -> None:
     assert difference(corners(again), corners(np.asarray(quadrants()))) <= 12
 
 
+def test_an_image_with_a_side_that_no_jpeg_can_have_is_refused() -> None:
+    for size in ((codec.MAX_STORED_SIDE + 1, 1), (1, codec.MAX_STORED_SIDE + 1)):
+        with pytest.raises(DecodeError, match=f"{size[0]}x{size[1]} has a side of more than 65500 pixels") as caught:
+            to_stored_image(saved(Image.new("L", size), "PNG"), short_side=8)
+        assert caught.value.stage == "size"
+    longest = to_stored_image(saved(Image.new("L", (codec.MAX_STORED_SIDE, 1)), "PNG"), short_side=8)
+    assert decode(longest.jpeg).pixels.shape == (1, codec.MAX_STORED_SIDE, 3)
+    assert to_stored_image(saved(Image.new("L", (80_000, 16)), "PNG"), short_side=8).width == 40_000
+
+
 def test_other_threads_run_while_an_image_is_normalised() -> None:
     """A thread that only counts goes on counting; if the GIL were held a few times per call."""
     grid = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)

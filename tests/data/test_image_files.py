@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sunspark.data.codec import DecodeError
-from sunspark.data.image_files import find_images, read_image
-from sunspark.errors import ConfigError, SourceError, StorageError
+from sunspark.data.image_files import failures_named, find_images, read_image
+from sunspark.errors import ConfigError, SourceError, StorageError, WorkerError
 
 FILES = ("b/2.JPG", "b/deeper/still/1.png", "a.jpg", "b/notes.txt", "b/.hidden.jpg", ".thumbs/1.jpg", "__MACOSX/1.jpg")
 
@@ -80,3 +80,11 @@ def test_a_file_that_is_gone_is_the_images_fault_and_trouble_with_storage_is_not
     assert caught.value.stage == "read"
     with pytest.raises(StorageError):
         read_image(str(tmp_path))
+
+
+def test_what_nobody_expected_of_an_image_names_it() -> None:
+    words = r"^a/odd\.png cannot be decoded: unexpected ValueError: too odd; take it out$"
+    with pytest.raises(WorkerError, match=words), failures_named("a/odd.png"):
+        raise ValueError("too odd\nand more")
+    with pytest.raises(DecodeError, match=r"^size: too large$"), failures_named("a/odd.png"):
+        raise DecodeError("size", "too large")

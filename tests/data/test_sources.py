@@ -187,6 +187,7 @@ def test_mistakes_in_split_lists_are_told(folders: Path, sun: Path, tmp_path: Pa
         ((f"train={empty}",), SourceError, "is empty; it needs one path a line"),
         ((f"train={tmp_path}/none.txt",), SourceError, r"none\.txt does not exist; check its path"),
         ((str(good),), ConfigError, "given as NAME=FILE, got"),
+        ((f"../up={good}",), ConfigError, r"a split cannot be named '\.\./up': .*; give it another name"),
         (("train=",), ConfigError, "given as NAME=FILE, got 'train='"),
         ((f"a={good}", f"a={good}"), ConfigError, "two lists for the split 'a'"),
     ):

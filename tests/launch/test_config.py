@@ -1,7 +1,8 @@
 """Which ways to launch contradict which work."""
 
 import math
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 
 import pytest
 
@@ -9,7 +10,9 @@ from sunspark.config import to_dict
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError
-from sunspark.launch.config import LaunchConfig
+from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.doctor.examine import DoctorConfig
+from sunspark.launch.resume import _resolve
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig
 from tests.distributed.laws import law_config
@@ -41,3 +44,28 @@ def test_a_seed_has_63_bits(seed: int) -> None:
 def test_the_work_of_a_training_is_all_of_it_but_the_launch() -> None:
     config = law_config("sgd", workers=2)
     assert to_dict(config) == to_dict(config.work) | {"launch": to_dict(config.launch)}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: LoaderConfig(load_deadline_seconds=1e300),
+            r"load_deadline_seconds must be .* at most 86400 \(a day\)",
+        ),
+        (lambda: LoaderConfig(image_size=16_385), "image_size must be at most 16384, got 16385"),
+        (lambda: TrainingConfig(replicas=65), r"replicas must be at most global_batch_size \(64\), got 65"),
+        (lambda: LaunchConfig(host="0.0.0.0"), r"--host 0\.0\.0\.0 is every address .*; give the one address"),
+        (lambda: LaunchConfig(host="0"), "--host 0 is every address"),
+        (lambda: DoctorConfig(host="::"), "--host :: is every address"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_more_workers_than_samples_in_a_step_leave_some_without_replicas() -> None:
+    training = TrainingConfig(global_batch_size=2)
+    config = TrainConfig(training=training, launch=LaunchConfig(launcher="local", workers=3))
+    assert _resolve(config).training.replicas == 2

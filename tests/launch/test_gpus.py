@@ -10,6 +10,7 @@ from sunspark.errors import ConfigError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.gpus import Device, Wanted, device_of_tasks, gpus_for, names_of_gpus
 from sunspark.launch.job import Job
+from sunspark.launch.session import amount_of
 
 
 @pytest.mark.parametrize(
@@ -37,10 +38,10 @@ def test_workers_beyond_the_gpus_are_refused_or_warned_of(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize(
     ("wanted", "of_executor", "of_task", "expected"),
-    [("auto", "", "", "cpu"), ("auto", "2", "1", "cuda"), ("cuda", "1", "1.0", "cuda"), ("cpu", "1", "", "cpu")],
+    [("auto", 0, 0, "cpu"), ("auto", 2, 1, "cuda"), ("cuda", 1, 1.0, "cuda"), ("cpu", 1, 0, "cpu")],
 )
 def test_tasks_compute_on_what_spark_gives_them(
-    wanted: Wanted, of_executor: str, of_task: str, expected: Device
+    wanted: Wanted, of_executor: float, of_task: float, expected: Device
 ) -> None:
     assert device_of_tasks(wanted, of_executor, of_task) == expected
 
@@ -48,17 +49,24 @@ def test_tasks_compute_on_what_spark_gives_them(
 @pytest.mark.parametrize(
     ("wanted", "of_executor", "of_task", "message"),
     [
-        ("auto", "2", "", r"executor\.resource\.gpu\.amount is 2, but tasks ask for no GPU; set .*task.* to 1"),
-        ("cuda", "2", "", "tasks ask for no GPU"),
-        ("auto", "1", "0.5", r"task\.resource\.gpu\.amount is 0\.5, but each worker needs one GPU"),
-        ("cuda", "", "", "--device cuda, but Spark's executors have no GPUs; set .* or give --device cpu"),
+        ("auto", 2, 0, r"executor\.resource\.gpu\.amount is 2, but tasks ask for no GPU; set .*task.* to 1"),
+        ("cuda", 2, 0, "tasks ask for no GPU"),
+        ("auto", 1, 0.5, r"task\.resource\.gpu\.amount is 0\.5, but each worker needs one GPU"),
+        ("cuda", 0, 0, "--device cuda, but Spark's executors have no GPUs; set .* or give --device cpu"),
     ],
 )
 def test_settings_of_spark_that_leave_a_worker_without_its_gpu_are_refused(
-    wanted: Wanted, of_executor: str, of_task: str, message: str
+    wanted: Wanted, of_executor: float, of_task: float, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         device_of_tasks(wanted, of_executor, of_task)
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "nan", "inf"])
+def test_an_amount_that_is_no_number_is_named(value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^spark\.task\.resource\.gpu\.amount is '{value}', .*; set it to 1, or"):
+        amount_of("spark.task.resource.gpu.amount", value)
+    assert amount_of("spark.task.resource.gpu.amount", "0") == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """An image that kills the process that decodes it is found, left out and told of; the run goes on without it."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -158,6 +159,9 @@ def test_what_was_in_hand_outlives_the_process(tmp_path: Path) -> None:
     hold = last_hold(tmp_path / "table")
     assert (hold.step, hold.rows) == (9, [])
     assert last_hold(tmp_path / "none").rows == []
+    with contextlib.suppress(ValueError), table.hold(9):
+        raise ValueError("an image that cannot be decoded")
+    assert last_hold(tmp_path / "table").rows == []
 
 
 SPOILED = "spoiled"

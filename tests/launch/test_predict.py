@@ -13,7 +13,7 @@ import pytest
 import sunspark
 from sunspark import run_directory
 from sunspark.data.codec import encode_jpeg
-from sunspark.errors import ConfigError, RunError, SourceError, StorageError
+from sunspark.errors import ConfigError, RunError, SourceError, StorageError, WorkerError
 from sunspark.launch import predict as module
 from sunspark.launch.predict import PredictConfig, predict_here, predict_table, spec_of
 from tests.large_images import make_large_files, peak_of_memory
@@ -92,6 +92,17 @@ def test_the_same_job_leaves_its_table_and_another_is_refused(finished: str, ima
     assert out.stat().st_ino == before.st_ino
 
 
+def test_an_image_that_was_changed_at_its_size_is_another_job(finished: str, images: Path, tmp_path: Path) -> None:
+    image, out = tmp_path / "one.jpg", tmp_path / "t.csv"
+    shutil.copy(images / "class0" / "00.jpg", image)
+    sunspark.predict_table(finished, [str(image)], str(out), LOCAL)
+    assert sunspark.predict_table(finished, [str(image)], str(out), LOCAL).reused
+    body = image.read_bytes()
+    image.write_bytes(body[:-9] + bytes(7) + body[-2:])
+    with pytest.raises(ConfigError, match=r"t\.csv is there already, made with other images"):
+        sunspark.predict_table(finished, [str(image)], str(out), LOCAL)
+
+
 def test_images_that_change_while_they_are_read_give_no_table(finished: str, images: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(images, tmp_path / "images")
 
@@ -112,6 +123,17 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(finished: str, images: Pa
     with pytest.raises(StorageError, match="the weather"):
         predict_table(finished, [str(images)], str(tmp_path / "t.csv"), LOCAL, engine)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_fails_as_nobody_expected_is_named(
+    finished: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("too odd")
+
+    monkeypatch.setattr("sunspark.training.predict.to_stored_image", fail)
+    with pytest.raises(WorkerError, match=r"00\.jpg cannot be decoded: unexpected ValueError: too odd"):
+        sunspark.predict(finished, [str(images / "class0" / "00.jpg")])
 
 
 def test_mistakes_are_told_with_what_to_do(finished: str, images: Path, tmp_path: Path, run_folder: Path) -> None:

@@ -3,7 +3,9 @@
 import fcntl
 import json
 import logging
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,17 @@ def test_two_drivers_of_one_run_are_refused(law_dataset: str, run_folder: Path) 
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another `sunspark train` works on"):
             train(law_dataset, str(run_folder), short_config())
+
+
+def test_what_killed_writers_left_is_deleted_at_the_next_start(law_dataset: str, finished: str, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "copy")
+    names = [f".step-000000004.safetensors.{letter * 32}.tmp" for letter in "ab"]
+    (run / "candidates").mkdir(exist_ok=True)
+    old, young = ([run / folder / name for folder in (".", "checkpoints", "candidates", "model")] for name in names)
+    for path in (*old, *young, run / ".notes.tmp"):
+        path.write_bytes(b"half")
+        if path not in young:
+            os.utime(path, (time.time() - 100, time.time() - 100))
+    assert train(law_dataset, str(run), short_config()).finished
+    assert not [path for path in old if path.exists()]
+    assert [path for path in (*young, run / ".notes.tmp") if not path.exists()] == []

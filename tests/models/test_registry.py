@@ -94,6 +94,8 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
         initial_weights(ModelConfig(model="resnet18", weights=str(file)), num_classes=5, image_size=32, seed=0)
     with pytest.raises(ConfigError, match="no file of weights at"):
         initial_weights(ModelConfig(weights=str(tmp_path / "none")), num_classes=5, image_size=32, seed=0)
+    with pytest.raises(ConfigError, match="there is no file of weights at"):
+        initial_weights(ModelConfig(weights=str(tmp_path)), num_classes=5, image_size=32, seed=0)
 
 
 def test_pretrained_weights_without_a_network_are_said_to_be_out_of_reach(

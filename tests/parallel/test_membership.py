@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from itertools import permutations
 
 import pytest
+from torchft.coordination import LighthouseClient
 
 from sunspark.errors import DeadlineError, SetupError, WorkerError
 from sunspark.parallel.membership import (
@@ -227,6 +229,20 @@ def taken_port() -> Iterator[int]:
 def test_a_port_that_is_taken_is_said_so(taken_port: int) -> None:
     with pytest.raises(SetupError, match=f"127.0.0.1:{taken_port}.*--port"):
         Lighthouse("127.0.0.1", taken_port)
+
+
+@pytest.mark.parametrize("data", [None, {}, {"replica_id": "0001.000001", "position": 7}, {"position": {"step": "x"}}])
+def test_who_says_nothing_that_a_worker_says_is_named_as_a_stranger(data: dict[str, object] | None) -> None:
+    lighthouse = Lighthouse("127.0.0.1", 0)
+    member = Membership(lighthouse.address, replica_id_of(0, 1), "grpc://x:1")
+    stranger = LighthouseClient(lighthouse.address, timedelta(seconds=10))
+    with contextlib.closing(lighthouse), ThreadPoolExecutor(1) as pool:
+        member.heartbeat()
+        stranger.heartbeat("0001")
+        intrusion = pool.submit(stranger.quorum, "0001", timedelta(seconds=20), address="grpc://y:1", data=data)
+        with pytest.raises(WorkerError, match=r"^strangers take part in the quorum, .*'0001': 'grpc://y:1'"):
+            member.agree(START, 20.0)
+        intrusion.result(20)
 
 
 LIGHTHOUSE = """

@@ -1,5 +1,6 @@
 """Laws of calls: answered to who has the token, ended at their deadline, heard on one address only."""
 
+import re
 import socket
 import threading
 import time
@@ -184,3 +185,10 @@ def _in_words(raw: bytes, family: socket.AddressFamily) -> str:
     """The kernel writes an address as 32-bit words of the machine's own byte order."""
     words = b"".join(raw[index : index + 4][::-1] for index in range(0, len(raw), 4))
     return socket.inet_ntop(family, words).removeprefix("::ffff:")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "999.1.1.1"])
+def test_a_host_that_is_another_machine_is_blamed_and_not_the_port(host: str) -> None:
+    words = rf"^cannot listen on {re.escape(host)}: it is no address of this machine .*; give one with --host$"
+    with pytest.raises(SetupError, match=words):
+        RpcServer(host, 0, "token", {})

@@ -171,6 +171,24 @@ def test_a_file_that_is_gone_is_quarantined_and_trouble_with_storage_is_not(tmp_
         ingest_block(plan("folder.jpg"))
 
 
+def test_an_image_that_fails_as_nobody_expected_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("too odd")
+
+    (tmp_path / "odd.png").touch()
+    monkeypatch.setattr(ingest_module, "to_stored_image", fail)
+    plan = BlockPlan(
+        block=0,
+        source=str(tmp_path),
+        dataset=str(tmp_path / "d"),
+        short_side=48,
+        jpeg_quality=92,
+        images=(ListedImage(path="odd.png", label=0, splits=0, size_bytes=1),),
+    )
+    with pytest.raises(WorkerError, match=r"odd\.png cannot be decoded: unexpected ValueError: too odd"):
+        ingest_block(plan)
+
+
 def test_a_second_ingest_reuses_what_is_there(scenes: Path, tmp_path: Path, two_core_session: SparkSession) -> None:
     first = ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "dataset").rglob("*")}

@@ -28,6 +28,9 @@ from sunspark.errors import SunsparkError, first_line_of
 MAX_PIXELS = 100_000_000
 """Larger images are refused: 300 MB of pixels, or a decompression bomb."""
 
+MAX_STORED_SIDE: Final = 65_500
+"""Pixels of the longest side that a JPEG of libjpeg-turbo can have."""
+
 Pixels = npt.NDArray[np.uint8]
 
 DEFAULT_SHORT_SIDE: Final = 256
@@ -91,9 +94,13 @@ class StoredImage:
 
 
 def to_stored_image(data: bytes, *, short_side: int, jpeg_quality: int = DEFAULT_JPEG_QUALITY) -> StoredImage:
-    """Decode, convert, turn, resize once and encode; DecodeError when the bytes are not an image."""
+    """Decode, convert, turn, resize once and encode; DecodeError when the bytes are not an image that can be stored."""
     picture = decode(data, short_side=short_side)
     pixels = resize_short_side(picture.pixels, short_side)
+    if max(pixels.shape) > MAX_STORED_SIDE:
+        raise DecodeError(
+            "size", f"{pixels.shape[1]}x{pixels.shape[0]} has a side of more than {MAX_STORED_SIDE} pixels"
+        )
     return StoredImage(
         jpeg=encode_jpeg(pixels, jpeg_quality),
         width=pixels.shape[1],

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from sunspark import storage
 from sunspark.config import suggestion
-from sunspark.errors import DatasetError, StorageError, first_line_of
+from sunspark.errors import ConfigError, DatasetError, StorageError, first_line_of
 
 FORMAT = "sunspark-dataset"
 FORMAT_VERSION = 1
@@ -292,3 +292,12 @@ def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
     values: npt.NDArray[Any] = table.column(name).to_numpy()
     values.flags.writeable = False
     return values
+
+
+def refuse_split_name(name: str) -> None:
+    """ConfigError when a split cannot have that name."""
+    if "/" in name or name.startswith("."):
+        raise ConfigError(
+            f"a split cannot be named {name!r}: results are written to files of its name, so that it may hold no / and "
+            "not start with a dot; give it another name"
+        )

@@ -6,6 +6,7 @@ of a folder that is done.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from sunspark import storage
 from sunspark.data.codec import DecodeError
 from sunspark.data.sources import IMAGE_SUFFIXES, is_hidden
-from sunspark.errors import ConfigError, SourceError, StorageError
+from sunspark.errors import ConfigError, SourceError, StorageError, SunsparkError, WorkerError, first_line_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class ImageFile:
     uri: str
     """The same from every working directory."""
     size_bytes: int
+    modified_ns: int
+    """As in FileEntry."""
 
 
 def find_images(places: Sequence[str]) -> Iterator[ImageFile]:
@@ -53,6 +56,19 @@ def read_image(uri: str) -> bytes:
         raise
 
 
+@contextlib.contextmanager
+def failures_named(path: str) -> Iterator[None]:
+    """For the decoding of the image at `path`: what nobody expected becomes WorkerError that names it."""
+    try:
+        yield
+    except SunsparkError:
+        raise
+    except Exception as error:
+        raise WorkerError(
+            f"{path} cannot be decoded: unexpected {type(error).__name__}: {first_line_of(error)}; take it out"
+        ) from error
+
+
 def _entry_at(place: str) -> storage.FileEntry:
     entry = storage.entry_at(storage.absolute(place))
     if entry is None:
@@ -70,7 +86,7 @@ def _all_images(places: Sequence[str], entries: Sequence[storage.FileEntry]) -> 
         if entry.is_directory:
             yield from _images_below(place, entry.uri, set())
         else:
-            yield ImageFile(path=place, uri=entry.uri, size_bytes=entry.size_bytes)
+            yield _image_file(place, entry)
 
 
 def _images_below(path: str, uri: str, seen: set[str]) -> Iterator[ImageFile]:
@@ -89,4 +105,8 @@ def _images_below(path: str, uri: str, seen: set[str]) -> Iterator[ImageFile]:
         if entry.is_directory:
             yield from _images_below(below, entry.uri, seen)
         elif entry.is_file and entry.name.lower().endswith(IMAGE_SUFFIXES):
-            yield ImageFile(path=below, uri=entry.uri, size_bytes=entry.size_bytes)
+            yield _image_file(below, entry)
+
+
+def _image_file(path: str, entry: storage.FileEntry) -> ImageFile:
+    return ImageFile(path=path, uri=entry.uri, size_bytes=entry.size_bytes, modified_ns=entry.modified_ns)

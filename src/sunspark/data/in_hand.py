@@ -62,8 +62,10 @@ class InHand:
         if slot is None:
             slot = self._mine.slot = next(self._slots, _SLOTS - 1)  # more threads than slots share the last one
         self._numbers[slot] = row
-        yield
-        self._numbers[slot] = _NOTHING
+        try:
+            yield
+        finally:
+            self._numbers[slot] = _NOTHING
 
 
 def _mapped(path: Path, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

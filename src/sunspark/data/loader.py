@@ -10,7 +10,7 @@ Shape legend: B batch.
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from sunspark.data.order import StepPlan
 from sunspark.data.pixels import Pixels
 from sunspark.errors import ConfigError
 
+_MAX_IMAGE_SIZE: Final = 16_384
+_MAX_DEADLINE_SECONDS: Final = 86_400
 _NO_ROWS = np.zeros(0, np.int64)
 
 
@@ -58,9 +60,16 @@ class LoaderConfig:
         for name in ("prefetch_bytes", "prefetch_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}; 0 prepares none")
+        if self.image_size > _MAX_IMAGE_SIZE:
+            raise ConfigError(
+                f"image_size must be at most {_MAX_IMAGE_SIZE}, got {self.image_size}; 128 to 512 is usual"
+            )
         for name in ("load_deadline_seconds", "lock_deadline_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= _MAX_DEADLINE_SECONDS:
+                raise ConfigError(
+                    f"{name} must be above 0 and at most {_MAX_DEADLINE_SECONDS} (a day), got {getattr(self, name)}; "
+                    "leave it out if in doubt"
+                )
 
 
 @final

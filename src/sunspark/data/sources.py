@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sunspark import storage
+from sunspark.data.dataset import refuse_split_name
 from sunspark.errors import ConfigError, SourceError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -62,7 +63,10 @@ class Listing:
 
     @property
     def fingerprint(self) -> str:
-        """A hash over names, sizes, labels and splits: equal for two listings of the same images."""
+        """A hash over names, sizes, labels and splits: equal for two listings of the same images.
+
+        Times are left out, so that a copied folder is the same; other pixels in a file of the same size are not seen.
+        """
         digest = hashlib.sha256(repr((self.classes, self.split_names)).encode())
         for image in self.images:
             digest.update(f"\n{image.path}\0{image.size_bytes}\0{image.label}\0{image.splits}".encode())
@@ -269,6 +273,7 @@ def _named_lists(split_lists: Sequence[str], taken: Mapping[str, str]) -> dict[s
         name, mark, uri = entry.partition("=")
         if not (name and mark and uri):
             raise ConfigError(f"a split list is given as NAME=FILE, got {entry!r}; for instance train=lists/train.txt")
+        refuse_split_name(name)
         if name in named or name in taken:
             raise ConfigError(f"there are two lists for the split {name!r}; give {uri} another name")
         named[name] = uri

@@ -38,6 +38,7 @@ from sunspark.data.dataset import (
     QUARANTINE_SCHEMA,
     Dataset,
     Quarantined,
+    refuse_split_name,
     sample_id_of,
 )
 from sunspark.errors import ConfigError, SourceError
@@ -96,6 +97,8 @@ class Recipe:
     def __post_init__(self) -> None:
         _check_names("class", self.classes)
         _check_names("split", self.split_names)
+        for name in self.split_names:
+            refuse_split_name(name)
         if len(self.split_names) > MAX_SPLITS:
             raise ConfigError(
                 f"{len(self.split_names)} splits, but a dataset holds {MAX_SPLITS} at most; give fewer lists"

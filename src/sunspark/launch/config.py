@@ -6,6 +6,7 @@ from typing import Literal
 from sunspark.config import refuse_not_finite
 from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError
+from sunspark.launch.address import refuse_every_address
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig, WorkConfig
@@ -41,6 +42,7 @@ class LaunchConfig:
 
     def __post_init__(self) -> None:
         refuse_not_finite(self)
+        refuse_every_address(self.host)
         for name in ("workers", "cores_per_worker"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -52,23 +52,23 @@ def gpus_for(workers: int, wanted: Wanted, here: tuple[str, ...]) -> tuple[str, 
     return ()
 
 
-def device_of_tasks(wanted: Wanted, gpus_of_executor: str, gpus_of_task: str) -> Device:
-    """What workers compute on that are tasks of a cluster; the amounts are Spark's settings, empty if not set.
+def device_of_tasks(wanted: Wanted, gpus_of_executor: float, gpus_of_task: float) -> Device:
+    """What workers compute on that are tasks of a cluster; the amounts are Spark's settings, 0 if not set.
 
     Raises ConfigError when the settings do not give each task one GPU, though some are there or asked for.
     """
     if wanted == "cpu":
         return "cpu"
-    if gpus_of_task and float(gpus_of_task) != 1:
+    if gpus_of_task not in (0, 1):
         raise ConfigError(
-            f"spark.task.resource.gpu.amount is {gpus_of_task}, but each worker needs one GPU of its own; "
+            f"spark.task.resource.gpu.amount is {gpus_of_task:g}, but each worker needs one GPU of its own; "
             f"set it to 1, {_ELSE}"
         )
     if gpus_of_task:
         return "cuda"
     if gpus_of_executor:
         raise ConfigError(
-            f"spark.executor.resource.gpu.amount is {gpus_of_executor}, but tasks ask for no GPU; "
+            f"spark.executor.resource.gpu.amount is {gpus_of_executor:g}, but tasks ask for no GPU; "
             f"set spark.task.resource.gpu.amount to 1, {_ELSE}"
         )
     if wanted == "cuda":

@@ -152,7 +152,7 @@ class _Count:
         """The same images, counted while they pass."""
         for image in images:
             self.num_images += 1
-            self._hash.update(f"{image.path}\0{image.uri}\0{image.size_bytes}\n".encode())
+            self._hash.update(f"{image.path}\0{image.uri}\0{image.size_bytes}\0{image.modified_ns}\n".encode())
             yield image
 
     def digest(self) -> str:

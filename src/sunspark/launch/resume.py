@@ -41,6 +41,12 @@ def only_driver(run: str) -> AbstractContextManager[None]:
     return storage.only_holder(run, ".driver.lock", refusal)
 
 
+def delete_abandoned_files(run: str) -> None:
+    """What processes of earlier starts were writing when they were killed."""
+    for folder in (run, *(storage.join(run, name) for name in ("checkpoints", "candidates", "model"))):
+        storage.delete_abandoned(folder)
+
+
 def refuse_other_folders(run: str, dataset: str) -> None:
     """A run has a folder of its own: empty, or a run's, or what a start that was refused has left."""
     if storage.lie_in_each_other(run, dataset):
@@ -117,7 +123,7 @@ def _resolve(config: TrainConfig) -> TrainConfig:
     """What `auto` and 0 stand for, settled once for all workers and all later starts."""
     training = config.training
     dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16(config.launch) else "float32")
-    replicas = training.replicas or config.launch.workers
+    replicas = training.replicas or min(config.launch.workers, training.global_batch_size)
     return replace(config, training=replace(training, dtype=dtype, replicas=replicas))
 
 

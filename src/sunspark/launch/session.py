@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -110,9 +111,21 @@ def master_of(session: SparkSession) -> str:
     return str(session.sparkContext.master)
 
 
-def gpu_amount(context: SparkContext, of: Literal["executor", "task"]) -> str:
-    """How many GPUs an executor has, or a task asks for, as Spark is configured; empty if it is not."""
-    return str(context.getConf().get(f"spark.{of}.resource.{GPU}.amount") or "")
+def gpu_amount(context: SparkContext, of: Literal["executor", "task"]) -> float:
+    """How many GPUs an executor has, or a task asks for, as Spark is configured; 0 if it is not."""
+    key = f"spark.{of}.resource.{GPU}.amount"
+    return amount_of(key, context.getConf().get(key) or "0")
+
+
+def amount_of(key: str, value: str) -> float:
+    """The number that a key of Spark's configuration holds; ConfigError when it holds none."""
+    try:
+        amount = float(value)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise ConfigError(f"{key} is {value!r}, which is no number of GPUs; set it to 1, or leave it out")
+    return amount
 
 
 def driver_address(session: SparkSession) -> str:
@@ -198,5 +211,5 @@ def _cluster_cores(context: SparkContext, cores_per_worker: int) -> int:
 
 def _gpu_slots(context: SparkContext, executors: int) -> int:
     """Tasks for which so many executors have GPUs; any number where they ask for none."""
-    asked = float(gpu_amount(context, "task") or 0)
-    return int(executors * float(gpu_amount(context, "executor") or 0) / asked) if asked else sys.maxsize
+    asked = gpu_amount(context, "task")
+    return int(executors * gpu_amount(context, "executor") / asked) if asked else sys.maxsize

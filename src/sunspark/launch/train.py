@@ -12,7 +12,14 @@ from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
 from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
-from sunspark.launch.resume import only_driver, refuse_other_folders, settle, state_to_start_from, what_is_saved
+from sunspark.launch.resume import (
+    delete_abandoned_files,
+    only_driver,
+    refuse_other_folders,
+    settle,
+    state_to_start_from,
+    what_is_saved,
+)
 from sunspark.launch.roster import Note
 from sunspark.launch.start import write_start
 from sunspark.launch.tracker import check_tracker, tracked
@@ -59,6 +66,7 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     refuse_other_folders(run, dataset)
     check_tracker(run, config.launch)
     with only_driver(run):
+        delete_abandoned_files(run)
         config = settle(run, dataset, opened, config)
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)

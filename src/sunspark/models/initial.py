@@ -31,7 +31,8 @@ def initial_weights(config: ModelConfig, *, num_classes: int, image_size: int, s
 
 
 def _read(uri: str) -> dict[str, Tensor]:
-    if not storage.exists(uri):
+    entry = storage.entry_at(uri)
+    if entry is None or not entry.is_file:
         raise ConfigError(f"there is no file of weights at {uri}; check the path")
     try:
         return safetensors.torch.load(storage.read_bytes(uri))

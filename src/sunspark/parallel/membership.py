@@ -15,16 +15,17 @@ asks in its name, so nobody waits until the dead one's silence has lasted long e
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import final
+from typing import Any, final
 from urllib.parse import urlsplit
 
 from sunspark.errors import DeadlineError, SetupError, WorkerError
 
 os.environ.setdefault("RUST_LOG", "error")  # torchft reads it when it is imported, and tells every quorum otherwise
 
-from torchft.coordination import LighthouseClient, LighthouseServer, Quorum
+from torchft.coordination import LighthouseClient, LighthouseServer, Quorum, QuorumMember
 
 HEARTBEAT_TIMEOUT_SECONDS = 1.5
 """Silence after which quorums form without a worker."""
@@ -183,10 +184,29 @@ class Membership:
 
 
 def _agreement_of(quorum: Quorum) -> Agreement:
-    members = (
-        Member(replica_id=p.data["replica_id"], address=p.address, position=Position(**p.data["position"]))
-        for p in quorum.participants
-    )
+    members = map(_member_of, quorum.participants)
     return Agreement(
         quorum_id=int(quorum.quorum_id), members=tuple(sorted(members, key=lambda member: member.replica_id))
+    )
+
+
+def _member_of(participant: QuorumMember) -> Member:
+    """Raises WorkerError when it does not say what every worker says: the lighthouse lets in anyone."""
+    try:
+        return Member(
+            replica_id=str(participant.data["replica_id"]),
+            address=participant.address,
+            position=_position_of(participant.data["position"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        stranger = {participant.replica_id: participant.address}
+        raise WorkerError(f"strangers take part in the quorum, and are refused: {stranger}") from error
+
+
+def _position_of(told: Mapping[str, Any]) -> Position:
+    return Position(
+        step=int(told["step"]),
+        lineage=str(told["lineage"]),
+        counted=int(told["counted"]),
+        failures=int(told["failures"]),
     )

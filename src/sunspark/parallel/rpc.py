@@ -38,13 +38,14 @@ class RpcServer(flight.FlightServerBase):  # type: ignore[misc]
         handlers: Mapping[str, Handler],
         chunk_readers: Mapping[str, ChunkReader] | None = None,
     ) -> None:
-        """Listen on `host`:`port` (0: any free port). Raises SetupError when the port is taken."""
+        """Listen on `host`:`port` (0: any free port). Raises SetupError when that cannot be."""
         self._handlers = dict(handlers)
         self._chunk_readers = dict(chunk_readers or {})
         self._host = host
         try:
             super().__init__(f"grpc://{host}:{port}", middleware={"token": _TokenCheck(token)})
         except (pa.ArrowException, OSError) as error:
+            _refuse_address_of_others(host)
             raise SetupError(
                 f"cannot listen on {host}:{port} ({first_line_of(error)}); the port may be taken: "
                 "choose another with --port, or 0 for any free one"
@@ -141,3 +142,14 @@ class _flight_errors:
 
 def _batch_of(chunk: bytes | memoryview) -> pa.RecordBatch:
     return pa.record_batch([pa.array([pa.py_buffer(chunk).to_pybytes()], pa.large_binary())], _CHUNK_SCHEMA)
+
+
+def _refuse_address_of_others(host: str) -> None:
+    """SetupError when `host` is no address of this machine, whatever the port."""
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        raise SetupError(
+            f"cannot listen on {host}: it is no address of this machine ({error.strerror}); give one with --host"
+        ) from error

@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 from sunspark import storage
 from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
 from sunspark.data.dataset import Dataset, Quarantined
-from sunspark.data.image_files import read_image
+from sunspark.data.image_files import failures_named, read_image
 from sunspark.data.sources import ListedImage, Listing, list_source
 from sunspark.data.target import LOCK_NAME, delete_blocks, delete_orphans, is_finished, refuse_foreign_files, reuse
 from sunspark.data.writer import (
@@ -187,7 +187,8 @@ def ingest_block(plan: BlockPlan) -> BlockResult:
 
 def _sample(plan: BlockPlan, image: ListedImage) -> StoredSample:
     data = read_image(storage.join(plan.source, image.path))
-    stored = to_stored_image(data, short_side=plan.short_side, jpeg_quality=plan.jpeg_quality)
+    with failures_named(image.path):
+        stored = to_stored_image(data, short_side=plan.short_side, jpeg_quality=plan.jpeg_quality)
     return StoredSample(
         path=image.path,
         label=image.label,

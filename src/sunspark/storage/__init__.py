@@ -14,6 +14,7 @@ from sunspark.storage.uri import absolute, as_local_path, join, lie_in_each_othe
 from sunspark.storage.writing import (
     append_text,
     delete,
+    delete_abandoned,
     make_directory,
     open_atomic,
     write_bytes,
@@ -27,6 +28,7 @@ __all__ = [
     "append_text",
     "as_local_path",
     "delete",
+    "delete_abandoned",
     "entry_at",
     "exists",
     "join",

@@ -26,6 +26,8 @@ class FileEntry:
     """False for a directory, and for a pipe, socket or device, which must not be read."""
     size_bytes: int
     """0 for a directory."""
+    modified_ns: int
+    """When it was changed last, in nanoseconds since 1970; 0 where the storage does not tell."""
 
 
 def exists(uri: str) -> bool:
@@ -69,6 +71,7 @@ def _entry(uri: str, name: str, info: Any) -> FileEntry:
         is_directory=info.type == pafs.FileType.Directory,
         is_file=info.type == pafs.FileType.File,
         size_bytes=info.size or 0,
+        modified_ns=info.mtime_ns or 0,
     )
 
 

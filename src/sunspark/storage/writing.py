@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import os
+import re
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,9 +16,13 @@ import pyarrow.fs as pafs
 
 from sunspark.errors import ConfigError
 from sunspark.storage.filesystem import resolve, storage_errors
+from sunspark.storage.listing import list_directory
 from sunspark.storage.uri import as_local_path, is_hdfs
 
 _PIECE_BYTES = 8 * 2**20
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+_ABANDONED_SECONDS = 60.0
+"""Since a temporary file was last written to; its writer is dead, then."""
 
 
 def write_bytes_atomic(uri: str, data: bytes | bytearray) -> None:
@@ -108,6 +114,14 @@ def delete(uri: str) -> None:
                 filesystem.delete_file(path)
 
 
+def delete_abandoned(uri: str) -> None:
+    """Delete the files of a directory that writers began and were killed over; a young one may have a living writer."""
+    youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
+    for entry in list_directory(uri):
+        if entry.is_file and _TEMPORARY.fullmatch(entry.name) and entry.modified_ns < youngest_ns:
+            delete(entry.uri)
+
+
 @contextlib.contextmanager
 def _renamed_at_the_end(uri: str, path: Path) -> Iterator[BinaryIO]:
     """A file beside `path`, which takes its place when the block ends without an error."""
@@ -116,16 +130,18 @@ def _renamed_at_the_end(uri: str, path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("w+b")
     try:
-        with file:
-            yield file
-            with storage_errors(uri):
-                file.flush()
-                os.fsync(file.fileno())
+        yield file
         with storage_errors(uri):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
             temporary.replace(path)
             _sync_directory(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what it still holds is not wanted: the block ended with an error
+            file.close()
+        with storage_errors(uri):
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:
@@ -151,7 +167,16 @@ def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
 
 
 def _put(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
+    """Arrow's stream cannot be aborted: to close it completes the object, which goes if it is a part then."""
     filesystem, path = resolve(uri)
-    with filesystem.open_output_stream(path) as stream:
-        for piece in pieces:
-            stream.write(piece)
+    num_bytes = 0
+    try:
+        with filesystem.open_output_stream(path) as stream:
+            for piece in pieces:
+                stream.write(piece)
+                num_bytes += len(piece)
+    except BaseException:
+        with contextlib.suppress(OSError):  # where storage does not answer, nothing was completed
+            if filesystem.get_file_info(path).size == num_bytes:
+                filesystem.delete_file(path)
+        raise

@@ -43,6 +43,11 @@ class TrainingConfig:
             raise ConfigError(f"micro_batch_size must be 0 or at least 2, got {self.micro_batch_size}")
         if self.replicas < 0:
             raise ConfigError(f"replicas must be at least 0, got {self.replicas}; 0 for one a worker")
+        if self.replicas > self.global_batch_size:
+            raise ConfigError(
+                f"replicas must be at most global_batch_size ({self.global_batch_size}), got {self.replicas}: "
+                "the others would have no samples; 0 for one a worker"
+            )
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be 0 to 2**63 - 1, got {self.seed}; use 0 if in doubt")
 

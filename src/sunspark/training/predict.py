@@ -22,7 +22,7 @@ import torch
 from sunspark.data.augment import AugmentConfig, evaluation_pixels
 from sunspark.data.codec import DecodeError, to_stored_image
 from sunspark.data.decode_pool import Batch
-from sunspark.data.image_files import ImageFile, read_image
+from sunspark.data.image_files import ImageFile, failures_named, read_image
 from sunspark.data.pixels import Pixels
 from sunspark.data.prediction_table import ClassProbability, Prediction
 from sunspark.training.export import load_model
@@ -82,10 +82,11 @@ class Predictor:
         spec = self._spec
         try:
             data = read_image(image.uri)
-            stored = to_stored_image(data, short_side=spec.short_side, jpeg_quality=spec.jpeg_quality)
+            with failures_named(image.path):
+                stored = to_stored_image(data, short_side=spec.short_side, jpeg_quality=spec.jpeg_quality)
+                return evaluation_pixels(stored.jpeg, spec.image_size, spec.augment)
         except DecodeError as error:
             return error
-        return evaluation_pixels(stored.jpeg, spec.image_size, spec.augment)
 
     def _finish(
         self, batch: Sequence[ImageFile], awaited: Sequence["Future[Pixels | DecodeError]"]

@@ -12,6 +12,7 @@ from sunspark import storage
 from sunspark.config import refuse_not_finite
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, SetupError, SunsparkError
+from sunspark.launch.address import refuse_every_address
 from sunspark.launch.doctor.checks import Check, checks_of, wrong
 from sunspark.launch.doctor.cluster import ClusterVisit, Connection, ExecutorResult, connections_of, result_of
 from sunspark.launch.doctor.machine import Machine, look_around
@@ -46,6 +47,7 @@ class DoctorConfig:
 
     def __post_init__(self) -> None:
         refuse_not_finite(self)
+        refuse_every_address(self.host)
         for name in ("workers", "cores_per_worker"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
