@@ -19,6 +19,7 @@ from sunspark.launch.autopsy import Memory, describe_end
         (-signal.SIGSEGV, "worker process ended by SIGSEGV (a segmentation fault)"),
         (-signal.SIGKILL, "worker process ended by SIGKILL (killed from outside)"),
         (-signal.SIGUSR1, "worker process ended by SIGUSR1"),
+        (-40, "worker process ended by signal 40"),
     ],
 )
 def test_an_end_is_told_in_words_and_with_its_last_lines(code: int, words: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sunspark.data import trial
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
 from sunspark.data.in_hand import InHand, last_hold
@@ -34,13 +36,13 @@ pytestmark = pytest.mark.timeout(240)
 ROW = 77
 
 _DEADLY_DECODER = """
-import ctypes, hashlib
+import ctypes, hashlib, os, signal
 from sunspark.data import augment
 
 def deadly(honest):
     def decode(jpeg, *arguments):
         if hashlib.sha256(jpeg).hexdigest() in {digests}:
-            ctypes.string_at(0)  # as a decoder with a bug would
+            {deed}
         return honest(jpeg, *arguments)
     return decode
 
@@ -48,24 +50,29 @@ for name in {names}:
     setattr(augment, name, deadly(getattr(augment, name)))
 """
 
-Poison = Callable[[Sequence[str], str, Sequence[int]], None]
+Poison = Callable[..., None]
 
 
 @pytest.fixture
 def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Poison:
     """Makes rows of a dataset crash each process that is started from now on and decodes them by those functions."""
 
-    def poison(names: Sequence[str], uri: str, rows: Sequence[int]) -> None:
+    def poison(
+        names: Sequence[str],
+        uri: str,
+        rows: Sequence[int],
+        deed: str = "ctypes.string_at(0)",  # as a decoder with a bug would
+    ) -> None:
         dataset = Dataset.open(uri)
         blocks = [dataset.read_block(dataset.block_of(row)) for row in rows]
         images = [block.images[row - block.first_row] for row, block in zip(rows, blocks, strict=True)]
         digests = {hashlib.sha256(image).hexdigest() for image in images}
         folder = tmp_path / "site"
         folder.mkdir()
-        code = _DEADLY_DECODER.format(names=list(names), digests=digests)
+        code = _DEADLY_DECODER.format(names=list(names), digests=digests, deed=deed)
         (folder / "sitecustomize.py").write_text(code)  # every Python imports it
         monkeypatch.syspath_prepend(folder)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
     return poison
 
@@ -106,12 +113,73 @@ def test_a_poison_image_is_excused_and_nothing_else_is_missing(
     assert sum(epoch.missing for epoch in verdict.epochs) >= 1
 
 
+def find(rows: Sequence[int], dataset: str, oom_kills: Sequence[int] = (0,) * 10) -> dict[int, str]:
+    """What trials of those rows find; `oom_kills` are what the kernel's counter tells, look by look."""
+    counts = iter(oom_kills)
+    return find_poison(
+        rows, dataset=dataset, seed=0, num_epochs=2, image_size=16, augment={}, count_oom_kills=lambda: next(counts)
+    )
+
+
 def test_a_trial_tells_the_one_that_kills_from_those_beside_it(law_dataset: str, poisoned: str) -> None:
     assert poisoned
-    settings = {"dataset": law_dataset, "seed": 0, "num_epochs": 2, "image_size": 16, "augment": {}}
-    assert find_poison([ROW - 1, ROW, ROW + 1], **settings) == {  # type: ignore[arg-type]
-        ROW: "decoding it ends the process by SIGSEGV"
-    }
+    assert find([ROW - 1, ROW, ROW + 1], law_dataset) == {ROW: "decoding it ends the process by SIGSEGV"}
+
+
+def test_a_decoder_that_never_ends_is_found_by_its_processor_time(
+    law_dataset: str, poison: Poison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(["training_pixels"], law_dataset, [ROW], "while True: pass")
+    monkeypatch.setattr(trial, "_DECODING_SECONDS", 0.2)
+    assert find([ROW], law_dataset) == {ROW: "decoding it takes more than 0.2 s of processor time"}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
+def test_an_image_is_not_condemned_for_a_trial_that_was_ended_from_outside(
+    law_dataset: str, poison: Poison, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    poison(["training_pixels"], law_dataset, [ROW], f"os.kill(os.getpid(), signal.{name})")
+    assert find([ROW], law_dataset) == {}
+    assert f"row {ROW} of {law_dataset} stays" in caplog.text
+    assert name in caplog.text or "KeyboardInterrupt" in caplog.text
+
+
+def test_an_image_that_takes_all_memory_is_known_by_the_kernels_counter(law_dataset: str, poison: Poison) -> None:
+    poison(["training_pixels"], law_dataset, [ROW], "os.kill(os.getpid(), signal.SIGKILL)")
+    assert find([ROW], law_dataset, oom_kills=[4, 5, 5, 6]) == {ROW: "decoding it ends the process by SIGKILL"}
+
+
+def test_an_image_is_not_condemned_for_a_crash_that_does_not_come_again(
+    law_dataset: str, poison: Poison, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deed = f"os.path.exists({str(tmp_path / 'once')!r}) or (os.mkdir({str(tmp_path / 'once')!r}), ctypes.string_at(0))"
+    poison(["training_pixels"], law_dataset, [ROW], deed)
+    assert find([ROW], law_dataset) == {}
+    assert "SIGSEGV" in caplog.text
+
+
+def test_an_image_is_not_condemned_for_a_slow_start(
+    law_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\nwhile time.process_time() < 2: pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(trial, "_DECODING_SECONDS", 1.0)
+    assert find([ROW], law_dataset) == {}
+
+
+def test_a_trial_that_finds_nothing_out_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert find([ROW], str(tmp_path / "no such dataset")) == {}
+    assert "ended with exit code 1: " in caplog.text
+    assert "no such dataset" in caplog.text
+
+
+def test_an_autopsy_has_one_deadline_for_all_its_images(
+    law_dataset: str, poisoned: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert poisoned
+    monkeypatch.setattr(trial, "_ALL_SECONDS", 0.0)
+    assert find([ROW, ROW + 1], law_dataset) == {}
+    assert caplog.text.count("took longer than 0 s") == 2
 
 
 def test_an_evaluation_finds_poison_and_counts_all_else_once(

@@ -449,8 +449,43 @@ def test_a_driver_that_was_stopped_does_not_blame_the_workers_for_it(play: Play)
     assert play.roster.ending is None
     play.run_for(START_TIMEOUT - 1)
     assert play.roster.ending is None
-    play.run_for(3)
+    play.run_for(3 + LOST_SECONDS)
     assert play.roster.ending is not None, "now it has looked, and nobody came"
+
+
+@pytest.mark.parametrize("looks_first", [True, False])
+def test_a_driver_that_was_stopped_condemns_no_process_and_gives_no_place_away(play: Play, looks_first: bool) -> None:
+    processes = [play.start(0), play.start(1)]
+    play.run_for(2, *processes, supervisors=(0, 1))
+    play.now += 10 * NO_PROGRESS_SECONDS
+    if looks_first:
+        play.roster.check(play.now)
+    assert [play.renew(worker) for worker in (0, 1)] == ["go on", "go on"]
+    assert play.roster.lost(play.now) == []
+    assert play.roster.claim(0, "another", play.now) == "duplicate"
+    assert play.beat(processes[0])["lost"] == []
+    play.pass_time(REPLACE_SECONDS + 0.5)
+    assert play.renew(0) == "replace", "silence after it came back counts as ever"
+
+
+def test_a_driver_that_was_stopped_does_not_take_its_absence_for_life(play: Play) -> None:
+    one = play.start(0)
+    play.beat(one)
+    play.now += 100
+    play.beat(one)
+    play.pass_time(LOST_SECONDS + 0.5)
+    assert play.roster.lost(play.now) == [one], "it was heard when the driver came back, and not since"
+
+
+def test_a_run_is_not_given_up_while_a_death_is_examined(play: Play) -> None:
+    one = play.start(0)
+    play.beat(one)
+    play.end(one, -11, "worker process ended by SIGSEGV")
+    assert set(play.run_for(3 * START_TIMEOUT, supervisors=(0,))) == {"go on"}
+    assert play.roster.ending is None
+    assert play.events().count((0, "lost")) == 1
+    play.run_for(START_TIMEOUT + CLAIM_SECONDS + 1)
+    assert play.roster.ending is not None, "its supervisor is gone as well"
 
 
 def test_workers_that_each_fail_once_do_not_end_a_run() -> None:

@@ -15,7 +15,7 @@ from sunspark.errors import WorkerError
 from sunspark.launch import supervisor
 from sunspark.launch.coordinator import Coordinator
 from sunspark.launch.nursery import Nursery
-from sunspark.launch.roster import Ending, Roster
+from sunspark.launch.roster import CLAIM_SECONDS, Ending, Roster
 from sunspark.launch.supervisor import supervise
 from sunspark.training.config import WorkConfig
 from sunspark.training.spec import WorkerSpec
@@ -119,3 +119,18 @@ def test_a_supervisor_whose_driver_falls_silent_ends_with_its_worker(
     assert (nursery._codes[pid] == -signal.SIGKILL) == hangs
     released.set()
     nursery.close()
+
+
+def test_a_place_is_held_while_a_death_is_examined(
+    coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_deserted: list[bool] = []
+
+    def examine(*_: object) -> dict[int, str]:
+        time.sleep(CLAIM_SECONDS + 1)
+        is_deserted.append(coordinator.is_deserted(0))
+        return {}
+
+    monkeypatch.setattr(supervisor, "find_poison_of", examine)
+    assert supervise(spec_of(coordinator, tmp_path)) == "ended"
+    assert is_deserted == [False]

@@ -4,6 +4,7 @@ And whether an image has killed it: those that it was decoding are decoded again
 """
 
 import contextlib
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from sunspark.data.in_hand import LastHold
-from sunspark.data.trial import find_poison
+from sunspark.data.trial import CRASHES, find_poison, name_of_signal
 from sunspark.launch.doctor.limits import memory_limit_bytes, oom_kill_counter, oom_kills
 from sunspark.training.spec import WorkerSpec
 
-CRASHES: Final = frozenset(
-    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT, signal.SIGFPE, signal.SIGTRAP}
-)
-"""Signals that a process brings upon itself."""
-
-_PAGE_BYTES: Final = 4096
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _NEARLY: Final = 0.9
-_WORDS: Final = {
+_WORDS: Final[dict[int, str]] = {
     signal.SIGSEGV: "a segmentation fault",
     signal.SIGBUS: "an access to memory or a mapped file that is not there; a full disk may be the cause",
     signal.SIGILL: "an instruction that this processor does not know",
@@ -67,15 +63,14 @@ def describe_end(code: int, before: Memory, lines: Sequence[str]) -> str:
     """
     if code >= 0:
         return "\n".join([f"worker process ended with exit code {code}", *lines])
-    number = signal.Signals(-code)
-    words = _WORDS.get(number, "")
-    if number is signal.SIGKILL and _ran_out_of_memory(before):
+    words = _WORDS.get(-code, "")
+    if -code == signal.SIGKILL and _ran_out_of_memory(before):
         limit = f" of a limit of {before.limit_bytes / 1e9:.2f} GB" if before.limit_bytes else ""
         words = (
             f"out of memory: it had {before.used_bytes / 1e9:.2f} GB{limit}; give it more "
             "(on Spark: spark.executor.memoryOverhead), or lower --micro-batch-size or --prefetch-bytes"
         )
-    return "\n".join([f"worker process ended by {number.name}" + (f" ({words})" if words else ""), *lines])
+    return "\n".join([f"worker process ended by {name_of_signal(-code)}" + (f" ({words})" if words else ""), *lines])
 
 
 def find_poison_of(spec: WorkerSpec, code: int, before: Memory, hold: LastHold) -> dict[int, str]:
@@ -91,6 +86,7 @@ def find_poison_of(spec: WorkerSpec, code: int, before: Memory, hold: LastHold) 
         num_epochs=spec.work["training"]["epochs"],
         image_size=data["image_size"],
         augment=data["augment"],
+        count_oom_kills=lambda: oom_kills(before.oom_counter) or 0,
     )
 
 

@@ -100,7 +100,8 @@ class Coordinator:
     def is_deserted(self, worker: int) -> bool:
         """Whether nobody works at that place."""
         with self._lock:
-            return self.roster.is_deserted(worker, time.monotonic())
+            self.roster.check(now := time.monotonic())
+            return self.roster.is_deserted(worker, now)
 
     def stop(self, ending: Ending) -> None:
         """End the run before its time; the workers save what they have."""
@@ -167,7 +168,8 @@ class Coordinator:
     def _join(self, replica_id: str, host: str, pid: int) -> Reply:
         with self._lock:
             farewell = self.roster.join(replica_id, f"{host}, process {pid}")
-            is_alone = not self.roster.alive(time.monotonic())
+            self.roster.check(now := time.monotonic())
+            is_alone = not self.roster.alive(now)
         with self._resume_lock:  # not the other one: storage may be slow, and beats must go on
             resume = None if farewell else self._find_resume(is_alone)
         return {"farewell": farewell, "resume": resume}

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -41,17 +42,19 @@ class Nursery:
         self._socket: socket.socket | None = None
         self._started: list[int] = []
         self._codes: dict[int, int | None] = {}
+        """Of every worker of every nursery: their supervisors ask also when it is another's turn."""
 
     def start_worker(self, stdin: int, stderr: int) -> int:
         """Fork a worker with these file descriptors; gives its process id.
 
         Raises DeadlineError when the nursery does not answer, WorkerError when it cannot run.
         """
-        deadline = time.monotonic() + _START_SECONDS
         with self._asking, self._changed:
+            deadline = time.monotonic() + _START_SECONDS
             if self._socket is None:
                 self._open()
             assert self._socket is not None
+            assert self._process is not None
             connection = self._socket
             socket.send_fds(connection, [b"{}"], [stdin, stderr])
             self._started = []
@@ -59,6 +62,8 @@ class Nursery:
                 if self._socket is not connection:
                     raise WorkerError("the nursery of the workers died; its last words are on standard error")
                 if not self._changed.wait(deadline - time.monotonic()):
+                    self._process.kill()
+                    self._socket = None  # the next one is asked in its place
                     raise DeadlineError(f"the nursery started no worker within {_START_SECONDS:.0f} s")
             return self._started.pop()
 
@@ -107,26 +112,30 @@ class Nursery:
                 start_new_session=True,
             )
         self._socket = ours
-        self._codes = {}
         threading.Thread(target=self._listen, args=(ours, self._process), daemon=True, name="nursery").start()
 
     def _listen(self, connection: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+        pids = set()
         with connection:
             while packet := _receive(connection):
                 message = json.loads(packet)
                 with self._changed:
                     if "started" in message:
-                        self._started.append(message["started"])
+                        pids.add(message["started"])
                         self._codes[message["started"]] = None
+                        if self._socket is connection:  # whoever asked still waits
+                            self._started.append(message["started"])
                     else:
                         self._codes[message["ended"]] = message["code"]
                     self._changed.notify_all()
         process.kill()
         process.wait()
         with self._changed:
-            for pid, code in self._codes.items():
-                self._codes[pid] = -9 if code is None else code
-            self._socket = None
+            for pid in pids:
+                if self._codes[pid] is None:
+                    self._codes[pid] = -signal.SIGKILL
+            if self._socket is connection:
+                self._socket = None
             self._changed.notify_all()
 
 

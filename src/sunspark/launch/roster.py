@@ -128,6 +128,7 @@ class Roster:
 
     def claim(self, worker: int, supervisor: str, now: float) -> ClaimAnswer:
         """A supervisor asks for a place."""
+        self._notice_absence(now)
         if self.farewell:
             return "ended"
         place = self._places[worker]
@@ -139,6 +140,7 @@ class Roster:
 
     def next_incarnation(self, worker: int, supervisor: str, now: float) -> int:
         """The number of the process that the supervisor is about to start; 0 when the place is not its own."""
+        self._notice_absence(now)
         place = self._places[worker]
         if place.supervisor != supervisor or self.farewell:
             return 0
@@ -151,12 +153,13 @@ class Roster:
 
     def renew(self, worker: int, supervisor: str, now: float) -> RenewalAnswer:
         """A supervisor says that it lives, and hears what to do with its process."""
+        self._notice_absence(now)
         place = self._places[worker]
         if place.supervisor != supervisor:
             return "leave"
         place.last_heard = now
         process = place.process
-        if process is None or self.farewell:
+        if process is None or process.is_gone or self.farewell:
             return "go on"
         if now - process.last_heard > REPLACE_SECONDS:
             self._condemn(worker, process, f"silent for {now - process.last_heard:.0f} s; replaced")
@@ -202,6 +205,7 @@ class Roster:
 
     def beat(self, message: dict[str, Any], now: float) -> Reply:
         """A process says that it lives and what it does; the answer holds all it should know."""
+        self._notice_absence(now)
         replica_id = message["replica_id"]
         farewell = self._farewell_of(replica_id)
         process = self._process_of(replica_id)
@@ -295,11 +299,8 @@ class Roster:
 
     def check(self, now: float) -> None:
         """Look at the clock: open the gate, forget what is old, give up a run that has had no worker for too long."""
-        if (away := now - self._last_check) > _MOST_SECONDS_BETWEEN_CHECKS:  # stopped and continued, most likely
-            self._last_alive += away
-            self._go_deadline += away
-        self._last_check = now
-        if self.alive(now):
+        self._notice_absence(now)
+        if self.alive(now) or any(_is_examined(place, now) for place in self._places.values()):
             self._last_alive = now
         elif self.ending is None and now - self._last_alive > self._start_timeout_seconds:
             names = ", ".join(str(worker) for worker in self._places)
@@ -316,6 +317,18 @@ class Roster:
                 names = ", ".join(str(worker) for worker in self.missing())
                 self._note(-1, "started", f"without workers {names}, which join when they come")
             self.may_go = True
+
+    def _notice_absence(self, now: float) -> None:
+        """Blame nobody for the time in which the driver was stopped; before anything else is done at `now`."""
+        if (away := now - self._last_check) > _MOST_SECONDS_BETWEEN_CHECKS:
+            self._last_alive += away
+            self._go_deadline += away
+            for place in self._places.values():
+                place.last_heard += away
+                if place.process is not None:
+                    place.process.last_heard += away
+                    place.process.last_move += away
+        self._last_check = now
 
     def _condemn(self, worker: int, process: _Process, cause: str) -> None:
         """Tell it once; the supervisor asks until the process has ended."""
@@ -339,3 +352,9 @@ class Roster:
 
 def _is_lost(process: _Process | None, now: float) -> bool:
     return process is not None and (process.is_gone or now - process.last_heard > LOST_SECONDS)
+
+
+def _is_examined(place: _Place, now: float) -> bool:
+    """Whether its supervisor looks for the cause of a death: it renews, though its process is gone."""
+    is_held = bool(place.supervisor) and now - place.last_heard <= CLAIM_SECONDS
+    return is_held and place.process is not None and place.process.is_gone

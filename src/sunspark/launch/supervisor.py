@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, final
 
@@ -103,7 +104,9 @@ class _Supervisor:
             step=hold.step,
             rows=hold.rows,
         )
-        if poison := find_poison_of(process.spec, code, process.memory, hold):
+        with self._holding_the_place():
+            poison = find_poison_of(process.spec, code, process.memory, hold)
+        if poison:
             self._try_to_tell("excuse", rows={str(row): reason for row, reason in poison.items()})
 
     def _watch(self, process: "_WorkerProcess") -> str:
@@ -123,6 +126,23 @@ class _Supervisor:
             if word == "leave":
                 return word
         return ""
+
+    @contextlib.contextmanager
+    def _holding_the_place(self) -> Iterator[None]:
+        """The coordinator hears that this supervisor lives, though its process is dead."""
+        is_over = threading.Event()
+
+        def renew() -> None:
+            while not is_over.wait(_RENEW_SECONDS):
+                self._try_to_tell("renew")
+
+        thread = threading.Thread(target=renew, daemon=True, name="renewals")
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def _ask(self, name: str, timeout_seconds: float = 30.0, **arguments: object) -> Reply:
         return self._coordinator.call(
