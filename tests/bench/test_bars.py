@@ -32,7 +32,8 @@ def test_a_class_without_images_is_not_counted_as_wrong(made: MadeRun) -> None:
         {"name": "beach", "samples": 4, "correct": 3},
         {"name": "unseen", "samples": 0, "correct": 0},
     ]
-    made.put("evaluation-test.json", {"split": "test", "samples": 4, "top1": 0.75, "per_class": per_class})
+    found = {"samples": 4, "top1": 0.75, "per_class": per_class, "confusion": [], "mistakes": [], "right": []}
+    made.put("evaluation-test.json", {"split": "test"} | found)
     text = page_of(made.run).text
     assert "4 images of 1 class." in text
     assert "unseen -" in text

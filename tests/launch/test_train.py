@@ -74,8 +74,10 @@ def test_an_interrupted_training_stops_its_workers_and_says_what_is_saved(law_da
     assert not list(filter(is_running, set(descendants(os.getpid())) - others))
 
 
-def test_a_training_that_is_interrupted_before_its_first_step_says_no_more(law_dataset: str, run_folder: Path) -> None:
+def test_a_training_that_is_interrupted_before_its_first_step_says_that_nothing_is_saved(
+    law_dataset: str, run_folder: Path
+) -> None:
     stall = Fault(worker=0, phase="quorum", step=0, action="stall", delay_seconds=60)
     interrupt_when(lambda: joined(run_folder, 0, 1))
-    with pytest.raises(KeyboardInterrupt, match=r"^interrupted$"):
+    with pytest.raises(KeyboardInterrupt, match=r"^interrupted; nothing was saved yet$"):
         train(law_dataset, str(run_folder), short_config(), [stall])

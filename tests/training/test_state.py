@@ -1,6 +1,5 @@
 """Laws of the training state: as bytes it is the same state, bit for bit, and goes on as if nothing had been."""
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -211,7 +210,13 @@ def _json_that_is_no_header(_: bytes) -> bytes:
 
 
 def saved(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> bytes:
-    return safetensors.torch.save(tensors, {"sunspark": json.dumps(metadata)})
+    return bytes(write(tensors, {key: value for key, value in metadata.items() if key != "digest"}))
+
+
+def _flipped_bit(body: bytes) -> bytes:
+    damaged = bytearray(body)
+    damaged[len(body) * 2 // 3] ^= 64
+    return bytes(damaged)
 
 
 def _plain_safetensors(_: bytes) -> bytes:
@@ -245,7 +250,7 @@ def _no_lineage(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     "damage",
     [
-        _torn, _torn_header, _empty, _text, _json_that_is_no_header, _plain_safetensors, _another_format,
+        _flipped_bit, _torn, _torn_header, _empty, _text, _json_that_is_no_header, _plain_safetensors, _another_format,
         _without_ledger, _another_step, _tampered_line, _no_lineage,
     ],
 )  # fmt: skip

@@ -26,7 +26,7 @@ from sunspark.data.order import StepPlan
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, evidence_of
 from sunspark.parallel.recovery import Snapshot
-from sunspark.training import checkpoint
+from sunspark.training import checkpoint, state_file
 from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
 from sunspark.training.state import TrainingState
 from sunspark.training.state_file import metadata_of
@@ -329,7 +329,8 @@ def rewritten(snapshot: Snapshot, change: Callable[[torch.Tensor], None], lineag
     tensors = safetensors.torch.load(bytes(snapshot.body))
     change(tensors["ledger"])
     metadata = metadata_of(snapshot.body, "") | ({"lineage": lineage} if lineage else {})
-    return replace(snapshot, body=safetensors.torch.save(tensors, {"sunspark": json.dumps(metadata)}))
+    del metadata["digest"]
+    return replace(snapshot, body=state_file.write(tensors, metadata))
 
 
 def test_the_lines_of_two_histories_are_found(tmp_path: Path, honest: Honest) -> None:
