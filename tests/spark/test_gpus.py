@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from sunspark.errors import ConfigError
@@ -32,6 +33,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         builder = builder.config(f"spark.{of}.resource.gpu.discoveryScript", str(script))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_HOME", str(find_java(pyspark.__version__).home))
+        SparkContext._ensure_initialized()  # started with these settings, Java would keep them for all later sessions
         session = builder.config("spark.task.resource.gpu.amount", "1").getOrCreate()
     yield session
     session.stop()
