@@ -199,7 +199,7 @@ def test_an_evaluation_finds_poison_and_counts_all_else_once(
 
 def test_an_evaluation_leaves_out_what_training_has_excused(law_dataset: str, run: Path) -> None:
     path_of = Dataset.open(law_dataset).path_of
-    excuses = Excuses(run=str(run), path_of=path_of, needed={"--split": ("train", frozenset(range(NUM_IMAGES)))})
+    excuses = Excuses(run=str(run), path_of=path_of, needed={"--split": ("train", np.arange(NUM_IMAGES))})
     excuses.write({ROW: "decoding it ends the process by SIGSEGV"})
     launch = LaunchConfig(launcher="local", workers=1)
     result = evaluate(str(run), split="train", config=launch)

@@ -106,7 +106,7 @@ def evaluate(
     excuses = Excuses(
         run=run if opened.id == stored["dataset_id"] else None,
         path_of=opened.path_of,
-        needed={"--split": (split, frozenset(opened.rows(split).tolist()))},
+        needed={"--split": (split, opened.rows(split))},
     )
     started = time.monotonic()
     display = CountDisplay("images", num_samples)

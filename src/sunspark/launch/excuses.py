@@ -4,6 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
+import numpy.typing as npt
+
 from sunspark import run_directory, storage
 
 
@@ -16,8 +19,8 @@ class Excuses:
     """None: they are of another dataset than the run's, and forgotten in the end."""
     path_of: Callable[[int], str]
     """The path of a row's image, as the dataset tells it."""
-    needed: Mapping[str, tuple[str, frozenset[int]]]
-    """The splits that are worked on: by the option that chooses another, their name and rows."""
+    needed: Mapping[str, tuple[str, npt.NDArray[np.int64]]]
+    """The splits that are worked on: by the option that chooses another, their name and rows, int64 (M,)."""
 
     def read(self) -> dict[int, str]:
         """Row of the dataset -> reason, as it was last written."""
@@ -33,7 +36,7 @@ class Excuses:
     def cause_to_stop(self, excused: Collection[int]) -> str:
         """Why nothing can be done, when these rows are the whole of a split; else nothing."""
         for option, (split, rows) in self.needed.items():
-            if rows <= set(excused):
+            if len(rows) <= len(excused) and np.isin(rows, list(excused)).all():
                 return (
                     f"every image of the split {split!r} ({len(rows)}) kills the process that decodes it; "
                     "take these images out of the source and ingest into another folder, or choose another split "
