@@ -10,7 +10,7 @@ from torch import nn
 
 from sunspark.errors import ConfigError, SetupError
 from sunspark.models.initial import initial_weights
-from sunspark.models.registry import ModelArgument, ModelConfig, build_model, check_forward, head_of
+from sunspark.models.registry import ModelArgument, ModelConfig, build_model, check_convolutions, check_forward, head_of
 
 RESNET = ModelConfig(model="resnet18")
 
@@ -49,6 +49,13 @@ def test_networks_of_a_fixed_size_are_built_for_ours() -> None:
 def test_an_image_that_is_too_small_is_refused_before_training() -> None:
     with pytest.raises(ConfigError, match=r"does not take images of 8 px.*--image-size"):
         check_forward(build(ModelConfig(model="convnext_atto"), image_size=8), 5, 8)
+
+
+@pytest.mark.parametrize(("channels", "named"), [([4, 8, 12, 16], "layer2.0"), ([16, 8, 32, 64], "layer3.0")])
+def test_a_network_whose_gradients_torch_gets_wrong_is_refused(channels: list[int], named: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{named}.*strided 1x1 convolution of \d+ channels.*--model-args"):
+        check_convolutions(build(ModelConfig(model="resnet18", model_args={"channels": channels})))
+    check_convolutions(build(ModelConfig(model="resnet18", model_args={"channels": [16, 16, 32, 64]})))
 
 
 def test_checking_leaves_statistics_as_they_were() -> None:

@@ -8,13 +8,22 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from sunspark.errors import RunError
 from sunspark.parallel.recovery import Snapshot
-from sunspark.training import checkpoint
+from sunspark.training import checkpoint, state_file
 
 
-def snapshot(step: int, body: bytes = b"") -> Snapshot:
-    return Snapshot(step=step, lineage=f"lineage {step}", body=body or f"body of {step}".encode())
+def snapshot(step: int, text: str = "") -> Snapshot:
+    """A state that holds nothing but a text and the tensor that goes with it."""
+    about = {"step": str(step), "lineage": f"lineage {step}", "optimizer": "none", "text": text or f"body of {step}"}
+    body = state_file.write({"numbers": torch.arange(step % 1000 + 100)}, about)
+    return Snapshot(step=step, lineage=about["lineage"], body=body)
+
+
+def text_of(uri: str) -> str:
+    return str(state_file.metadata_of(checkpoint.read_bytes(uri), uri)["text"])
 
 
 def names(folder: Path) -> list[str]:
@@ -32,15 +41,15 @@ def test_a_run_without_states_has_none(tmp_path: Path) -> None:
 def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path, steps: list[int]) -> None:
     for step in steps:
         uri = checkpoint.publish(str(tmp_path), snapshot(step))
-        assert Path(uri).read_bytes() == f"body of {step}".encode()
+        assert text_of(uri) == f"body of {step}"
     assert [state.step for state in checkpoint.checkpoints(str(tmp_path))] == steps[-2:]
     assert names(tmp_path / "checkpoints") == [f"step-{step:09d}.safetensors" for step in steps[-2:]]
 
 
 def test_publishing_a_step_again_replaces_it(tmp_path: Path) -> None:
-    checkpoint.publish(str(tmp_path), snapshot(5, b"one"))
-    uri = checkpoint.publish(str(tmp_path), snapshot(5, b"two"))
-    assert Path(uri).read_bytes() == b"two"
+    checkpoint.publish(str(tmp_path), snapshot(5, "one"))
+    uri = checkpoint.publish(str(tmp_path), snapshot(5, "two"))
+    assert text_of(uri) == "two"
     assert len(checkpoint.checkpoints(str(tmp_path))) == 1
 
 
@@ -74,10 +83,10 @@ def test_the_state_that_is_furthest_is_gone_on_from(
     for step in published:
         checkpoint.publish(run, snapshot(step))
     for step, replica_id in sorted(candidates, reverse=in_reverse):
-        checkpoint.save_candidate(run, snapshot(step, f"{replica_id} at {step}".encode()), replica_id)
+        checkpoint.save_candidate(run, snapshot(step, f"{replica_id} at {step}"), replica_id)
     for _ in range(2):  # the second time changes nothing
         adopted = checkpoint.adopt_candidate(run)
-        assert (adopted and (adopted.step, Path(adopted.uri).read_text())) == expected
+        assert (adopted and (adopted.step, text_of(adopted.uri))) == expected
         assert names(tmp_path / "candidates") == []
     assert adopted is None or (adopted.replica_id == "" and adopted == checkpoint.checkpoints(run)[-1])
 
@@ -115,14 +124,35 @@ def test_other_files_are_never_taken_for_states_and_never_deleted(tmp_path: Path
     assert set(STRANGERS) <= set(names(tmp_path / "checkpoints"))
 
 
+@pytest.mark.parametrize("saved_as", ["checkpoint", "candidate"])
+def test_a_file_that_came_back_otherwise_than_it_was_written_is_refused_by_name(tmp_path: Path, saved_as: str) -> None:
+    run, written = str(tmp_path), snapshot(300)
+    is_checkpoint = saved_as == "checkpoint"
+    uri = checkpoint.publish(run, written) if is_checkpoint else checkpoint.save_candidate(run, written, "0000.000001")
+    whole = Path(uri).read_bytes()
+    assert checkpoint.read_bytes(uri) == whole
+    for place in [*range(0, len(whole), 7), len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 64
+        Path(uri).write_bytes(damaged)
+        with pytest.raises(RunError, match=Path(uri).name):
+            checkpoint.read_bytes(uri)
+    for torn in (whole[:-1], whole[: len(whole) // 2], b"", whole + b"!"):
+        Path(uri).write_bytes(torn)
+        with pytest.raises(RunError, match=Path(uri).name):
+            checkpoint.read_bytes(uri)
+
+
 WRITER = """
 import sys
+import torch
 from sunspark.parallel.recovery import Snapshot
-from sunspark.training import checkpoint
-body = bytes(64 << 20)
+from sunspark.training import checkpoint, state_file
+tensors = {"numbers": torch.zeros(64 << 20, dtype=torch.uint8)}
+about = {"step": "1", "lineage": "", "optimizer": "none"}
 print("ready", flush=True)
 for step in range(1, 1000):
-    checkpoint.publish(sys.argv[1], Snapshot(step=step, lineage="", body=body))
+    checkpoint.publish(sys.argv[1], Snapshot(step=step, lineage="", body=state_file.write(tensors, about)))
 """
 
 
@@ -139,7 +169,6 @@ def test_a_writer_killed_while_it_writes_leaves_whole_checkpoints_only(tmp_path:
                 time.sleep(0.02)
         finally:
             writer.send_signal(signal.SIGKILL)
-    sizes = {Path(state.uri).stat().st_size for state in checkpoint.checkpoints(str(tmp_path))}
-    assert sizes <= {64 << 20}
+    sizes = {len(checkpoint.read_bytes(state.uri)) for state in checkpoint.checkpoints(str(tmp_path))}
     checkpoint.publish(str(tmp_path), snapshot(2000))
     assert len(checkpoint.checkpoints(str(tmp_path))) == min(2, 1 + len(sizes))

@@ -18,6 +18,7 @@ from sunspark.models.scene_vgg import build_scene_vgg
 ModelArgument = bool | int | float | str | list[int]
 
 SCENE_VGG: Final = "scene_vgg"
+_VECTOR_CHANNELS: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +92,26 @@ def check_forward(model: nn.Module, num_classes: int, image_size: int) -> None:
     if not isinstance(logits_BK, Tensor) or logits_BK.shape != (2, num_classes):
         got = tuple(logits_BK.shape) if isinstance(logits_BK, Tensor) else type(logits_BK).__name__
         raise ConfigError(f"the network must give one row of {num_classes} logits an image, it gives {got}")
+
+
+def check_convolutions(model: nn.Module) -> None:
+    """Raise ConfigError for a convolution whose gradient oneDNN computes wrongly, writing beyond its memory.
+
+    A strided 1x1 convolution of fewer channels than a vector register holds (16 with AVX-512), in channels_last:
+    github.com/uxlfoundation/oneDNN/issues/6035.
+    """
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, nn.Conv2d)
+            and set(module.kernel_size) == {1}
+            and max(module.stride) > 1
+            and module.groups == 1
+            and module.in_channels < _VECTOR_CHANNELS
+        ):
+            raise ConfigError(
+                f"{name} is a strided 1x1 convolution of {module.in_channels} channels, and torch cannot train one of "
+                f"fewer than {_VECTOR_CHANNELS} on processors; make the network wider with --model-args"
+            )
 
 
 def _build(config: ModelConfig, num_classes: int, image_size: int, seed: int, *, pretrained: bool) -> nn.Module:

@@ -33,7 +33,7 @@ class Snapshot:
 
     step: int
     lineage: str
-    body: bytes | bytearray
+    body: bytearray
 
 
 @final
@@ -67,7 +67,7 @@ class RecoverySource:
         for offset in range(begin, end, _CHUNK_BYTES):
             yield body[offset : min(offset + _CHUNK_BYTES, end)]
 
-    def _body_of(self, step: int, lineage: str) -> bytes | bytearray:
+    def _body_of(self, step: int, lineage: str) -> bytearray:
         with self._lock:
             if self._snapshot is None or (self._snapshot.step, self._snapshot.lineage) != (step, lineage):
                 self._snapshot = self._take_snapshot()

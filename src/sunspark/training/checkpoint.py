@@ -1,7 +1,7 @@
 """Checkpoints and candidates on storage.
 
-A checkpoint is one safetensors file of a step that counts, published whole or not at all. A candidate is the state
-that an orphaned worker saved on its way out; the one furthest ahead is taken up by the next start.
+A checkpoint is one safetensors file of a step that counts, published whole or not at all, and sealed. A candidate is
+the state that an orphaned worker saved on its way out; the one furthest ahead is taken up by the next start.
 """
 
 import re
@@ -10,6 +10,7 @@ from typing import Final
 
 from sunspark import storage
 from sunspark.parallel.recovery import Snapshot
+from sunspark.training import state_file
 
 _KEPT: Final = 2
 _NAME: Final = re.compile(r"step-(\d{9})(?:\.worker-([\d.]+))?\.safetensors")
@@ -28,7 +29,7 @@ class SavedState:
 def publish(run: str, snapshot: Snapshot, best_step: int = 0) -> str:
     """Write a checkpoint, and delete those before the last two, except for that of `best_step`."""
     uri = uri_of(run, snapshot.step)
-    storage.write_bytes_atomic(uri, snapshot.body)
+    _write(uri, snapshot)
     for old in checkpoints(run)[:-_KEPT]:
         if old.step != best_step:
             storage.delete(old.uri)
@@ -43,8 +44,15 @@ def uri_of(run: str, step: int) -> str:
 def save_candidate(run: str, snapshot: Snapshot, replica_id: str) -> str:
     """Save the state of a worker that must leave."""
     uri = storage.join(run, "candidates", f"step-{snapshot.step:09d}.worker-{replica_id}.safetensors")
-    storage.write_bytes_atomic(uri, snapshot.body)
+    _write(uri, snapshot)
     return uri
+
+
+def read_bytes(uri: str) -> bytes:
+    """The bytes of a checkpoint. Raises RunError when they are not those that were written."""
+    body = storage.read_bytes(uri)
+    state_file.check_seal(body, uri)
+    return body
 
 
 def checkpoints(run: str) -> list[SavedState]:
@@ -80,3 +88,8 @@ def _saved_states(folder: str) -> list[SavedState]:
         if match := _NAME.fullmatch(entry.name):
             found.append(SavedState(uri=entry.uri, step=int(match[1]), replica_id=match[2] or ""))
     return found
+
+
+def _write(uri: str, snapshot: Snapshot) -> None:
+    state_file.seal(snapshot.body)
+    storage.write_bytes_atomic(uri, snapshot.body)

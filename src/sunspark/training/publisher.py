@@ -12,7 +12,6 @@ import threading
 import time
 from typing import Final, final
 
-from sunspark import storage
 from sunspark.data.dataset import Dataset
 from sunspark.errors import DeadlineError
 from sunspark.parallel.faults import FaultInjector
@@ -127,7 +126,7 @@ class Publisher:
         model = copy.deepcopy(state.judged_model)
         if best and best.step < state.step and self._work.validation.keep == "best":
             uri = checkpoint.uri_of(self._run, best.step)
-            model.load_state_dict(state_file.read(storage.read_bytes(uri), uri).judged_weights)
+            model.load_state_dict(state_file.read(checkpoint.read_bytes(uri), uri).judged_weights)
         export_model(self._run, self._work, self._dataset, model)
 
     def save_candidate(self, state: TrainingState, replica_id: str) -> None:

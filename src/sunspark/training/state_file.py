@@ -2,6 +2,9 @@
 
 Tensors: `model.*` the network, `average.*` the average of its weights where one is kept, `optimizer.<parameter>.*`,
 `ledger`. The header tells step, lineage, optimizer and evaluations, and can be read without the tensors.
+
+What goes to storage is sealed with a digest of all of it, and checked when it comes back; recovery (between peers) has
+a digest of its own.
 """
 
 import hashlib
@@ -22,7 +25,7 @@ from sunspark.training.validation import Evaluation
 _FORMAT: Final = "sunspark-state-3"
 _KEY: Final = "sunspark"
 _NO_DIGEST: Final = "0" * 32
-"""Stands in the header while the digest of header and tensors is computed."""
+"""Stands in the header of what is not sealed, and while the digest of header and tensors is computed."""
 _DTYPES: Final = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
@@ -47,7 +50,7 @@ class StateContents:
 
 
 def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
-    """The bytes of a state; equal states have equal bytes.
+    """The bytes of a state, not sealed; equal states have equal bytes.
 
     Each tensor is copied once, to its place. (safetensors' own `save` holds two copies of all meanwhile, and a third
     of what lies channels_last.)
@@ -68,15 +71,37 @@ def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
             offset = 8 + len(head) + header[name]["data_offsets"][0]
             place = torch.frombuffer(body, dtype=tensor.dtype, count=tensor.numel(), offset=offset)
             place.view(tensor.shape).copy_(tensor)
-    begin = 8 + head.index(_NO_DIGEST.encode())
-    body[begin : begin + len(_NO_DIGEST)] = _digest(head, memoryview(body)[8 + len(head) :]).encode()
     return body
 
 
+def seal(body: bytearray) -> None:
+    """Write into the header of a state's bytes the digest of all of them."""
+    digest = _digest(body, _NO_DIGEST)
+    begin = body.index(_NO_DIGEST.encode())
+    body[begin : begin + len(digest)] = digest.encode()
+
+
+def check_seal(body: bytes | bytearray, source: str) -> None:
+    """Raise RunError, naming `source`, when these bytes are no state, or not those that were sealed."""
+    digest = str(metadata_of(body, source)["digest"])
+    if digest != _digest(body, digest):
+        raise RunError(
+            f"{source} is damaged: its bytes are not those that were written; delete it to go on from another"
+        )
+
+
+def _digest(body: bytes | bytearray, digest: str) -> str:
+    """Of all the bytes, as they are without the `digest` in their header."""
+    end = 8 + int.from_bytes(body[:8], "little")
+    head = bytes(body[:end]).replace(digest.encode(), _NO_DIGEST.encode(), 1)
+    hashed = hashlib.blake2b(head, digest_size=len(_NO_DIGEST) // 2)
+    hashed.update(memoryview(body)[end:])
+    return hashed.hexdigest()
+
+
 def read(body: bytes | bytearray, source: str) -> StateContents:
-    """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state, or not as written."""
+    """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state."""
     metadata = metadata_of(body, source)
-    _check_digest(body, metadata["digest"], source)
     tensors = _tensors_of(body, source)
     return StateContents(
         metadata=metadata,
@@ -100,21 +125,6 @@ def metadata_of(body: bytes | bytearray, source: str) -> dict[str, Any]:
     if missing := {"digest", "step", "lineage", "optimizer"} - metadata.keys():
         raise RunError(f"{source} is not a checkpoint of sunspark: it does not say its {', '.join(sorted(missing))}")
     return metadata
-
-
-def _check_digest(body: bytes | bytearray, digest: str, source: str) -> None:
-    end = 8 + int.from_bytes(body[:8], "little")
-    head = bytes(body[8:end]).replace(str(digest).encode(), _NO_DIGEST.encode(), 1)
-    if _digest(head, memoryview(body)[end:]) != digest:
-        raise RunError(
-            f"{source} is damaged: its bytes are not those that were written; delete it to go on from another"
-        )
-
-
-def _digest(head: bytes, tensors: memoryview) -> str:
-    digest = hashlib.blake2b(head, digest_size=len(_NO_DIGEST) // 2)
-    digest.update(tensors)
-    return digest.hexdigest()
 
 
 def _tensors_of(body: bytes | bytearray, source: str) -> dict[str, Tensor]:

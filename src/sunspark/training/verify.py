@@ -72,7 +72,7 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     states = checkpoint.checkpoints(run)
     if not states:
         raise RunError(f"{run} has no checkpoint yet, and so no ledger; train it first")
-    last = read(storage.read_bytes(states[-1].uri), states[-1].uri)
+    last = read(checkpoint.read_bytes(states[-1].uri), states[-1].uri)
     lines = last.ledger.lines
     plan = plan_of(opened, work)
     problems = [*_broken_chain(last, lines), *_other_model(run, work, last)]
@@ -153,7 +153,7 @@ def _other_model(run: str, work: WorkConfig, last: StateContents) -> Iterator[st
     kept, best = last, best_of(last.evaluations)
     if best and work.validation.keep == "best" and best.step < len(last.ledger):
         uri = checkpoint.uri_of(run, best.step)
-        kept = read(storage.read_bytes(uri), uri)
+        kept = read(checkpoint.read_bytes(uri), uri)
         if not _is_on_the_way(kept, best.step, last):
             yield f"the best state, after {best.step} steps, is not on the way to the last one"
     exported, judged = safetensors.torch.load(storage.read_bytes(path)), kept.judged_weights

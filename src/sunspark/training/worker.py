@@ -34,6 +34,7 @@ from sunspark.parallel.recovery import RecoverySource
 from sunspark.parallel.rpc import RpcClient, RpcServer, address_towards
 from sunspark.records import RecordWriter, worker_file
 from sunspark.run_directory import initial_weights_file
+from sunspark.training import checkpoint
 from sunspark.training.compute import Computation
 from sunspark.training.config import WorkConfig, plan_of
 from sunspark.training.device import open_device
@@ -205,7 +206,7 @@ class TrainingWorker:
             if (resume := self._join()) is None:
                 return state
             try:
-                state.load(storage.read_bytes(resume), resume)
+                state.load(checkpoint.read_bytes(resume), resume)
                 return state
             except StorageError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
