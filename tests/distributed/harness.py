@@ -89,10 +89,11 @@ def train_and_watch(
     faults: Sequence[Fault] = (),
     until: Callable[[], bool] | None = None,
     on_start: Callable[[], None] | None = None,
+    hold_at_step: int = HOLD_AT_STEP,
 ) -> TrainResult:
-    """Train; hold every worker at `HOLD_AT_STEP` until `until` is true; meanwhile run `on_start` in a thread."""
+    """Train; hold every worker at `hold_at_step` until `until` is true; meanwhile run `on_start` in a thread."""
     release = run.with_suffix(".release")
-    holds = holds_until(release, config.launch.workers)
+    holds = holds_until(release, config.launch.workers, step=hold_at_step)
     with _watcher(release, until or (lambda: True)), _thread(on_start):
         return train(dataset, str(run), config, [*faults, *holds])
 

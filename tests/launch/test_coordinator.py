@@ -66,6 +66,7 @@ def test_a_run_from_claim_to_finish_over_the_wire(open_coordinator: Open) -> Non
         "may_go": True,
         "lost": [other],
         "abandoned": ["key"],
+        "waiting": [],
         "excused": [],
     }
     client.call("release", worker=1, supervisor="s1")

@@ -164,6 +164,7 @@ def test_incarnations_go_on_above_those_of_the_starts_before() -> None:
         "may_go": False,
         "lost": [first],
         "abandoned": [],
+        "waiting": [],
         "excused": [],
     }
     assert play.events() == [(0, "started"), (0, "joined"), (0, "restarted")]
@@ -182,7 +183,7 @@ def test_a_silent_process_is_lost_until_it_is_heard_again(play: Play) -> None:
     assert play.roster.lost(play.now) == [one]
     assert play.beat(other)["lost"] == [one]
     assert play.roster.alive(play.now) == [1]
-    assert play.beat(one) == {"farewell": "", "may_go": True, "lost": [], "abandoned": [], "excused": []}
+    assert play.beat(one) == {"farewell": "", "may_go": True, "lost": [], "abandoned": [], "waiting": [], "excused": []}
     assert play.roster.alive(play.now) == [0, 1]
 
 

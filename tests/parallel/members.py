@@ -205,10 +205,13 @@ class _Member:
     def reduce(self) -> tuple[list[np.ndarray[Any, Any]], Evidence, float]:
         for parameter, gradient in zip(self._parameters, gradients_of(self._worker), strict=True):
             parameter.grad = None if gradient is None else self._laid_out(gradient)
-        evidence, loss = self._strategy.reduce(evidence_of_worker(self._worker), float(self._worker), self._group, 20)
+        totals = torch.from_numpy(evidence_of_worker(self._worker).to_array())
+        losses = torch.tensor([self._worker], dtype=torch.float64)
+        self._strategy.reduce((totals, losses), self._group, 20)
         gradients = [parameter.grad for parameter in self._parameters]
         assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
-        return [g.cpu().numpy() for g in gradients if g is not None], evidence, loss
+        evidence = Evidence.from_array(totals.numpy())
+        return [g.cpu().numpy() for g in gradients if g is not None], evidence, float(losses)
 
     def shares_memory(self) -> bool:
         return self._group.share_memory(1 << 20, 20) is not None

@@ -11,7 +11,7 @@ from sunspark.parallel.rpc import RpcClient, RpcServer
 from sunspark.training import pulse as pulse_module
 from sunspark.training.pulse import Progress, Pulse
 
-ANSWER: dict[str, Any] = {"farewell": "", "may_go": True, "lost": [], "abandoned": [], "excused": []}
+ANSWER: dict[str, Any] = {"farewell": "", "may_go": True, "lost": [], "abandoned": [], "waiting": [], "excused": []}
 Answer = Callable[..., dict[str, Any]]
 
 

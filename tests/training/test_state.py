@@ -79,7 +79,7 @@ def train(state: TrainingState, steps: int, image_size: int = 16) -> None:
         state.statistics.end_slice(1.0)
         loss.backward()
         evidence = Evidence(samples=4, sample_sum=step - 2**60, pixel_sum=step)
-        state.apply(1e-3 * (step + 1), quorum_id=1 + step // 3, evidence=evidence)
+        state.apply(1e-3 * (step + 1), quorum_id=1 + step // 3, evidences=[evidence])
 
 
 def assert_same(one: TrainingState, two: TrainingState) -> None:
@@ -279,7 +279,7 @@ def test_a_gradient_is_clipped_to_its_norm_and_not_where_it_lies() -> None:
     model.weight.grad = shared
     norm = state.gradient_norm()
     assert norm == pytest.approx(5.0)
-    state.apply(1.0, 0, Evidence(samples=1, sample_sum=0, pixel_sum=0), norm)
+    state.apply(1.0, 0, [Evidence(samples=1, sample_sum=0, pixel_sum=0)], norm)
     torch.testing.assert_close(before - model.weight.detach(), torch.tensor([[0.6, 0.8]]))
     assert torch.equal(shared, torch.tensor([[3.0, 4.0]]))  # other workers read it too
 

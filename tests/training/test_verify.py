@@ -79,7 +79,7 @@ def state_after(honest: Honest, cheat: Cheat, steps: range | list[int] | None = 
         batches = cheat(step, honest.take(step), honest)
         epoch = honest.plan.epoch_of(step)
         parts = (evidence_of(b.sample_ids, b.labels, b.pixels, epoch) for b in batches)
-        state.apply(0.1, 1 + step // 10, sum(parts, NOTHING))
+        state.apply(0.1, 1 + step // 10, [sum(parts, NOTHING)])
     return state
 
 

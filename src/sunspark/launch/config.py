@@ -11,6 +11,7 @@ from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig, WorkConfig
 from sunspark.training.loss import LossConfig
+from sunspark.training.strategies.config import StrategyConfig
 from sunspark.training.validation import ValidationConfig
 
 
@@ -64,7 +65,12 @@ class TrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+    def __post_init__(self) -> None:
+        if self.strategy.strategy == "serial" and self.launch.workers != 1:
+            raise ConfigError(f"--strategy serial trains with one worker, got --workers {self.launch.workers}; give 1")
 
     @property
     def work(self) -> WorkConfig:
@@ -76,4 +82,5 @@ class TrainConfig:
             training=self.training,
             loss=self.loss,
             validation=self.validation,
+            strategy=self.strategy,
         )

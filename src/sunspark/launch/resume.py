@@ -23,6 +23,7 @@ from sunspark.records import driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
 from sunspark.training.optimizer_state import check_optimizer
+from sunspark.training.strategies.build import check_strategy
 
 _MAY_CHANGE: Final = (
     "training.checkpoint_every",
@@ -109,6 +110,7 @@ def _check(run: str, opened: Dataset, work: WorkConfig) -> None:
         check_convolutions(model)
     if not work.optim.is_torchs:
         check_optimizer(work.optim)
+    check_strategy(work)
     storage.append_text(driver_file(run)).close()
 
 

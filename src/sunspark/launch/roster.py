@@ -45,6 +45,7 @@ class _Process:
     slowest_step_seconds: float = 0.0
     whereabouts: str = ""
     is_ready: bool = False
+    phase: str = ""
     is_condemned: bool = False
     is_gone: bool = False
 
@@ -213,7 +214,7 @@ class Roster:
             if not process.is_ready:
                 self._note(worker_and_incarnation_of(replica_id)[0], "joined", process.whereabouts)
             process.is_ready, process.last_heard = True, now
-            process.has_own_deadline = message["has_own_deadline"]
+            process.phase, process.has_own_deadline = message["phase"], message["has_own_deadline"]
             process.slowest_step_seconds = message["slowest_step_seconds"]
             self.note_workers(message["most_workers"])
             if message["moves"] != process.moves:
@@ -227,6 +228,7 @@ class Roster:
             "may_go": self.may_go,
             "lost": self.lost(now),
             "abandoned": list(self._abandoned),
+            "waiting": self.waiting(now),
             "excused": list(self.excused),
         }
 
@@ -269,6 +271,14 @@ class Roster:
             for worker, place in self._places.items()
             for incarnation in range(max(self._last_incarnation + 1, place.incarnation - 3), place.incarnation + 1)
             if incarnation < place.incarnation or _is_lost(place.process, now)
+        ]
+
+    def waiting(self, now: float) -> list[str]:
+        """The replica ids that wait for a quorum."""
+        return [
+            replica_id_of(worker, place.incarnation)
+            for worker, place in self._places.items()
+            if place.process and place.process.phase == "quorum" and not _is_lost(place.process, now)
         ]
 
     def alive(self, now: float) -> list[int]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from sunspark.parallel.group import Group
-from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.shared_memory import SharedMemory
 
@@ -42,26 +41,21 @@ class AllReduce:
         self._transport: _Transport | None = None
         self._group_key = ""
 
-    def reduce(
-        self, evidence: Evidence, loss_sum: float, group: Group, timeout_seconds: float
-    ) -> tuple[Evidence, float]:
-        """Sum the gradients; give the evidence and the sum of losses of all ranks.
+    def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
+        """Sum the gradients and the `tallies` (small tensors on the processor) over all ranks, in place.
 
         The gradients may then lie in memory that all ranks read: they are not to be written to.
-        Raises GroupBrokenError; the gradients then hold no meaning.
+        Raises GroupBrokenError; gradients and tallies then hold no meaning.
         """
         if group.is_alone:
-            return evidence, loss_sum
-        totals = torch.from_numpy(evidence.to_array())
-        losses = torch.tensor([loss_sum], dtype=torch.float64)
+            return
         try:
             if self._transport is None or self._group_key != group.key:
                 self._transport, self._group_key = self._new_transport(group, timeout_seconds), group.key
-            self._transport.reduce((totals, losses), group, timeout_seconds)
+            self._transport.reduce(tallies, group, timeout_seconds)
         except GroupBrokenError:
             self._transport = None  # a wait that was left behind, or a member, may still write to its memory
             raise
-        return Evidence.from_array(totals.numpy()), float(losses)
 
     def _new_transport(self, group: Group, timeout_seconds: float) -> _Transport:
         num_bytes = sum(parameter.nbytes for parameter in self._parameters)

@@ -99,6 +99,11 @@ class Group:
         """Whether there is nobody to sum with."""
         return len(self.members) == 1
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether no collective of it will end any more."""
+        return self._is_cut.is_set()
+
     def form(self, agreement: Agreement, timeout_seconds: float) -> None:
         """Connect to the members of `agreement`; nothing to do when they are connected already.
 

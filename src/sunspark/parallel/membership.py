@@ -16,12 +16,13 @@ asks in its name, so nobody waits until the dead one's silence has lasted long e
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, final
 from urllib.parse import urlsplit
 
 from sunspark.errors import DeadlineError, SetupError, WorkerError
+from sunspark.parallel.round import Held
 
 os.environ.setdefault("RUST_LOG", "error")  # torchft reads it when it is imported, and tells every quorum otherwise
 
@@ -43,6 +44,8 @@ class Position:
     """Steps that it knows to count."""
     failures: int
     """Attempts of this process that failed; a change makes the group form anew."""
+    held: Held = field(default_factory=Held)
+    """What it has of the round that begins with `step`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,4 +212,13 @@ def _position_of(told: Mapping[str, Any]) -> Position:
         lineage=str(told["lineage"]),
         counted=int(told["counted"]),
         failures=int(told["failures"]),
+        held=_held_of(told["held"]),
+    )
+
+
+def _held_of(told: Mapping[str, Any]) -> Held:
+    return Held(
+        finished=tuple(int(replica) for replica in told["finished"]),
+        replica=int(told["replica"]),
+        steps=int(told["steps"]),
     )

@@ -33,6 +33,12 @@ class BatchStatistics:
     def __bool__(self) -> bool:
         return bool(self._moving)
 
+    def stage(self, share: float, other: "BatchStatistics") -> None:
+        """Stage what another network of the same kind has committed, which is `share` of the whole."""
+        assert self.staged.grad is not None
+        if self._moving:
+            self.staged.grad += share * torch.cat([other.committed[name].flatten() for name in self._moving])
+
     def take_over(self) -> None:
         """Commit what the network holds."""
         self.committed = {name: buffer.clone() for name, buffer in (self._moving | self._counters).items()}
@@ -58,12 +64,12 @@ class BatchStatistics:
         if self._moving:
             self.staged.grad += share * torch.cat([buffer.flatten() for buffer in self._moving.values()])
 
-    def commit(self) -> None:
-        """Take over what the replicas of the step have staged, summed over all workers."""
+    def commit(self, num_steps: int = 1) -> None:
+        """Take over what the replicas have staged in so many steps, summed over all workers."""
         assert self.staged.grad is not None
         pieces = self.staged.grad.split([buffer.numel() for buffer in self._moving.values()])
         for buffer, piece in zip(self._moving.values(), pieces, strict=True):
             buffer.copy_(piece.view_as(buffer))
         for name, counter in self._counters.items():
-            counter.copy_(self.committed[name] + 1)
+            counter.copy_(self.committed[name] + num_steps)
         self.take_over()

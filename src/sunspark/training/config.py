@@ -10,6 +10,7 @@ from sunspark.errors import ConfigError
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.training.loss import LossConfig
+from sunspark.training.strategies.config import StrategyConfig
 from sunspark.training.validation import ValidationConfig
 
 
@@ -62,6 +63,7 @@ class WorkConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
 
 
 def plan_of(dataset: Dataset, work: WorkConfig) -> StepPlan:

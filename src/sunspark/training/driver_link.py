@@ -29,6 +29,10 @@ class DriverLink:
         """The replica ids that nobody should wait for."""
         return self._pulse.lost
 
+    def waiting(self) -> frozenset[str]:
+        """The replica ids that wait for a quorum."""
+        return self._pulse.waiting
+
     def note(self, event: EventName, step: int, detail: str) -> None:
         """Tell of an event."""
         self._tell("note", replica_id=self._replica_id, event=event, step=step, detail=detail)

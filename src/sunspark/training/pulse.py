@@ -98,6 +98,8 @@ class Pulse:
         """Set when the coordinator has seen all expected workers, or has waited long enough for them."""
         self.lost: frozenset[str] = frozenset()
         """Replica ids that the coordinator has not heard from for too long."""
+        self.waiting: frozenset[str] = frozenset()
+        """Replica ids that wait for a quorum."""
 
     def start(self) -> None:
         threading.Thread(target=self._keep_beating, daemon=True, name="pulse").start()
@@ -137,5 +139,5 @@ class Pulse:
         self._on_excused(frozenset(reply["excused"]))
         if reply["may_go"]:
             self.may_go.set()
-        self.lost = frozenset(reply["lost"])
+        self.lost, self.waiting = frozenset(reply["lost"]), frozenset(reply["waiting"])
         self._on_lost(self.lost, frozenset(reply["abandoned"]))

@@ -7,7 +7,7 @@ under it, so that nobody ever sees half a step.
 import copy
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Final, final
 
@@ -19,6 +19,7 @@ from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine
 from sunspark.parallel.recovery import Snapshot
 from sunspark.training import optimizer_state, state_file
 from sunspark.training.batch_statistics import BatchStatistics
+from sunspark.training.strategies.moments import InnerMoments
 from sunspark.training.validation import Evaluation
 
 _GENTLE: Final = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -30,12 +31,19 @@ class TrainingState:
     """What a worker would have to lose."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, clip_norm: float = 0.0, ema_decay: float = 0.0
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float = 0.0,
+        ema_decay: float = 0.0,
+        moments: InnerMoments | None = None,
     ) -> None:
-        """`clip_norm` and `ema_decay` as in OptimConfig."""
+        """`clip_norm` and `ema_decay` as in OptimConfig; `moments` of replicas that take steps of their own."""
         self.model = model
         self.optimizer = optimizer
         self.statistics = BatchStatistics(model)
+        self.moments = moments
         self.ledger = Ledger()
         self.evaluations: tuple[Evaluation, ...] = ()
         self.lock = threading.RLock()
@@ -63,7 +71,8 @@ class TrainingState:
     def summands(self) -> list[nn.Parameter]:
         """Everything whose `grad` is summed over the workers in a step."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return [self.statistics.staged, *trained] if self.statistics else trained
+        staged = [self.statistics.staged] if self.statistics else []
+        return [*staged, *([self.moments.staged] if self.moments else []), *trained]
 
     def scale_gradients(self, factor: float) -> None:
         """Scale all that was summed in this step."""
@@ -74,25 +83,36 @@ class TrainingState:
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
 
-    def apply(self, learning_rate: float, quorum_id: int, evidence: Evidence, gradient_norm: float = math.nan) -> None:
-        """Take the optimizer's step with the gradients that are there, and write it into the ledger.
+    def apply(
+        self, learning_rate: float, quorum_id: int, evidences: Sequence[Evidence], gradient_norm: float = math.nan
+    ) -> None:
+        """Take the optimizer's step with the gradients that are there, and write into the ledger what led to it.
 
-        `gradient_norm` is that of these gradients; only clipping needs it.
+        `evidences`: of the steps that count together, one each. `gradient_norm` is that of these gradients; only
+        clipping needs it.
         """
         with self.lock:
             self.is_whole = False
-            scale = self._clip_norm / gradient_norm if 0 < self._clip_norm < gradient_norm else 1.0
-            if scale < 1 or not isinstance(self.optimizer, _GENTLE):
-                _scale(self.model.parameters(), scale)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            torch.manual_seed(self.step)  # for optimizers that draw random numbers
-            self.optimizer.step()
-            if self.statistics:
-                self.statistics.commit()
-            self._move_average()
-            self.ledger.append(LedgerLine(step=self.step, quorum_id=quorum_id, evidence=evidence))
+            if any(evidence.samples for evidence in evidences):  # else all are excused
+                self.take_step(learning_rate, gradient_norm, seed=self.step, num_steps=len(evidences))
+            for evidence in evidences:
+                self.ledger.append(LedgerLine(step=self.step, quorum_id=quorum_id, evidence=evidence))
             self.is_whole = True
+
+    def take_step(self, learning_rate: float, gradient_norm: float, *, seed: int, num_steps: int = 1) -> None:
+        """Move weights, statistics, moments and average, and nothing else; `seed` for optimizers that draw numbers."""
+        scale = self._clip_norm / gradient_norm if 0 < self._clip_norm < gradient_norm else 1.0
+        if scale < 1 or not isinstance(self.optimizer, _GENTLE):
+            _scale(self.model.parameters(), scale)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        torch.manual_seed(seed)
+        self.optimizer.step()
+        if self.statistics:
+            self.statistics.commit(num_steps)
+        if self.moments:
+            self.moments.commit()
+        self._move_average(num_steps)
 
     def add_evaluation(self, evaluation: Evaluation) -> None:
         """Write down what an evaluation of this state has found."""
@@ -110,9 +130,11 @@ class TrainingState:
     def snapshot(self) -> Snapshot:
         """The whole state as bytes."""
         with self.lock:
-            tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
+            tensors = {f"model.{name}": tensor for name, tensor in self.weights().items()}
             if self._average is not None:
                 tensors |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
+            if self.moments is not None:
+                tensors["moments"] = self.moments.committed
             tensors |= optimizer_state.tensors_of(self.model, self.optimizer)
             tensors["ledger"] = torch.from_numpy(self.ledger.to_array())
             metadata = {
@@ -139,12 +161,17 @@ class TrainingState:
         self._check(weights, metadata["optimizer"], source)
         if bool(average) != (self._average is not None):
             raise RunError(f"{source} {'holds an' if average else 'lacks the'} average of the weights")
+        moments = contents.tensors.get("moments")
+        if (None if moments is None else moments.shape) != (self.moments and self.moments.committed.shape):
+            raise RunError(f"{source} holds other moments of replicas than this run keeps")
         with self.lock:
             self.is_whole = False
             self.model.load_state_dict(weights)
             self.statistics.take_over()
             if self._average is not None:
                 self._average.load_state_dict(average)
+            if self.moments is not None and moments is not None:
+                self.moments.committed.copy_(moments)
             optimizer_state.load(self.model, self.optimizer, contents.tensors, metadata["counters"])
             self.ledger, self.evaluations = ledger, evaluations
             self.is_whole = True
@@ -161,18 +188,18 @@ class TrainingState:
         if optimizer != type(self.optimizer).__name__:
             raise RunError(f"{source} was trained with the optimizer {optimizer}, not {type(self.optimizer).__name__}")
 
-    def _weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
         """The network's tensors as they were when the last step was applied, whatever a forward pass does now."""
         return self.model.state_dict() | self.statistics.committed
 
     @torch.no_grad()
-    def _move_average(self) -> None:
+    def _move_average(self, num_steps: int) -> None:
         if self._average is None:
             return
         ours = self.model.state_dict()
         for name, average in self._average.state_dict().items():
             if average.is_floating_point():
-                average.lerp_(ours[name], 1 - self._ema_decay)
+                average.lerp_(ours[name], 1 - self._ema_decay**num_steps)
             else:
                 average.copy_(ours[name])
 

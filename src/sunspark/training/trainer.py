@@ -1,7 +1,8 @@
-"""The training loop of one worker: agree, compute my share of the step, reduce, apply.
+"""The training loop of one worker: agree, compute my share of the steps that count together, reduce, apply.
 
-The loop is the same for one worker and for many, for the first step and after a loss. It never decides alone that a
-step counts: it applies what was reduced, and learns at the next agreement whether the others went along.
+The loop is the same for one worker and for many, for every strategy, for the first step and after a loss. It never
+decides alone that steps count: it applies what was reduced, and learns at the next agreement whether the others went
+along.
 """
 
 import logging
@@ -13,23 +14,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Final, NoReturn, final
 
-from sunspark.data.loader import Loader
-from sunspark.data.order import StepPlan, replicas_of
+from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, WorkerError
-from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Agreement, Membership, Position, worker_and_incarnation_of
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
+from sunspark.parallel.round import Held
 from sunspark.records import EvaluationRecord, StepRecord
-from sunspark.training.compute import Computation
 from sunspark.training.deadline import FIRST_DEADLINE_SECONDS, deadline_seconds
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Progress
 from sunspark.training.state import TrainingState
+from sunspark.training.strategies.strategy import Applied, DivergedError, Strategy
 from sunspark.training.validation import Evaluation
 from sunspark.training.validator import Validator
 
@@ -42,13 +42,11 @@ _MOST_FAILURES: Final = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """What is trained: the state that a worker holds, where its samples come from, what is done with them."""
+    """What is trained, and how: the state that a worker holds, its steps, what is done with them."""
 
     state: TrainingState
     plan: StepPlan
-    loader: Loader
-    optim: OptimConfig
-    computation: Computation
+    strategy: Strategy
     validator: Validator
     paths_of: Callable[[int], Sequence[str]]
     """The images of a step, for messages."""
@@ -87,9 +85,11 @@ class Trainer:
         self._driver = driver
         self._publisher = publisher
         self._progress, self._write, self._faults = observers.progress, observers.write, observers.faults
-        self._strategy = AllReduce(course.state.summands())
+        self._strategy = course.strategy
+        self._sum = AllReduce(course.state.summands())
         self._counted = 0
-        self._pending: StepRecord | None = None
+        self._pending: list[StepRecord] = []
+        self._step, self._step_began = 0, 0.0
         self._failed_with: tuple[str, ...] = ()
         self._num_failures = 0
         self._seconds: dict[str, float] = {}
@@ -100,7 +100,7 @@ class Trainer:
         Raises WorkerError when the same members fail ten times at one step.
         """
         while True:
-            started = time.monotonic()
+            self._step = self._state.step
             agreement = self._agree()
             if agreement is None:
                 continue
@@ -112,10 +112,8 @@ class Trainer:
             elif agreement.step == self._validator.end_of(self._state):
                 if self._close(agreement):
                     return
-            elif self._take_step(agreement):
-                self._progress.slowest_step_seconds = max(
-                    self._progress.slowest_step_seconds, time.monotonic() - started
-                )
+            elif self._take_steps(agreement):
+                self._end_step()
 
     def _agree(self) -> Agreement | None:
         """Come to the next quorum and stand where its leader stands; None to try again."""
@@ -150,40 +148,54 @@ class Trainer:
         body = recover(agreement, self._peers.token, self._deadline_seconds(), self._driver.lost)
         self._state.load(body, f"the state of {agreement.leader.replica_id}")
         self._peers.source.forget()
-        self._pending = None
+        self._pending = []
         self._driver.note("recovered", self._state.step, f"from step {behind}, {len(body) / 1e6:.1f} MB")
 
-    def _take_step(self, agreement: Agreement) -> bool:
-        """Do the step that the members agreed on; False when it must be done again."""
-        step = agreement.step
-        replicas = replicas_of(self._rank(agreement), agreement.world_size, self._plan.num_replicas)
-        with self._phase("data", has_own_deadline=True):
-            batches = self._course.loader.take(step, replicas)
-        evidence, loss_sum = self._course.computation.run(step, replicas, batches, self._phase)
+    def _take_steps(self, agreement: Agreement) -> bool:
+        """Do the steps that count together next; False when they must be gone on with in another quorum."""
+        share = self._strategy.compute(agreement, self._rank(agreement), self)
+        if share is None:
+            self._driver.abandon(agreement.group_key)
+            self._peers.group.cut()
+            return False
+        own_samples = share.samples
+        num_turns = -(-self._plan.num_replicas // agreement.world_size) if len(share.steps) > 1 else 1
         try:
             with self._phase("reduce", has_own_deadline=True):
-                evidence_of_all, loss_sum = self._strategy.reduce(
-                    evidence, loss_sum, self._peers.group, self._deadline_seconds()
+                self._sum.reduce(
+                    share.tallies, self._peers.group, len(share.steps) * num_turns * self._deadline_seconds()
                 )
         except GroupBrokenError as error:
             self._driver.abandon(agreement.group_key)  # a peer may not have noticed
             self._note_failure(agreement, error)
             return False
-        self._faults.reach("reduced", step)
-        loss = loss_sum / max(1, evidence_of_all.samples)
-        learning_rate = learning_rate_at(self._course.optim, step, self._plan.num_steps)
-        with self._phase("optimizer"):
-            if 0 < evidence_of_all.samples < self._plan.num_samples_of(step):  # some are excused
-                self._state.scale_gradients(self._plan.num_samples_of(step) / evidence_of_all.samples)
-            gradient_norm = self._state.gradient_norm()
-            if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-                self._give_up(step, loss, gradient_norm, learning_rate)
-            self._state.apply(learning_rate, agreement.quorum_id, evidence_of_all, gradient_norm)
+        self._faults.reach("reduced", share.steps.start)
+        try:
+            with self._phase("optimizer"):
+                applied = self._strategy.apply(share, agreement.quorum_id)
+        except DivergedError as error:
+            self._give_up(error.step, error.figures)
         self._peers.source.forget()
-        self._faults.reach("applied", step)
+        self._faults.reach("applied", share.steps.start)
         self._num_failures = 0
-        self._remember(agreement, step, evidence.samples, (loss, learning_rate, gradient_norm))
+        self._remember(agreement, share.steps, own_samples, applied)
         return True
+
+    @contextmanager
+    def phase(self, phase: str) -> Iterator[None]:
+        with self._phase(phase):
+            yield
+
+    def at(self, step: int) -> None:
+        self._end_step()
+        self._step, self._step_began = step, time.monotonic()
+
+    def is_called(self) -> bool:
+        group = self._peers.group
+        return group.is_cut or not self._driver.waiting() <= frozenset(group.members)
+
+    def note_redone(self, what: str) -> None:
+        self._driver.note("redone", self._state.step, f"{self._peers.group.key} {what}")
 
     def _evaluate(self, agreement: Agreement) -> None:
         """Evaluate the state that the members agreed on; when the group breaks, the next quorum does it again."""
@@ -210,15 +222,16 @@ class Trainer:
             )
             self._driver.note("evaluated", evaluation.step, f"{self._validator.config.split}: {what}")
 
-    def _give_up(self, step: int, loss: float, gradient_norm: float, learning_rate: float) -> NoReturn:
+    def _give_up(self, step: int, figures: Applied) -> NoReturn:
         """The training has diverged: no worker could do better. The state before this step is what is saved."""
+        loss, gradient_norm = figures.loss, figures.gradient_norm
         paths = self._course.paths_of(step)
         self._driver.note("diverged", step, f"loss {loss}, gradient norm {gradient_norm}, images: {', '.join(paths)}")
         what = "loss" if not math.isfinite(loss) else "gradient"
         cause = (
             f"the {what} of step {step} is not finite (loss {loss}, gradient norm {gradient_norm}, learning rate "
-            f"{learning_rate:g}); lower --learning-rate, or set --clip-norm; its {len(paths)} images begin with "
-            f"{', '.join(paths[:5])}, and the event 'diverged' in the run's records names all"
+            f"{figures.learning_rate:g}); lower --learning-rate, or set --clip-norm; its {len(paths)} images begin "
+            f"with {', '.join(paths[:5])}, and the event 'diverged' in the run's records names all"
         )
         self._driver.give_up(cause)
         raise WorkerError(cause)
@@ -241,6 +254,7 @@ class Trainer:
             lineage=self._state.lineage,
             counted=self._counted,
             failures=self._peers.group.failures,
+            held=self._strategy.held(),
         )
 
     def _rank(self, agreement: Agreement) -> int:
@@ -254,7 +268,8 @@ class Trainer:
 
     def _note_failure(self, agreement: Agreement, error: Exception) -> None:
         logger.info("%s: step %d again: %s", self._peers.membership.replica_id, agreement.step, error)
-        self._driver.note("redone", agreement.step, f"{agreement.group_key} {error}")
+        if self._strategy.held() == Held():  # else nothing of this worker's is lost
+            self._driver.note("redone", agreement.step, f"{agreement.group_key} {error}")
         if agreement.replica_ids != self._failed_with:
             self._failed_with, self._num_failures = agreement.replica_ids, 0
         self._num_failures += 1
@@ -264,34 +279,46 @@ class Trainer:
                 f"({', '.join(agreement.replica_ids)}); the last time: {error}"
             ) from error
 
-    def _remember(self, agreement: Agreement, step: int, samples: int, figures: tuple[float, float, float]) -> None:
-        """Keep the record of the step until the step counts; `figures`: loss, learning rate, gradient norm."""
-        loss, learning_rate, gradient_norm = figures
-        seconds, self._seconds = self._seconds, {}
-        self._progress.step = step + 1
+    def _end_step(self) -> None:
+        """The step that was computed is over: how long it took, for deadlines."""
+        if self._step_began:
+            seconds = time.monotonic() - self._step_began
+            self._progress.slowest_step_seconds = max(self._progress.slowest_step_seconds, seconds)
+        self._step_began = 0.0
+
+    def _remember(
+        self, agreement: Agreement, steps: range, own_samples: Sequence[int], applied: Sequence[Applied]
+    ) -> None:
+        """Keep the records of the steps until they count; what they took together is spread over them."""
+        seconds = {phase: taken / len(steps) for phase, taken in self._seconds.items()}
+        self._seconds = {}
+        self._progress.step = steps.stop
         self._progress.most_workers = max(self._progress.most_workers, agreement.world_size)
-        self._progress.report = {"loss": loss, "learning_rate": learning_rate}
+        self._progress.report = {"loss": applied[-1].loss, "learning_rate": applied[-1].learning_rate}
         worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
-        self._pending = StepRecord(
-            worker=worker,
-            incarnation=incarnation,
-            time_unix_seconds=time.time(),
-            step=step,
-            epoch=self._plan.epoch_of(step),
-            loss=loss,
-            learning_rate=learning_rate,
-            gradient_norm=gradient_norm,
-            samples=samples,
-            quorum_seconds=seconds.get("quorum", 0.0) + seconds.get("connect", 0.0) + seconds.get("recovery", 0.0),
-            data_seconds=seconds.get("data", 0.0),
-            forward_seconds=seconds.get("forward", 0.0),
-            backward_seconds=seconds.get("backward", 0.0),
-            communication_seconds=seconds.get("reduce", 0.0),
-            optimizer_seconds=seconds.get("optimizer", 0.0),
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            world_size=agreement.world_size,
-            rank=self._rank(agreement),
-        )
+        self._pending = [
+            StepRecord(
+                worker=worker,
+                incarnation=incarnation,
+                time_unix_seconds=time.time(),
+                step=step,
+                epoch=self._plan.epoch_of(step),
+                loss=figures.loss,
+                learning_rate=figures.learning_rate,
+                gradient_norm=figures.gradient_norm,
+                samples=samples,
+                quorum_seconds=seconds.get("quorum", 0.0) + seconds.get("connect", 0.0) + seconds.get("recovery", 0.0),
+                data_seconds=seconds.get("data", 0.0),
+                forward_seconds=seconds.get("forward", 0.0),
+                backward_seconds=seconds.get("backward", 0.0),
+                communication_seconds=seconds.get("reduce", 0.0),
+                optimizer_seconds=seconds.get("optimizer", 0.0),
+                peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                world_size=agreement.world_size,
+                rank=self._rank(agreement),
+            )
+            for step, samples, figures in zip(steps, own_samples, applied, strict=True)
+        ]
 
     def _record_of(self, evaluation: Evaluation) -> EvaluationRecord:
         worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
@@ -306,14 +333,15 @@ class Trainer:
         )
 
     def _write_counted(self) -> None:
-        if self._pending is not None and self._pending.step < self._counted:
-            self._write(self._pending)
-            self._pending = None
+        for record in self._pending:
+            if record.step < self._counted:
+                self._write(record)
+        self._pending = [record for record in self._pending if record.step >= self._counted]
 
     @contextmanager
     def _phase(self, phase: str, *, has_own_deadline: bool = False) -> Iterator[None]:
         self._progress.enter(phase, has_own_deadline=has_own_deadline)
-        self._faults.reach(phase, self._state.step)  # type: ignore[arg-type]
+        self._faults.reach(phase, self._step)  # type: ignore[arg-type]
         started = time.monotonic()
         yield
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started

@@ -17,6 +17,7 @@ from typing import Final, final
 import numpy as np
 import safetensors.torch
 import torch
+from torch import nn
 
 from sunspark import storage
 from sunspark.config import from_dict
@@ -26,7 +27,6 @@ from sunspark.data.loader import EvaluationLoader, Loader
 from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, RunError, StorageError, SunsparkError, WorkerError
 from sunspark.models.registry import build_model
-from sunspark.optim import build_optimizer
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Membership, replica_id_of
@@ -35,7 +35,6 @@ from sunspark.parallel.rpc import RpcClient, RpcServer, address_towards
 from sunspark.records import RecordWriter, worker_file
 from sunspark.run_directory import initial_weights_file
 from sunspark.training import checkpoint
-from sunspark.training.compute import Computation
 from sunspark.training.config import WorkConfig, plan_of
 from sunspark.training.device import open_device
 from sunspark.training.driver_link import DriverLink
@@ -45,6 +44,7 @@ from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
 from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_UNWANTED, EXIT_USERS_MISTAKE, WorkerSpec
 from sunspark.training.state import TrainingState
+from sunspark.training.strategies.build import build_strategy
 from sunspark.training.trainer import Course, Observers, Peers, Trainer
 from sunspark.training.validator import Validator
 
@@ -121,7 +121,7 @@ class TrainingWorker:
         publisher = Publisher(self._spec.run, self._work, dataset, self._driver, self._faults)
         publisher.published_step = course.state.step
         peers = self._open_lines(course.state)
-        self._state, self._publisher, self._loader = course.state, publisher, course.loader
+        self._state, self._publisher = course.state, publisher
         self._heart = Heart(peers.membership)
         self._heart.start()
         self._pulse.start()
@@ -155,21 +155,16 @@ class TrainingWorker:
 
     def _build_course(self, dataset: Dataset) -> Course:
         work, plan = self._work, plan_of(dataset, self._work)
-        state = self._build_state(dataset)
         rows = dataset.rows(plan.split)
         per_class = np.bincount(dataset.labels[rows], minlength=len(dataset.classes)).tolist()
+        self._loader = Loader(dataset, plan, work.data, self._spec.cores, self._in_hand)
+        model = self._build_model(dataset)
+        state, strategy = build_strategy(model, work, plan, self._loader, Loss(work.loss, per_class))
+        self._bring_up(state)
         return Course(
             state=state,
             plan=plan,
-            loader=Loader(dataset, plan, work.data, self._spec.cores, self._in_hand),
-            optim=work.optim,
-            computation=Computation(
-                state=state,
-                plan=plan,
-                loss=Loss(work.loss, per_class),
-                dtype=work.training.dtype,
-                micro_batch_size=work.training.micro_batch_size,
-            ),
+            strategy=strategy,
             validator=self._build_validator(dataset, plan),
             paths_of=lambda step: [dataset.path_of(int(row)) for row in rows[plan.rows_of(step)]],
         )
@@ -186,7 +181,7 @@ class TrainingWorker:
             excused=lambda: self._excused,
         )
 
-    def _build_state(self, dataset: Dataset) -> TrainingState:
+    def _build_model(self, dataset: Dataset) -> nn.Module:
         work = self._work
         model = build_model(
             work.model,
@@ -196,18 +191,18 @@ class TrainingWorker:
         )
         if work.training.dtype == "float64":
             model = model.double()
-        model = model.to(self._device)
-        state = TrainingState(
-            model, build_optimizer(model, work.optim), clip_norm=work.optim.clip_norm, ema_decay=work.optim.ema_decay
-        )
-        if work.model.has_initial_weights:
+        return model.to(self._device)
+
+    def _bring_up(self, state: TrainingState) -> None:
+        """Bring the state to where the run stands, as far as storage tells."""
+        if self._work.model.has_initial_weights:
             state.start_from(safetensors.torch.load(storage.read_bytes(initial_weights_file(self._spec.run))))
         for _ in range(_MOST_READS):
             if (resume := self._join()) is None:
-                return state
+                return
             try:
                 state.load(checkpoint.read_bytes(resume), resume)
-                return state
+                return
             except StorageError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise

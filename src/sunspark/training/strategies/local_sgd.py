@@ -1,0 +1,214 @@
+"""Rounds of local steps, then one exchange (`local_sgd`, `diloco`).
+
+Every replica takes the steps of a round by itself, from the common start, each on its own slice of the step's samples.
+Then the mean of where they have come to, weighted by the samples that each used, is what the outer optimizer steps
+towards: all the way (local SGD: Stich, arXiv 1805.09767), or along its own momentum (DiLoCo: Douillard et al., arXiv
+2311.08105, algorithm 1).
+
+Communicates once a round: parameters, batch statistics and, if averaged or kept, the inner optimizer's moments; needs
+every worker. When a worker dies, its replicas of the round are done again by who is free; the others keep theirs.
+State between rounds: the outer optimizer's momentum, and the moments. Memory: a second network with its optimizer,
+and a sum of results.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from sunspark.data.loader import Loader
+from sunspark.optim import OptimConfig, learning_rate_at
+from sunspark.parallel.membership import Agreement
+from sunspark.parallel.round import Held, duties_of
+from sunspark.training import optimizer_state
+from sunspark.training.compute import Computation, random_seed_of
+from sunspark.training.state import TrainingState
+from sunspark.training.strategies.config import SyncEvery
+from sunspark.training.strategies.strategy import Applied, Clock, DivergedError, Share
+
+_NOTHING = Held()
+
+
+@dataclass(slots=True)
+class _Journey:
+    """A replica on its way through the round."""
+
+    replica: int
+    next_step: int
+    share: Share
+
+
+@final
+class LocalSgd:
+    """What this worker has done of the round at hand, and how a round is applied.
+
+    The results of the replicas that it has finished are summed where gradients would be: `state.summands()`.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        inner: Computation,
+        loader: Loader,
+        optim: OptimConfig,
+        sync_every: SyncEvery,
+        outer_learning_rate: float,
+    ) -> None:
+        """`inner` computes on a network of its own, of which replicas take turns."""
+        self._state = state
+        self._plan = inner.plan
+        self._inner = inner
+        self._loader = loader
+        self._optim = optim
+        self._sync_every = sync_every
+        self._outer_learning_rate = outer_learning_rate
+        self._no_moments = optimizer_state.counters_of(inner.state.model, inner.state.optimizer)
+        self._round = ""
+        self._share = Share.empty(range(0))
+        self._finished: tuple[int, ...] = ()
+        self._journey: _Journey | None = None
+        self._owners: dict[int, str] = {}
+        """Replica -> the worker process that had to do it."""
+        self._kept_sums: list[Tensor] = []
+        """Copies of the sums, since an exchange that breaks leaves none in the gradients."""
+
+    def held(self) -> Held:
+        if self._round != self._round_at_hand:
+            return _NOTHING
+        if self._journey is None:
+            return Held(finished=self._finished)
+        steps = self._journey.next_step - self._share.steps.start
+        return Held(finished=self._finished, replica=self._journey.replica, steps=steps)
+
+    def compute(self, agreement: Agreement, rank: int, clock: Clock) -> Share | None:
+        if self._round != self._round_at_hand:
+            self._begin_round()
+        helds = [member.position.held if agreement.is_current(member) else _NOTHING for member in agreement.members]
+        duties = duties_of(helds, self._plan.num_replicas)
+        duty = duties[rank]
+        if not duty.keeps_finished:
+            self._forget_finished()
+        if not duty.goes_on:
+            self._journey = None
+        self._take_back_sums()
+        gone = self._owners.keys() - {r for r, owner in self._owners.items() if owner in agreement.replica_ids}
+        if redone := gone & set(duty.replicas):
+            clock.note_redone(f"replicas {', '.join(map(str, sorted(redone)))}, which a lost worker had")
+        self._owners |= {
+            replica: owner for owner, one in zip(agreement.replica_ids, duties, strict=True) for replica in one.replicas
+        }
+        for replica in duty.replicas:
+            if not self._travel(replica, clock):
+                return None
+        self._kept_sums = [summand.grad.clone() for summand in self._state.summands() if summand.grad is not None]
+        return self._share.copy()
+
+    def apply(self, total: Share, quorum_id: int) -> list[Applied]:
+        samples = sum(total.samples)
+        applied = [self._figures_of(total, index) for index in range(len(total.steps))]
+        self._state.scale_gradients(1 / max(1, samples))
+        way = self._state.gradient_norm()
+        for step, figures in zip(total.steps, applied, strict=True):
+            is_last = step == total.steps[-1]
+            if not all(map(math.isfinite, (figures.loss, figures.gradient_norm, way if is_last else 0.0))):
+                raise DivergedError(step, figures)
+        self._state.apply(self._outer_learning_rate, quorum_id, total.evidences)
+        return applied
+
+    def _figures_of(self, total: Share, index: int) -> Applied:
+        samples = max(1, total.samples[index])
+        return Applied(
+            loss=float(total.losses[index]) / samples,
+            learning_rate=learning_rate_at(self._optim, total.steps[index], self._plan.num_steps),
+            gradient_norm=float(total.norms[index]) / samples,
+        )
+
+    @property
+    def _round_at_hand(self) -> str:
+        return f"{self._state.step} {self._state.lineage}"
+
+    def _begin_round(self) -> None:
+        self._round = self._round_at_hand
+        self._owners = {}
+        self._journey = None
+        self._forget_finished()
+
+    def _forget_finished(self) -> None:
+        self._share, self._finished, self._kept_sums = Share.empty(self._steps), (), []
+        self._state.statistics.begin_step()
+        if self._state.moments:
+            self._state.moments.begin_round()
+        for parameter, _ in self._parameters():
+            parameter.grad = torch.zeros_like(parameter)
+
+    @property
+    def _steps(self) -> range:
+        """The round that begins where the state stands; none reaches beyond its epoch."""
+        step = self._state.step
+        end_of_epoch = (self._plan.epoch_of(step) + 1) * self._plan.steps_per_epoch
+        return range(step, end_of_epoch if self._sync_every == "epoch" else min(step + self._sync_every, end_of_epoch))
+
+    def _take_back_sums(self) -> None:
+        if self._kept_sums:
+            for summand, kept in zip(self._state.summands(), self._kept_sums, strict=True):
+                summand.grad = kept
+            self._kept_sums = []
+
+    def _travel(self, replica: int, clock: Clock) -> bool:
+        """Take the replica to the end of the round; False when called away on the way."""
+        if self._journey is None:
+            self._journey = self._set_out(replica)
+        journey = self._journey
+        for step in range(journey.next_step, self._share.steps.stop):
+            if clock.is_called():
+                return False
+            clock.at(step)
+            self._take_step(step, journey, clock)
+        self._arrive(journey)
+        self._journey = None
+        return True
+
+    def _set_out(self, replica: int) -> _Journey:
+        inner = self._inner.state
+        inner.start_from(self._state.weights())
+        if self._state.moments:
+            self._state.moments.load_into(inner.model, inner.optimizer, replica)
+        else:
+            optimizer_state.load(inner.model, inner.optimizer, {}, self._no_moments)
+        return _Journey(replica=replica, next_step=self._share.steps.start, share=Share.empty(self._share.steps))
+
+    def _take_step(self, step: int, journey: _Journey, clock: Clock) -> None:
+        inner, mine = self._inner.state, range(journey.replica, journey.replica + 1)
+        with clock.phase("data"):
+            batches = self._loader.take(step, mine)
+        evidence, loss_sum = self._inner.run(step, mine, batches, clock.phase)
+        norm = 0.0
+        if evidence.samples:
+            inner.scale_gradients(self._plan.num_samples_of(step) / evidence.samples)
+            norm = inner.gradient_norm()
+            with clock.phase("optimizer"):
+                learning_rate = learning_rate_at(self._optim, step, self._plan.num_steps)
+                inner.take_step(learning_rate, norm, seed=random_seed_of(self._plan.seed, step, journey.replica, 0))
+        journey.share.add(step, evidence, loss_sum, norm)
+        journey.next_step = step + 1
+
+    @torch.no_grad()
+    def _arrive(self, journey: _Journey) -> None:
+        inner, samples = self._inner.state, sum(journey.share.samples)
+        for outer_parameter, parameter in self._parameters():
+            assert outer_parameter.grad is not None
+            outer_parameter.grad.add_(outer_parameter - parameter, alpha=samples)
+        self._state.statistics.stage(samples, inner.statistics)
+        if self._state.moments:
+            self._state.moments.stage(inner.model, inner.optimizer, journey.replica, samples)
+        self._share += journey.share
+        self._finished = (*self._finished, journey.replica)
+
+    def _parameters(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        """Those that are trained: of the state, and of the network that replicas use."""
+        for outer, inner in zip(self._state.model.parameters(), self._inner.state.model.parameters(), strict=True):
+            if outer.requires_grad:
+                yield outer, inner

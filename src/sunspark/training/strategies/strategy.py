@@ -1,0 +1,124 @@
+"""What a parallel strategy is to the trainer: it computes this worker's part of some steps, and applies the whole.
+
+Between the two the trainer sums, over all workers, the gradients of the state's `summands` and the `Share`. A strategy
+says which steps count together, what it holds of them when a quorum is asked for, and how the sum moves the state.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sunspark.parallel.ledger import Evidence
+from sunspark.parallel.membership import Agreement
+from sunspark.parallel.round import Held
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """What was seen of the steps that count together, by one worker or, once summed, by all."""
+
+    steps: range
+    evidence: Tensor
+    """int64, shape (steps, 3): samples, sample sum, pixel sum."""
+    losses: Tensor
+    """float64, shape (steps,): the sum over the samples (nats)."""
+    norms: Tensor
+    """float64, shape (steps,): gradient norms times samples, where replicas have gradients of their own."""
+
+    @classmethod
+    def empty(cls, steps: range) -> "Share":
+        return cls(
+            steps=steps,
+            evidence=torch.zeros((len(steps), 3), dtype=torch.int64),
+            losses=torch.zeros(len(steps), dtype=torch.float64),
+            norms=torch.zeros(len(steps), dtype=torch.float64),
+        )
+
+    def add(self, step: int, evidence: Evidence, loss_sum: float, norm: float = 0.0) -> None:
+        """Count some samples of `step`; `norm`: of the gradient of their mean loss."""
+        index = step - self.steps.start
+        with np.errstate(over="ignore"):
+            self.evidence[index] += torch.from_numpy(evidence.to_array())
+        self.losses[index] += loss_sum
+        self.norms[index] += norm * evidence.samples
+
+    def __iadd__(self, other: "Share") -> "Share":
+        for mine, its in zip(self.tallies, other.tallies, strict=True):
+            mine += its
+        return self
+
+    def copy(self) -> "Share":
+        """With tallies of its own."""
+        evidence, losses, norms = (tally.clone() for tally in self.tallies)
+        return Share(steps=self.steps, evidence=evidence, losses=losses, norms=norms)
+
+    @property
+    def tallies(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.evidence, self.losses, self.norms
+
+    @property
+    def evidences(self) -> list[Evidence]:
+        """One for each step."""
+        return [Evidence.from_array(row) for row in self.evidence.numpy()]
+
+    @property
+    def samples(self) -> list[int]:
+        """Of each step."""
+        return [int(count) for count in self.evidence[:, 0]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Applied:
+    """What became of one step: the same on every worker."""
+
+    loss: float
+    """Mean over all samples of the step (nats)."""
+    learning_rate: float
+    gradient_norm: float
+
+
+class Clock(Protocol):
+    """The trainer, as a strategy sees it while it computes."""
+
+    def phase(self, phase: str) -> AbstractContextManager[None]:
+        """Enter a phase of the step at hand."""
+
+    def at(self, step: int) -> None:
+        """This step is computed from now on."""
+
+    def is_called(self) -> bool:
+        """Whether the others form another group, and wait for this worker to take part."""
+
+    def note_redone(self, what: str) -> None:
+        """Work of the steps at hand that another worker had begun is done again."""
+
+
+class Strategy(Protocol):
+    """How workers train one network together."""
+
+    def held(self) -> Held:
+        """What this worker has of the steps that count next."""
+
+    def compute(self, agreement: Agreement, rank: int, clock: Clock) -> Share | None:
+        """Do this worker's part; leaves it as gradients of the state's summands. None when it was called away."""
+
+    def apply(self, total: Share, quorum_id: int) -> list[Applied]:
+        """Move the state by what was summed over all workers.
+
+        Raises DivergedError, and leaves the state as it was, when that is not finite.
+        """
+
+
+class DivergedError(Exception):
+    """What was summed is not finite; `step` is the first such, with its figures."""
+
+    def __init__(self, step: int, figures: Applied) -> None:
+        super().__init__(step, figures)
+        self.step, self.figures = step, figures

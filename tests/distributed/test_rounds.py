@@ -1,0 +1,113 @@
+"""The kill law for strategies with rounds, in real processes: whoever dies, and when, the weights are those of one.
+
+Interleavings are played in `tests/training/test_strategies.py`; here processes are killed, and groups break.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from sunspark.launch.config import TrainConfig
+from sunspark.launch.train import train
+from sunspark.parallel.faults import Fault, Phase
+from sunspark.training.strategies.config import StrategyConfig
+from tests.distributed.harness import joined, train_and_watch
+from tests.distributed.laws import CHECKPOINT_EVERY, PATHS, GradientPath, assert_nothing_was_lost, law_config
+
+pytestmark = pytest.mark.timeout(300)
+
+STEPS_PER_EPOCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    strategy: StrategyConfig
+    hold_at_step: int
+    """A step with which a round begins, near the end."""
+
+
+SETTINGS = {
+    "local_sgd": Setting(strategy=StrategyConfig(strategy="local_sgd", sync_every=4), hold_at_step=280),
+    "local_sgd-epoch": Setting(
+        strategy=StrategyConfig(strategy="local_sgd", sync_every="epoch", inner_state="reset"), hold_at_step=272
+    ),
+    "diloco": Setting(strategy=StrategyConfig(strategy="diloco", sync_every=8, inner_state="keep"), hold_at_step=280),
+}
+PHASES: tuple[Phase, ...] = ("quorum", "data", "backward", "reduce", "reduced", "applied")
+KILLS = list(product(SETTINGS, PHASES))
+Undisturbed = Callable[[str], str]
+
+
+def config_of(setting: str, workers: int, gradient_path: GradientPath = "auto") -> TrainConfig:
+    config = law_config("adam", workers=workers, gradient_path=gradient_path)
+    return replace(config, strategy=SETTINGS[setting].strategy)
+
+
+@pytest.fixture(scope="session")
+def alone(law_dataset: str, once: Callable[[str, Callable[[Path], object]], Path]) -> Undisturbed:
+    """The run of one local worker that nothing happened to; trained once for each setting."""
+
+    def run_of(setting: str) -> str:
+        def make(folder: Path) -> None:
+            train(law_dataset, str(folder / "run"), config_of(setting, workers=1))
+
+        return str(once(f"alone-{setting}", make) / "run")
+
+    return run_of
+
+
+def step_to_die_at(dice: random.Random, setting: str, phase: Phase) -> int:
+    """Such that whoever comes back must recover: no checkpoint is of the step with which the round began."""
+    every = SETTINGS[setting].strategy.steps_between_exchanges
+    length = STEPS_PER_EPOCH if every == "epoch" else every
+    starts = [step for step in range(32, 240, length) if step % CHECKPOINT_EVERY >= length and step % CHECKPOINT_EVERY]
+    start = dice.choice(starts)
+    return start + {"quorum": 0, "reduced": 0, "applied": 0, "reduce": length - 1}.get(phase, dice.randrange(length))
+
+
+def check_kill(dataset: str, run: Path, case: tuple[str, Phase], reference: str, dice: random.Random) -> None:
+    (setting, phase), workers = case, dice.choice((2, 3, 4))
+    victim, path = dice.randrange(workers), dice.choice(PATHS)
+    step = step_to_die_at(dice, setting, phase)
+    print(f"{setting}: worker {victim} of {workers} is killed at step {step}, phase {phase}, gradient path {path}")
+    result = train_and_watch(
+        dataset,
+        run,
+        config_of(setting, workers, path),
+        [Fault(worker=victim, phase=phase, step=step)],
+        until=lambda: joined(run, victim),
+        hold_at_step=SETTINGS[setting].hold_at_step,
+    )
+    assert result.recoveries >= 1, "the kill was not felt"
+    assert_nothing_was_lost(str(run), reference)
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("case", KILLS, ids=lambda case: "-".join(map(str, case)))
+def test_a_killed_worker_changes_nothing(
+    law_dataset: str, alone: Undisturbed, run_folder: Path, case: tuple[str, Phase], dice: random.Random
+) -> None:
+    check_kill(law_dataset, run_folder, case, alone(case[0]), dice)
+
+
+def test_one_drawn_case_of_a_killed_worker(
+    law_dataset: str, alone: Undisturbed, run_folder: Path, dice: random.Random
+) -> None:
+    case = dice.choice(KILLS)
+    check_kill(law_dataset, run_folder, case, alone(case[0]), dice)
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_everything_killed_between_checkpoints_goes_on_from_the_last(
+    law_dataset: str, alone: Undisturbed, run_folder: Path, setting: str, dice: random.Random
+) -> None:
+    """All workers at one moment; those that come back go on from what storage holds."""
+    step = step_to_die_at(dice, setting, "backward")
+    faults = [Fault(worker=worker, phase="backward", step=step) for worker in range(2)]
+    train(law_dataset, str(run_folder), config_of(setting, workers=2), faults)
+    assert_nothing_was_lost(str(run_folder), alone(setting))
