@@ -64,7 +64,8 @@ def step_to_die_at(dice: random.Random, setting: str, phase: Phase) -> int:
     """Such that whoever comes back must recover: no checkpoint is of the step with which the round began."""
     every = SETTINGS[setting].strategy.steps_between_exchanges
     length = STEPS_PER_EPOCH if every == "epoch" else every
-    starts = [step for step in range(32, 240, length) if step % CHECKPOINT_EVERY >= length and step % CHECKPOINT_EVERY]
+    between_checkpoints = -(-CHECKPOINT_EVERY // length) * length
+    starts = [step for step in range(32, 240, length) if step % between_checkpoints]
     start = dice.choice(starts)
     return start + {"quorum": 0, "reduced": 0, "applied": 0, "reduce": length - 1}.get(phase, dice.randrange(length))
 

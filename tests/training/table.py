@@ -123,7 +123,9 @@ class Table:
         sums = [torch.stack([g for g in column if g is not None]).sum(0) for column in zip(*gradients, strict=True)]
         for seat in self.seats:
             for summand, one in zip(seat.state.summands(), sums, strict=True):
-                summand.grad = one.clone() if applies(seat) else torch.full_like(one, torch.nan)
+                summand.grad = torch.full_like(summand, torch.nan)  # with its layout, as fused optimizers want it
+                if applies(seat):
+                    summand.grad.copy_(one)
             if applies(seat):
                 seat.strategy.apply(total.copy(), agreement.quorum_id)
             else:
