@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import nn
 
 from sunspark.parallel import nccl
 from sunspark.parallel.all_reduce import AllReduce
+from sunspark.parallel.compression import CompressedSum, codec_of
 from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.membership import Agreement, Member, Position, replica_id_of
@@ -142,6 +143,17 @@ def evidence_of_worker(worker: int) -> Evidence:
     return Evidence(samples=10 + worker, sample_sum=2**62 + worker, pixel_sum=-(2**62) - worker)
 
 
+PULLS = 512
+
+
+def pull_of(worker: int, weights: torch.Tensor) -> torch.Tensor:
+    """The gradient of 0.5 |w - c|^2, with a c for each worker, and in each block a large one that the others cancel."""
+    centres = torch.randn(PULLS, generator=torch.Generator().manual_seed(worker))
+    gradient = weights - centres
+    gradient[::256] += 300.0 if worker % 2 else -300.0
+    return gradient
+
+
 def _heard(connection: Connection, timeout_seconds: float) -> Any:
     if not connection.poll(timeout_seconds):
         raise TimeoutError(f"the member said nothing for {timeout_seconds} s")
@@ -212,6 +224,33 @@ class _Member:
         assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
         evidence = Evidence.from_array(totals.numpy())
         return [g.cpu().numpy() for g in gradients if g is not None], evidence, float(losses)
+
+    def sum_compressed(self, compression: Literal["bf16", "int8"], numbers: list[float]) -> tuple[list[float], int]:
+        """The sum of `numbers` over the members, and how many bytes this one has sent for it."""
+        flat, before = torch.tensor(numbers, dtype=torch.float64), self._group.bytes_sent
+        CompressedSum(len(flat), codec_of(compression)).reduce(flat, self._group, 20)
+        return flat.tolist(), self._group.bytes_sent - before
+
+    def bytes_of_a_sum(self, size: int) -> int:
+        before = self._group.bytes_sent
+        self._group.wait([self._group.start_all_reduce(torch.zeros(size), 20)])
+        return self._group.bytes_sent - before
+
+    def descend(self, has_feedback: bool, num_steps: int, rate: float) -> list[float]:
+        """Where gradient descent on `pull_of` all members comes to, with gradients summed as int8."""
+        weights, compressed = torch.zeros(PULLS), CompressedSum(PULLS, codec_of("int8"))
+        for _ in range(num_steps):
+            gradient = pull_of(self._worker, weights)
+            compressed.reduce(gradient, self._group, 20)
+            if has_feedback:
+                compressed.commit()
+            weights -= rate * gradient
+        return weights.tolist()
+
+    def sum_compressed_for_ever(self) -> None:
+        compressed = CompressedSum(2_000_000, codec_of("int8"))
+        while True:
+            compressed.reduce(torch.ones(2_000_000), self._group, 60)
 
     def shares_memory(self) -> bool:
         return self._group.share_memory(1 << 20, 20) is not None

@@ -3,7 +3,7 @@
 Source: Goyal et al., arXiv 1706.02677, section 2.3 (the sum of per-worker gradients of one global batch).
 Cost: one all-reduce of the gradients per step. Between hosts and between GPUs they travel in buckets (gloo's ring,
 NCCL), and the evidence behind them. On one host, without GPUs, they do not travel: every worker sums a part of them in
-memory that all share, and the evidence is the barrier before it.
+memory that all share, and the evidence is the barrier before it. With compression they travel encoded, always.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
+from sunspark.parallel.compression import Codec, CompressedSum, Compression, codec_of
 from sunspark.parallel.group import Group
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.shared_memory import SharedMemory
@@ -30,14 +31,23 @@ class _Transport(Protocol):
 
 @final
 class AllReduce:
-    """Sums the gradients of `parameters` over the group; the first ones travel last.
+    """Sums the gradients of parameters over the group; the first ones travel last.
 
-    Communicates at every step; needs every rank (one without samples sends zeros); holds no state between steps.
-    When a rank dies the step fails on whoever still waited for it and is done again.
+    Needs every rank (one without samples sends zeros). When a rank dies the sum fails on whoever still waited for it.
+    Holds no state from one sum to the next but, with compression, what was lost on the way.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._parameters = list(reversed(parameters))
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        exact: Sequence[nn.Parameter] = (),
+        compression: Compression = "none",
+    ) -> None:
+        """`exact` is summed too, and never compressed."""
+        self._parameters = [*reversed(parameters), *reversed(exact)]
+        self._compressed: _Compressed | None = None
+        if compression != "none":
+            self._compressed = _Compressed(list(parameters), list(exact), codec_of(compression))
         self._transport: _Transport | None = None
         self._group_key = ""
 
@@ -49,6 +59,9 @@ class AllReduce:
         """
         if group.is_alone:
             return
+        if self._compressed is not None:
+            self._compressed.reduce(tallies, group, timeout_seconds)
+            return
         try:
             if self._transport is None or self._group_key != group.key:
                 self._transport, self._group_key = self._new_transport(group, timeout_seconds), group.key
@@ -56,6 +69,16 @@ class AllReduce:
         except GroupBrokenError:
             self._transport = None  # a wait that was left behind, or a member, may still write to its memory
             raise
+
+    def commit(self) -> None:
+        """The last sum has been used."""
+        if self._compressed is not None:
+            self._compressed.sum.commit()
+
+    def forget(self) -> None:
+        """The state that was summed for gave way to another."""
+        if self._compressed is not None:
+            self._compressed.sum.forget()
 
     def _new_transport(self, group: Group, timeout_seconds: float) -> _Transport:
         num_bytes = sum(parameter.nbytes for parameter in self._parameters)
@@ -90,6 +113,22 @@ class _Buckets:
         group.wait(works)
         for bucket in self._buckets:
             bucket.scatter()
+
+
+@final
+class _Compressed:
+    """Gradients travel as one encoded tensor; what must be exact travels beside it, in buckets."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], exact: Sequence[nn.Parameter], codec: Codec) -> None:
+        self._gradients = _Bucket(parameters)
+        self._exact = exact
+        self.sum = CompressedSum(self._gradients.flat.numel(), codec)
+
+    def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
+        self._gradients.gather()
+        self.sum.reduce(self._gradients.flat, group, timeout_seconds)
+        _Buckets(self._exact).reduce(tallies, group, timeout_seconds)
+        self._gradients.scatter()
 
 
 @final

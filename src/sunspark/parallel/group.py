@@ -15,14 +15,21 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch._C._distributed_c10d import AllreduceOptions, ProcessGroupGloo, ReduceOp, Work
+from torch._C._distributed_c10d import (
+    AllgatherOptions,
+    AllreduceOptions,
+    AllToAllOptions,
+    ProcessGroupGloo,
+    ReduceOp,
+    Work,
+)
 
 from sunspark.errors import DeadlineError, SunsparkError
 from sunspark.parallel.membership import Agreement
@@ -86,6 +93,8 @@ class Group:
         self._lock = threading.Lock()
         self.failures = 0
         """Groups of this worker that broke; part of its position, so that all members form the next one together."""
+        self.bytes_sent = 0
+        """By all collectives of this worker so far; what travels in shared memory is not sent."""
         self.key = ""
         self.members: tuple[str, ...] = ()
         self._hosts: set[str] = set()
@@ -135,17 +144,49 @@ class Group:
         """
         if self.is_alone:
             return None
-        if self._backend is None:
-            raise GroupBrokenError(f"the group of {', '.join(self.members)} has not formed")
+        gloo = self._formed_backend()
         options = AllreduceOptions()
         options.reduceOp = ReduceOp.SUM
         options.timeout = timedelta(seconds=timeout_seconds)
-        backend: Any = self._backend if tensor.device == _PROCESSOR else self._nccl
+        backend: Any = gloo if tensor.device == _PROCESSOR else self._nccl
+        self.bytes_sent += 2 * tensor.nbytes * (len(self.members) - 1) // len(self.members)
+        return self._start(lambda: backend.allreduce([tensor], options))
+
+    def all_to_all(self, rows: Tensor, timeout_seconds: float) -> Tensor:
+        """Give row i of `rows`, shape (members, bytes), to member i; what the members gave to this one, in rank order.
+
+        A collective on the processor, of two members at least. Raises GroupBrokenError.
+        """
+        options = AllToAllOptions()
+        options.timeout = timedelta(seconds=timeout_seconds)
+        gloo, received = self._formed_backend(), torch.empty_like(rows)
+        self.bytes_sent += rows.nbytes * (len(self.members) - 1) // len(self.members)
+        self.wait([self._start(lambda: gloo.alltoall_base(received, rows, [], [], options))])
+        return received
+
+    def all_gather(self, row: Tensor, timeout_seconds: float) -> Tensor:
+        """What every member gave as `row`, shape (1, bytes), as rows in rank order.
+
+        A collective on the processor, of two members at least. Raises GroupBrokenError.
+        """
+        options = AllgatherOptions()
+        options.timeout = timedelta(seconds=timeout_seconds)
+        gloo, gathered = self._formed_backend(), [torch.empty_like(row) for _ in self.members]
+        self.bytes_sent += row.nbytes * (len(self.members) - 1)
+        self.wait([self._start(lambda: gloo.allgather([gathered], [row], options))])
+        return torch.cat(gathered)
+
+    def _formed_backend(self) -> Any:
+        if self._backend is None:
+            raise GroupBrokenError(f"the group of {', '.join(self.members)} has not formed")
+        return self._backend
+
+    def _start(self, collective: Callable[[], AnyWork]) -> AnyWork:
         try:
-            return backend.allreduce([tensor], options)  # type: ignore[no-any-return]
+            return collective()
         except RuntimeError as error:
             self.cut()
-            raise GroupBrokenError(f"an all-reduce could not start: {error}") from error
+            raise GroupBrokenError(f"a collective could not start: {error}") from error
 
     def wait(self, works: Sequence[AnyWork | None]) -> None:
         """Wait for all of `works`. Raises GroupBrokenError when one failed, and this group is then cut."""
@@ -154,13 +195,13 @@ class Group:
             try:
                 if work is not None and not self._wait_for_one(work):
                     self._leave_behind(works)
-                    raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} did not end when it was cut")
+                    raise GroupBrokenError(f"a collective with {', '.join(self.members)} did not end when it was cut")
             except RuntimeError as error:
                 failure = failure or error
                 self.cut()
         if failure is not None:
             cause = in_plain_words(str(failure))
-            raise GroupBrokenError(f"an all-reduce with {', '.join(self.members)} failed: {cause}") from failure
+            raise GroupBrokenError(f"a collective with {', '.join(self.members)} failed: {cause}") from failure
 
     def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
         """New memory that all members see; None where they are on several hosts or on GPUs, or cannot share memory.

@@ -59,6 +59,8 @@ class StepRecord:
     world_size: int
     """Workers in the quorum of this step."""
     rank: int
+    bytes_sent: int = 0
+    """To other workers, by collectives; what travels in shared memory is not sent."""
     kind: Literal["step"] = "step"
 
 

@@ -68,11 +68,18 @@ class TrainingState:
         """The network that is evaluated and kept: the average of the weights where there is one."""
         return self.model if self._average is None else self._average
 
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that are trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def staged(self) -> list[nn.Parameter]:
+        """What travels beside them: statistics of batch norms, moments of replicas."""
+        statistics = [self.statistics.staged] if self.statistics else []
+        return [*statistics, *([self.moments.staged] if self.moments else [])]
+
     def summands(self) -> list[nn.Parameter]:
         """Everything whose `grad` is summed over the workers in a step."""
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        staged = [self.statistics.staged] if self.statistics else []
-        return [*staged, *([self.moments.staged] if self.moments else []), *trained]
+        return [*self.staged(), *self.trained()]
 
     def scale_gradients(self, factor: float) -> None:
         """Scale all that was summed in this step."""

@@ -17,6 +17,7 @@ from typing import Final, NoReturn, final
 from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, WorkerError
 from sunspark.parallel.all_reduce import AllReduce
+from sunspark.parallel.compression import Compression
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Agreement, Membership, Position, worker_and_incarnation_of
@@ -47,6 +48,7 @@ class Course:
     state: TrainingState
     plan: StepPlan
     strategy: Strategy
+    compression: Compression
     validator: Validator
     paths_of: Callable[[int], Sequence[str]]
     """The images of a step, for messages."""
@@ -86,13 +88,14 @@ class Trainer:
         self._publisher = publisher
         self._progress, self._write, self._faults = observers.progress, observers.write, observers.faults
         self._strategy = course.strategy
-        self._sum = AllReduce(course.state.summands())
+        self._sum = AllReduce(course.state.trained(), course.state.staged(), course.compression)
         self._counted = 0
         self._pending: list[StepRecord] = []
         self._step, self._step_began = 0, 0.0
         self._failed_with: tuple[str, ...] = ()
         self._num_failures = 0
         self._seconds: dict[str, float] = {}
+        self._bytes_sent = 0
 
     def run(self) -> None:
         """Train. Returns when the end of the run is published, by this worker or by another.
@@ -148,6 +151,7 @@ class Trainer:
         body = recover(agreement, self._peers.token, self._deadline_seconds(), self._driver.lost)
         self._state.load(body, f"the state of {agreement.leader.replica_id}")
         self._peers.source.forget()
+        self._sum.forget()
         self._pending = []
         self._driver.note("recovered", self._state.step, f"from step {behind}, {len(body) / 1e6:.1f} MB")
 
@@ -176,6 +180,7 @@ class Trainer:
         except DivergedError as error:
             self._give_up(error.step, error.figures)
         self._peers.source.forget()
+        self._sum.commit()
         self._faults.reach("applied", share.steps.start)
         self._num_failures = 0
         self._remember(agreement, share.steps, own_samples, applied)
@@ -292,6 +297,7 @@ class Trainer:
         """Keep the records of the steps until they count; what they took together is spread over them."""
         seconds = {phase: taken / len(steps) for phase, taken in self._seconds.items()}
         self._seconds = {}
+        bytes_sent, self._bytes_sent = self._peers.group.bytes_sent - self._bytes_sent, self._peers.group.bytes_sent
         self._progress.step = steps.stop
         self._progress.most_workers = max(self._progress.most_workers, agreement.world_size)
         self._progress.report = {"loss": applied[-1].loss, "learning_rate": applied[-1].learning_rate}
@@ -316,6 +322,7 @@ class Trainer:
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 world_size=agreement.world_size,
                 rank=self._rank(agreement),
+                bytes_sent=bytes_sent // len(steps),
             )
             for step, samples, figures in zip(steps, own_samples, applied, strict=True)
         ]

@@ -165,6 +165,7 @@ class TrainingWorker:
             state=state,
             plan=plan,
             strategy=strategy,
+            compression=work.strategy.compression,
             validator=self._build_validator(dataset, plan),
             paths_of=lambda step: [dataset.path_of(int(row)) for row in rows[plan.rows_of(step)]],
         )

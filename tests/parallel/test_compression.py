@@ -1,0 +1,109 @@
+"""Laws of compressed sums, with real processes: the same for all, nearly right, small on the way, and never lost."""
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+import torch
+
+from sunspark.parallel.compression import codec_of
+from tests.parallel.members import PULLS, Cast, Told, pull_of
+
+pytestmark = pytest.mark.timeout(120)
+
+CODECS: tuple[Literal["bf16", "int8"], ...] = ("bf16", "int8")
+each_codec = pytest.mark.parametrize("compression", CODECS)
+
+
+@pytest.fixture
+def cast() -> Iterator[Cast]:
+    cast = Cast()
+    yield cast
+    cast.close()
+
+
+@each_codec
+@pytest.mark.parametrize("size", [1, 255, 256, 5000])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_sum_is_the_same_for_all_and_nearly_right(
+    cast: Cast, compression: Literal["bf16", "int8"], size: int, world_size: int
+) -> None:
+    members = cast.add(world_size)
+    cast.form(*members)
+    numbers = [torch.randn(size, generator=torch.Generator().manual_seed(worker)).tolist() for worker in range(3)]
+    for member, mine in zip(members, numbers, strict=False):
+        member.tell("sum_compressed", compression, mine)
+    sums = [member.hear()[0] for member in members]
+    assert all(one == sums[0] for one in sums)
+    exact = torch.tensor(numbers[:world_size]).sum(0)
+    step = {"bf16": 2**-8, "int8": 1 / 127}[compression] * max(abs(number) for one in numbers for number in one)
+    assert float((torch.tensor(sums[0]) - exact).abs().max()) <= (world_size + world_size) * step
+
+
+@pytest.mark.parametrize(("compression", "share"), [("bf16", 0.5), ("int8", 0.27)])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_bytes_on_the_way(cast: Cast, compression: Literal["bf16", "int8"], share: float, world_size: int) -> None:
+    members = cast.add(world_size)
+    cast.form(*members)
+    size = world_size * 256 * 100
+    for member in members:
+        member.tell("bytes_of_a_sum", size)
+    plain = [member.hear() for member in members]
+    for member in members:
+        member.tell("sum_compressed", compression, [1.0] * size)
+    sent = [member.hear()[1] for member in members]
+    assert all(0 < few <= share * many for few, many in zip(sent, plain, strict=True))
+
+
+@each_codec
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_so(compression: Literal["bf16", "int8"], odd: float) -> None:
+    codec = codec_of(compression)
+    numbers = torch.ones(1, 512)
+    numbers[0, 7] = odd
+    assert not torch.isfinite(codec.decode(codec.encode(numbers))).all()
+
+
+def loss_of(weights: torch.Tensor, world_size: int) -> float:
+    """The mean of 0.5 |w - c|^2 over the workers, but for the numbers that hold the large pair."""
+    kept = torch.ones(PULLS, dtype=torch.bool)
+    kept[::256] = False
+    return sum(float(pull_of(worker, weights)[kept].square().sum()) for worker in range(world_size)) / world_size / 2
+
+
+def test_feedback_makes_up_for_what_int8_loses_and_without_it_little_is_learned(cast: Cast) -> None:
+    """Strongly convex: with feedback the loss of exact gradients to 2 %; the small gradients are all lost without."""
+    num_steps, rate = 800, 0.01
+    exact = torch.zeros(PULLS)
+    for _ in range(num_steps):
+        exact -= rate * (pull_of(0, exact) + pull_of(1, exact))
+    members = cast.add(2)
+    cast.form(*members)
+    losses = {}
+    for has_feedback in (True, False):
+        for member in members:
+            member.tell("descend", has_feedback, num_steps, rate)
+        one, other = (torch.tensor(member.hear(60.0)) for member in members)
+        assert torch.equal(one, other)
+        losses[has_feedback] = loss_of(one, 2)
+    least = loss_of(exact, 2)
+    assert losses[True] <= 1.02 * least
+    assert losses[False] > 1.3 * least
+
+
+def test_a_member_that_is_killed_ends_the_sum_for_the_others(cast: Cast) -> None:
+    members = cast.add(3)
+    cast.form(*members)
+    for member in members:
+        member.tell("sum_compressed_for_ever")
+    time.sleep(0.5)
+    members[1].send_signal(signal.SIGKILL)
+    time.sleep(0.2)
+    began = time.monotonic()
+    for member in (members[0], members[2]):
+        member.control_now("cut")
+        with pytest.raises(Told, match="GroupBrokenError"):
+            member.hear()
+    assert time.monotonic() - began < 8
