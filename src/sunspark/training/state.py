@@ -82,8 +82,8 @@ class TrainingState:
         return [*self.staged(), *self.trained()]
 
     def scale_gradients(self, factor: float) -> None:
-        """Scale all that was summed in this step."""
-        _scale(self.summands(), factor)
+        """Scale what was summed in this step, but for moments, which know their weight."""
+        _scale([self.statistics.staged, *self.trained()], factor)
 
     def gradient_norm(self) -> float:
         """The L2 norm of the gradient over all parameters; not finite where training has diverged."""

@@ -103,7 +103,8 @@ class LocalSgd:
         for replica in duty.replicas:
             if not self._travel(replica, clock):
                 return None
-        self._kept_sums = [summand.grad.clone() for summand in self._state.summands() if summand.grad is not None]
+        if agreement.world_size > 1:
+            self._kept_sums = [summand.grad.clone() for summand in self._state.summands() if summand.grad is not None]
         return self._share.copy()
 
     def apply(self, total: Share, quorum_id: int) -> list[Applied]:
@@ -115,7 +116,10 @@ class LocalSgd:
             is_last = step == total.steps[-1]
             if not all(map(math.isfinite, (figures.loss, figures.gradient_norm, way if is_last else 0.0))):
                 raise DivergedError(step, figures)
+        self._kept_sums = []
         self._state.apply(self._outer_learning_rate, quorum_id, total.evidences)
+        for parameter in self._state.trained():
+            parameter.grad = None
         return applied
 
     def _figures_of(self, total: Share, index: int) -> Applied:

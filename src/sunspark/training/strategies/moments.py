@@ -47,11 +47,7 @@ class InnerMoments:
         row = self.committed[self._row_of(replica)]
         tensors: dict[str, Tensor] = {}
         if row[-1] > 0:
-            pieces = row[:-1].split([kind.numel() for kind in self._kinds.values()])
-            tensors = {
-                name: piece.view(kind.shape).to(kind.dtype)
-                for (name, kind), piece in zip(self._kinds.items(), pieces, strict=True)
-            }
+            tensors = {name: piece.to(self._kinds[name].dtype) for name, piece in self._pieces_of(row).items()}
         optimizer_state.load(model, optimizer, tensors, self._fresh)
 
     def stage(self, model: nn.Module, optimizer: torch.optim.Optimizer, replica: int, samples: int) -> None:
@@ -59,15 +55,23 @@ class InnerMoments:
         if not samples:
             return
         assert self.staged.grad is not None
-        tensors = optimizer_state.tensors_of(model, optimizer)
-        numbers = [tensors[name].flatten().to(self.committed) for name in self._kinds]
-        self.staged.grad[self._row_of(replica)] += samples * torch.cat([*numbers, self.committed.new_ones(1)])
+        tensors, row = optimizer_state.tensors_of(model, optimizer), self.staged.grad[self._row_of(replica)]
+        for name, piece in self._pieces_of(row).items():
+            piece.add_(tensors[name], alpha=samples)
+        row[-1] += samples
 
     def commit(self) -> None:
         """Take over what the replicas have staged, summed over all workers; who had no samples keeps what it had."""
         assert self.staged.grad is not None
-        weights = self.staged.grad[:, -1:]
-        self.committed.copy_(torch.where(weights > 0, self.staged.grad / weights, self.committed))
+        for committed, staged in zip(self.committed, self.staged.grad, strict=True):
+            if staged[-1] > 0:
+                torch.div(staged, staged[-1], out=committed)
+        self.staged.grad = None
+
+    def _pieces_of(self, row: Tensor) -> dict[str, Tensor]:
+        """The parts of a row, each in its tensor's shape, by name; they share the row's memory."""
+        pieces = row[:-1].split([kind.numel() for kind in self._kinds.values()])
+        return {name: piece.view(kind.shape) for (name, kind), piece in zip(self._kinds.items(), pieces, strict=True)}
 
     def _row_of(self, replica: int) -> int:
         return replica if self._how == "keep" else 0
