@@ -167,8 +167,8 @@ class Coordinator:
 
     def _join(self, replica_id: str, host: str, pid: int) -> Reply:
         with self._lock:
-            farewell = self.roster.join(replica_id, f"{host}, process {pid}")
-            self.roster.check(now := time.monotonic())
+            farewell = self.roster.join(replica_id, f"{host}, process {pid}", now := time.monotonic())
+            self.roster.check(now)
             is_alone = not self.roster.alive(now)
         with self._resume_lock:  # not the other one: storage may be slow, and beats must go on
             resume = None if farewell else self._find_resume(is_alone)
