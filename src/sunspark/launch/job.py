@@ -158,7 +158,8 @@ class Job:
     def work_off(self, coordinator: Coordinator, spec: WorkerSpec, onlooker: Onlooker) -> Ending:
         """Start the workers and wait for the end of their task.
 
-        Raises KeyboardInterrupt when it was interrupted, after the workers have saved what they have and are gone.
+        Raises KeyboardInterrupt when it was interrupted, and what the onlooker raises, after the workers have saved
+        what they have and are gone.
         """
         launcher = self._launcher(coordinator)
         try:
@@ -169,17 +170,22 @@ class Job:
                 onlooker.look(coordinator)
         except KeyboardInterrupt:
             coordinator.stop(Ending(is_finished=False, cause="interrupted"))
-            self._wait_for_workers(launcher, coordinator, onlooker)
+            self._wait_for_workers(launcher)
+            onlooker.look(coordinator)
             raise
-        self._wait_for_workers(launcher, coordinator, onlooker)
+        except Exception as error:  # the onlooker cannot go on: its storage is full, say
+            coordinator.stop(Ending(is_finished=False, cause=str(error)))
+            self._wait_for_workers(launcher)
+            raise
+        self._wait_for_workers(launcher)
+        onlooker.look(coordinator)
         return ending
 
-    def _wait_for_workers(self, launcher: Launcher, coordinator: Coordinator, onlooker: Onlooker) -> None:
+    def _wait_for_workers(self, launcher: Launcher) -> None:
         try:
             launcher.join(_JOIN_SECONDS)
         except DeadlineError as error:
             logger.warning("%s", error)
-        onlooker.look(coordinator)
 
     def _launcher(self, coordinator: Coordinator) -> Launcher:
         if self._session is None:
