@@ -474,10 +474,13 @@ def test_a_driver_that_was_stopped_does_not_blame_the_workers_for_it(play: Play)
 
 
 @pytest.mark.parametrize("looks_first", [True, False])
-def test_a_driver_that_was_stopped_condemns_no_process_and_gives_no_place_away(play: Play, looks_first: bool) -> None:
+@pytest.mark.parametrize("away_seconds", [LOST_SECONDS + 0.5, 10 * NO_PROGRESS_SECONDS])
+def test_a_driver_that_was_stopped_condemns_no_process_and_gives_no_place_away(
+    play: Play, away_seconds: float, looks_first: bool
+) -> None:
     processes = [play.start(0), play.start(1)]
     play.run_for(2, *processes, supervisors=(0, 1))
-    play.now += 10 * NO_PROGRESS_SECONDS
+    play.now += away_seconds
     if looks_first:
         play.roster.check(play.now)
     assert [play.renew(worker) for worker in (0, 1)] == ["go on", "go on"]

@@ -87,6 +87,15 @@ def test_a_nursery_that_dies_while_it_is_asked_costs_one_incarnation(
     assert notes[:3] == [("started", 1), ("lost", 1), ("restarted", 2)]
 
 
+def test_a_process_that_ends_the_moment_it_is_killed_is_no_error(coordinator: Coordinator, tmp_path: Path) -> None:
+    nursery = Nursery(1)
+    process = supervisor._WorkerProcess(spec_of(coordinator, tmp_path), nursery)
+    assert process.wait(60)
+    process.code = nursery._codes[process._pid] = None  # the nursery's word of its end is still on its way
+    process.kill()
+    nursery.close()
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("hangs", [False, True], ids=["worker leaves", "worker hangs"])
 def test_a_supervisor_whose_driver_falls_silent_ends_with_its_worker(

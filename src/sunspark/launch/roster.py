@@ -32,8 +32,8 @@ _MOST_LOSSES: Final = 10
 """Ends of worker processes, times the number of workers, without a step in between, that give up a run."""
 _MOST_FAILURES: Final = 3
 """Ends by an exception of one and the same worker, which tends to come again, without a step in between."""
-_MOST_SECONDS_BETWEEN_CHECKS: Final = 5.0
-"""The driver looks ten times a second; if it did not for longer, it was away itself."""
+_MOST_SECONDS_BETWEEN_CHECKS: Final = LOST_SECONDS
+"""The driver looks ten times a second; if it did not for longer, it was away itself, and nobody is lost for that."""
 
 
 @dataclass(slots=True)

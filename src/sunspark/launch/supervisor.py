@@ -194,7 +194,8 @@ class _WorkerProcess:
 
     def kill(self) -> None:
         if not self.wait(0):
-            os.kill(self._pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended this moment; `wait` will tell
+                os.kill(self._pid, signal.SIGKILL)
 
     def let_go(self) -> int:
         """Ask it to leave, if it still runs; kill it when it stays longer than a worker may. Gives its exit code."""
