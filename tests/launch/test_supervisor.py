@@ -87,6 +87,19 @@ def test_a_nursery_that_dies_while_it_is_asked_costs_one_incarnation(
     assert notes[:3] == [("started", 1), ("lost", 1), ("restarted", 2)]
 
 
+def test_a_supervisor_that_has_lost_its_place_does_not_say_that_the_run_has_ended(
+    coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever believed it would start no other one."""
+
+    def lose_the_place(self: Nursery, stdin: int, stderr: int) -> int:  # noqa: ARG001
+        coordinator.roster._places[0].supervisor = "another"
+        raise WorkerError("the nursery of the workers died")
+
+    monkeypatch.setattr(Nursery, "start_worker", lose_the_place)
+    assert supervise(spec_of(coordinator, tmp_path)) == "lost place"
+
+
 def test_a_process_that_ends_the_moment_it_is_killed_is_no_error(coordinator: Coordinator, tmp_path: Path) -> None:
     nursery = Nursery(1)
     process = supervisor._WorkerProcess(spec_of(coordinator, tmp_path), nursery)

@@ -91,7 +91,7 @@ class _Supervisor:
             self._report_end(process, incarnation, code)
             if code == EXIT_DONE:
                 return "ended"
-        return "ended"
+        return "ended" if self._ask("claim")["answer"] == "ended" else "lost place"
 
     def _report_end(self, process: "_WorkerProcess", incarnation: int, code: int) -> None:
         """Tell how a process ended; where it crashed, look whether an image of those in its hands has killed it."""
