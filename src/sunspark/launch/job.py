@@ -77,6 +77,7 @@ class Job:
     def _open_spark(self) -> None:
         from sunspark.launch.session import (
             driver_address,
+            executors_may_come,
             gpu_amount,
             is_local,
             is_on_one_machine,
@@ -95,6 +96,12 @@ class Job:
                 self.launch.device, gpu_amount(context, "executor"), gpu_amount(context, "task")
             )
         slots = num_slots(self._session, self.launch.cores_per_worker, self.launch.workers)
+        if slots < 1 and executors_may_come(self._session, self.launch.cores_per_worker):
+            logger.warning(
+                "Spark (%s) has no executor yet; waiting for workers, %g s at most (--start-timeout)",
+                master, self.launch.start_timeout,
+            )  # fmt: skip
+            return
         if slots < 1:
             raise SetupError(
                 f"Spark ({master}) has no slot for a worker of {self.launch.cores_per_worker} cores; "
