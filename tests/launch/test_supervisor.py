@@ -104,8 +104,11 @@ def test_a_process_that_ends_the_moment_it_is_killed_is_no_error(coordinator: Co
     nursery = Nursery(1)
     process = supervisor._WorkerProcess(spec_of(coordinator, tmp_path), nursery)
     assert process.wait(60)
+    code = process.code
     process.code = nursery._codes[process._pid] = None  # the nursery's word of its end is still on its way
     process.kill()
+    nursery._codes[process._pid] = code
+    assert process.let_go() == code
     nursery.close()
 
 
