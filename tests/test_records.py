@@ -120,6 +120,23 @@ def test_closing_twice_is_fine_and_writing_afterwards_is_not(tmp_path: Path) -> 
         writer.write(STEP)
 
 
+def test_whoever_closes_second_waits_until_all_is_written(tmp_path: Path) -> None:
+    """Two threads of a worker may close its records, and the first to return ends the process."""
+    uri = str(tmp_path / "records.jsonl")
+    writer = RecordWriter(uri)
+    writer.write(STEP)
+    closing = [threading.Thread(target=writer.close) for _ in range(2)]
+    with writer._stream_lock:  # storage takes its time
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(0.3)
+            assert thread.is_alive(), "closed before all was written"
+    for thread in closing:
+        thread.join(10)
+    assert read_file(uri) == [STEP]
+
+
 def test_a_full_disk_is_told_to_the_writer() -> None:
     writer = RecordWriter("/dev/full")
     writer.write(STEP)

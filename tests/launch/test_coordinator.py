@@ -1,6 +1,7 @@
 """The calls of supervisors and workers, over the wire."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from sunspark.errors import WorkerError
+from sunspark.launch import coordinator as coordinator_module
 from sunspark.launch.coordinator import Coordinator
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Ending, Roster
@@ -122,6 +124,29 @@ def test_a_process_never_starts_from_nothing_where_there_is_a_checkpoint(open_co
     assert join(client, one)["resume"] == "the checkpoint"
     beat(client, one)
     assert join(client, other)["resume"] == "the checkpoint"
+
+
+@pytest.mark.timeout(60)
+def test_the_end_does_not_wait_for_a_call_that_storage_holds_up(
+    open_coordinator: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(coordinator_module, "_CLOSE_SECONDS", 0.3)
+    is_asked, released = threading.Event(), threading.Event()
+
+    def hang(_is_alone: bool) -> None:
+        is_asked.set()
+        released.wait(50)
+
+    coordinator, client = open_coordinator(find_resume=hang)
+    joining = threading.Thread(target=join, args=(client, start_worker(client, 0)))
+    joining.start()
+    assert is_asked.wait(30)
+    began = time.monotonic()
+    coordinator.close()
+    assert time.monotonic() - began < 20
+    assert "a call to the driver did not end within 0.3 s" in caplog.text
+    released.set()
+    joining.join(20)
 
 
 def test_an_evaluation_is_handed_out_and_ends_when_all_is_handed_in(open_coordinator: Open) -> None:

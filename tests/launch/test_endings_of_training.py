@@ -1,5 +1,6 @@
 """How a training ends before its last step: early, because nothing gets better, or at once, because it has diverged."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sunspark.errors import RunError, WorkerError
+from sunspark.errors import RunError, StorageError, WorkerError
 from sunspark.launch.train import train
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
@@ -62,6 +63,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_rate_and_images(
         train(law_dataset, str(run_folder), config)
     told = [r for r in read_records(str(run_folder)) if isinstance(r, EventRecord) and r.event == "diverged"]
     assert told[0].detail.count(".jpg") == 64
+
+
+def test_workers_have_left_when_the_driver_ends_with_an_error(law_dataset: str, run_folder: Path) -> None:
+    """Its records find no room. Whoever starts it again at once must find all that they have saved."""
+    (run_folder / "records").mkdir(parents=True)
+    (run_folder / "records" / "driver.jsonl").symlink_to("/dev/full")
+    config = replace(
+        short_config(), training=TrainingConfig(epochs=1000, global_batch_size=64, dtype="float32", checkpoint_every=2)
+    )
+    with pytest.raises(StorageError, match=r"driver\.jsonl"):
+        train(law_dataset, str(run_folder), config)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("worker-")]
 
 
 def test_training_starts_from_the_weights_of_a_file_and_needs_it_no_more(

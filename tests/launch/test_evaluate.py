@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from sunspark.bench.report import report
 from sunspark.commands.text import summary
 from sunspark.data.dataset import Dataset
-from sunspark.errors import RunError
+from sunspark.errors import RunError, WorkerError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.evaluate import evaluate
 from sunspark.run_directory import evaluation_file, model_weights_file
@@ -63,6 +63,13 @@ def test_the_evaluation_of_a_model_that_diverged_is_kept(finished: str, tmp_path
     assert stored["loss"] is None
     assert stored["samples"] == NUM_IMAGES
     assert report(str(run), str(tmp_path / "report.html")).size_bytes
+
+
+def test_an_evaluation_that_cannot_be_says_which_worker_failed_and_where(finished: str, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "damaged")
+    Path(model_weights_file(str(run))).write_bytes(b"no weights")
+    with pytest.raises(WorkerError, match=r"^worker 0 \(127\.0\.0\.1, process \d+\): "):
+        evaluate(str(run), split="train", config=LaunchConfig(launcher="local", workers=1))
 
 
 def test_an_interrupted_evaluation_is_an_interruption(finished: str) -> None:

@@ -135,13 +135,13 @@ def test_a_superseded_process_is_unwanted_whatever_it_says(play: Play) -> None:
     old = play.start(0)
     play.beat(old, step=3)
     play.pass_time(CLAIM_SECONDS + 1)
-    assert play.roster.join(old, "") == ""
+    assert play.roster.join(old, "", play.now) == ""
     new = play.start(0, "another")
-    assert play.roster.join(old, "") == "unwanted"
+    assert play.roster.join(old, "", play.now) == "unwanted"
     assert play.beat(old, step=99)["farewell"] == "unwanted"
     assert play.roster.step == 3
     assert play.roster.alive(play.now) == [], "its beat does not count for the new one"
-    assert (play.roster.join(new, ""), play.beat(new)["farewell"]) == ("", "")
+    assert (play.roster.join(new, "", play.now), play.beat(new)["farewell"]) == ("", "")
     assert play.roster.alive(play.now) == [0]
     play.roster.process_ended(0, "supervisor 0", 1, -9, "late news of the old one")
     assert play.roster.alive(play.now) == [0]
@@ -225,6 +225,26 @@ def test_a_process_that_hangs_at_its_start_is_replaced_too() -> None:
     play = Play(start_timeout=1000)
     play.start(0)
     assert "replace" in play.run_for(150, supervisors=(0,))
+
+
+def test_a_process_that_reads_a_large_state_is_waited_for_and_not_for_ever(play: Play) -> None:
+    """All of them read it, slowly, so that nobody else is there either; by then they have said that they came."""
+    one, other = play.start(0), play.start(1)
+    for replica_id in (one, other):
+        assert play.roster.join(replica_id, "somewhere", play.now) == ""
+    assert set(play.run_for(900, supervisors=(0, 1))) == {"go on"}
+    assert play.roster.ending is None
+    assert play.roster.alive(play.now) == []
+    play.beat(one)
+    assert play.roster.alive(play.now) == [0]
+    assert set(play.run_for(REPLACE_SECONDS + 1, one, supervisors=(1,))) == {"go on", "replace"}
+    assert play.renew(0) == "go on"
+
+
+def test_a_run_whose_processes_are_lost_while_they_read_their_state_ends(play: Play) -> None:
+    play.roster.join(play.start(0), "somewhere", play.now)
+    play.run_for(CLAIM_SECONDS + START_TIMEOUT + 1)
+    assert play.roster.ending is not None
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
@@ -401,7 +421,7 @@ def test_what_is_said_after_the_end_changes_nothing(play: Play) -> None:
     play.pass_time(100)
     play.roster.check(play.now)
     assert play.roster.ending == Ending(is_finished=True)
-    assert [play.beat(other)["farewell"], play.roster.join(other, "")] == ["ended", "ended"]
+    assert [play.beat(other)["farewell"], play.roster.join(other, "", play.now)] == ["ended", "ended"]
     assert play.roster.next_incarnation(0, "supervisor 0", play.now) == 0
     assert play.renew(0) == "go on", "its process hears of the end itself"
 
@@ -455,10 +475,13 @@ def test_a_driver_that_was_stopped_does_not_blame_the_workers_for_it(play: Play)
 
 
 @pytest.mark.parametrize("looks_first", [True, False])
-def test_a_driver_that_was_stopped_condemns_no_process_and_gives_no_place_away(play: Play, looks_first: bool) -> None:
+@pytest.mark.parametrize("away_seconds", [LOST_SECONDS + 0.5, 10 * NO_PROGRESS_SECONDS])
+def test_a_driver_that_was_stopped_condemns_no_process_and_gives_no_place_away(
+    play: Play, away_seconds: float, looks_first: bool
+) -> None:
     processes = [play.start(0), play.start(1)]
     play.run_for(2, *processes, supervisors=(0, 1))
-    play.now += 10 * NO_PROGRESS_SECONDS
+    play.now += away_seconds
     if looks_first:
         play.roster.check(play.now)
     assert [play.renew(worker) for worker in (0, 1)] == ["go on", "go on"]

@@ -87,6 +87,31 @@ def test_a_nursery_that_dies_while_it_is_asked_costs_one_incarnation(
     assert notes[:3] == [("started", 1), ("lost", 1), ("restarted", 2)]
 
 
+def test_a_supervisor_that_has_lost_its_place_does_not_say_that_the_run_has_ended(
+    coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever believed it would start no other one."""
+
+    def lose_the_place(self: Nursery, stdin: int, stderr: int) -> int:  # noqa: ARG001
+        coordinator.roster._places[0].supervisor = "another"
+        raise WorkerError("the nursery of the workers died")
+
+    monkeypatch.setattr(Nursery, "start_worker", lose_the_place)
+    assert supervise(spec_of(coordinator, tmp_path)) == "lost place"
+
+
+def test_a_process_that_ends_the_moment_it_is_killed_is_no_error(coordinator: Coordinator, tmp_path: Path) -> None:
+    nursery = Nursery(1)
+    process = supervisor._WorkerProcess(spec_of(coordinator, tmp_path), nursery)
+    assert process.wait(60)
+    code = process.code
+    process.code = nursery._codes[process._pid] = None  # the nursery's word of its end is still on its way
+    process.kill()
+    nursery._codes[process._pid] = code
+    assert process.let_go() == code
+    nursery.close()
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("hangs", [False, True], ids=["worker leaves", "worker hangs"])
 def test_a_supervisor_whose_driver_falls_silent_ends_with_its_worker(

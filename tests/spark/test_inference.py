@@ -15,14 +15,16 @@ from pyspark.sql import SparkSession
 import sunspark
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine
+from sunspark.data.image_files import ImageFile
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.scenes import draw_scenes
 from sunspark.errors import WorkerError
 from sunspark.launch.config import LaunchConfig, TrainConfig
-from sunspark.launch.predict import PredictConfig, PredictTableResult
+from sunspark.launch.predict import PredictConfig, PredictTableResult, spec_of
 from sunspark.launch.train import train
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
+from sunspark.spark.inference import predict_in_session
 from sunspark.spark.ingest import IngestConfig, ingest
 from sunspark.training.config import TrainingConfig
 from tests.large_images import make_large_files, peak_of_memory
@@ -180,6 +182,24 @@ def test_a_task_that_fails_for_good_ends_the_job_with_its_cause_and_no_table(
     with pytest.raises(WorkerError, match=r"predict failed on Spark: .*image\.jpg"):
         predict_table(run, [str(folder)], str(tmp_path / "t.csv"), PredictConfig(), engine)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+class Deadly(ImageFile):
+    """Ends the Python process that gets it, as a decoder with a bug would."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return eval, ("__import__('os').kill(__import__('os').getpid(), 11)",)
+
+
+@pytest.mark.laws
+def test_the_images_of_a_process_that_dies_are_named(run: str, two_core_session: SparkSession) -> None:
+    """Four attempts, each in a Python that imports torch anew: a law for its time."""
+    one, deadly = (
+        kind(path=f"{name}.jpg", uri=f"/nowhere/{name}.jpg", size_bytes=1, modified_ns=0)
+        for kind, name in ((ImageFile, "first"), (Deadly, "last"))
+    )
+    with pytest.raises(WorkerError, match=r"died that looked at first\.jpg to last\.jpg \(2 images\), each time; an"):
+        list(predict_in_session(two_core_session, spec_of(run, 1), [[], [one, deadly]]))
 
 
 def _comment(number: int) -> bytes:

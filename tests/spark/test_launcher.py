@@ -61,6 +61,16 @@ def test_why_python_failed_is_told_without_the_stack(two_core_session: SparkSess
     assert cause.startswith("KeyError: 'model'")
 
 
+def test_a_place_is_not_lost_for_an_error_that_nobody_foresaw(
+    two_core_session: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: object) -> None:
+        raise EOFError  # as where Spark closes the line on which it hands over a result
+
+    monkeypatch.setattr(SparkLauncher, "_one_task", break_off)
+    assert cause_of_lost_task(two_core_session, spec()) == "EOFError"
+
+
 def cause_of_lost_task(session: SparkSession, spec: WorkerSpec) -> str:
     has_ended, causes = threading.Event(), list[str]()
     launcher = launcher_until(has_ended, session, causes)

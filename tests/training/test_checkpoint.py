@@ -101,6 +101,30 @@ def test_an_adopted_candidate_is_a_checkpoint_like_any_other(tmp_path: Path) -> 
     assert [state.step for state in checkpoint.checkpoints(run)] == [3, 4]
 
 
+def test_candidates_that_a_checkpoint_has_overtaken_go_with_it(tmp_path: Path) -> None:
+    """Workers that come and go leave one each, as large as a checkpoint."""
+    run = str(tmp_path)
+    for step in (3, 5, 6):
+        checkpoint.save_candidate(run, snapshot(step), "0001.000001")
+    checkpoint.publish(run, snapshot(5))
+    assert [state.step for state in checkpoint.candidates(run)] == [6]
+
+
+def test_a_damaged_candidate_does_not_take_the_whole_ones_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = str(tmp_path)
+    checkpoint.publish(run, snapshot(4))
+    for replica_id in ("0000.000001", "0001.000001"):
+        uri = checkpoint.save_candidate(run, snapshot(6, replica_id), replica_id)
+        if replica_id == "0000.000001":
+            Path(uri).write_bytes(Path(uri).read_bytes()[:-1] + b"!")
+    adopted = checkpoint.adopt_candidate(run)
+    assert adopted is not None
+    assert (adopted.step, text_of(adopted.uri)) == (6, "0001.000001")
+    assert "worker-0000.000001.safetensors is damaged" in caplog.text
+
+
 STRANGERS = [
     ".step-000000009.safetensors.0123456789abcdef.tmp",
     "step-000000009.safetensors.tmp",

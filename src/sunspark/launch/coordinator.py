@@ -5,6 +5,7 @@ advice that makes things fast (a lost peer is named at once) or tidy (a second p
 sample is applied exactly once does not depend on it.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,9 @@ from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_o
 from sunspark.parallel.rpc import Reply, RpcServer
 from sunspark.records import EventName
 
+logger = logging.getLogger(__name__)
+
+_CLOSE_SECONDS: Final = 10.0
 _KEPT_ADDRESSES: Final = 32
 """Of each worker: processes that die one after the other stand in quorums together, while their heartbeats last."""
 _KEPT_GROUPS: Final = 16
@@ -109,7 +113,12 @@ class Coordinator:
             self.roster.stop(ending)
 
     def close(self) -> None:
-        self._server.shutdown()
+        """Answer nobody any more. A call that storage holds up is left behind."""
+        closing = threading.Thread(target=self._server.shutdown, daemon=True, name="close-coordinator")
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
+        if closing.is_alive():
+            logger.warning("a call to the driver did not end within %g s; leaving it behind", _CLOSE_SECONDS)
 
     def _claim(self, worker: int, supervisor: str) -> Reply:
         with self._lock:
@@ -167,8 +176,8 @@ class Coordinator:
 
     def _join(self, replica_id: str, host: str, pid: int) -> Reply:
         with self._lock:
-            farewell = self.roster.join(replica_id, f"{host}, process {pid}")
-            self.roster.check(now := time.monotonic())
+            farewell = self.roster.join(replica_id, f"{host}, process {pid}", now := time.monotonic())
+            self.roster.check(now)
             is_alone = not self.roster.alive(now)
         with self._resume_lock:  # not the other one: storage may be slow, and beats must go on
             resume = None if farewell else self._find_resume(is_alone)

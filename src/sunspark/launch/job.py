@@ -77,6 +77,7 @@ class Job:
     def _open_spark(self) -> None:
         from sunspark.launch.session import (
             driver_address,
+            executors_may_come,
             gpu_amount,
             is_local,
             is_on_one_machine,
@@ -95,6 +96,12 @@ class Job:
                 self.launch.device, gpu_amount(context, "executor"), gpu_amount(context, "task")
             )
         slots = num_slots(self._session, self.launch.cores_per_worker, self.launch.workers)
+        if slots < 1 and executors_may_come(self._session, self.launch.cores_per_worker):
+            logger.warning(
+                "Spark (%s) has no executor yet; waiting for workers, %g s at most (--start-timeout)",
+                master, self.launch.start_timeout,
+            )  # fmt: skip
+            return
         if slots < 1:
             raise SetupError(
                 f"Spark ({master}) has no slot for a worker of {self.launch.cores_per_worker} cores; "
@@ -158,7 +165,8 @@ class Job:
     def work_off(self, coordinator: Coordinator, spec: WorkerSpec, onlooker: Onlooker) -> Ending:
         """Start the workers and wait for the end of their task.
 
-        Raises KeyboardInterrupt when it was interrupted, after the workers have saved what they have and are gone.
+        Raises KeyboardInterrupt when it was interrupted, and what the onlooker raises, after the workers have saved
+        what they have and are gone.
         """
         launcher = self._launcher(coordinator)
         try:
@@ -169,17 +177,22 @@ class Job:
                 onlooker.look(coordinator)
         except KeyboardInterrupt:
             coordinator.stop(Ending(is_finished=False, cause="interrupted"))
-            self._wait_for_workers(launcher, coordinator, onlooker)
+            self._wait_for_workers(launcher)
+            onlooker.look(coordinator)
             raise
-        self._wait_for_workers(launcher, coordinator, onlooker)
+        except Exception as error:  # the onlooker cannot go on: its storage is full, say
+            coordinator.stop(Ending(is_finished=False, cause=str(error)))
+            self._wait_for_workers(launcher)
+            raise
+        self._wait_for_workers(launcher)
+        onlooker.look(coordinator)
         return ending
 
-    def _wait_for_workers(self, launcher: Launcher, coordinator: Coordinator, onlooker: Onlooker) -> None:
+    def _wait_for_workers(self, launcher: Launcher) -> None:
         try:
             launcher.join(_JOIN_SECONDS)
         except DeadlineError as error:
             logger.warning("%s", error)
-        onlooker.look(coordinator)
 
     def _launcher(self, coordinator: Coordinator) -> Launcher:
         if self._session is None:

@@ -26,12 +26,14 @@ CLAIM_SECONDS: Final = 6.0
 _ABANDONED_SECONDS: Final = 120.0
 _START_SECONDS: Final = 120.0
 """How long a process may take to load torch before it must be heard."""
+_LOAD_SECONDS: Final = 900.0
+"""How long a process that has joined may take to read the state it starts from; it is heard when it has."""
 _MOST_LOSSES: Final = 10
 """Ends of worker processes, times the number of workers, without a step in between, that give up a run."""
 _MOST_FAILURES: Final = 3
 """Ends by an exception of one and the same worker, which tends to come again, without a step in between."""
-_MOST_SECONDS_BETWEEN_CHECKS: Final = 5.0
-"""The driver looks ten times a second; if it did not for longer, it was away itself."""
+_MOST_SECONDS_BETWEEN_CHECKS: Final = LOST_SECONDS
+"""The driver looks ten times a second; if it did not for longer, it was away itself, and nobody is lost for that."""
 
 
 @dataclass(slots=True)
@@ -196,12 +198,13 @@ class Roster:
             if place.process:
                 place.process.is_gone = True
 
-    def join(self, replica_id: str, whereabouts: str) -> str:
+    def join(self, replica_id: str, whereabouts: str, now: float) -> str:
         """A process says that it is there; what it is told: "" (welcome), "ended", "stop" or "unwanted"."""
+        self._notice_absence(now)
         farewell = self._farewell_of(replica_id)
         process = self._process_of(replica_id)
         if not farewell and process is not None:
-            process.whereabouts = whereabouts
+            process.whereabouts, process.last_heard = whereabouts, now + _LOAD_SECONDS
         return farewell
 
     def beat(self, message: dict[str, Any], now: float) -> Reply:
@@ -310,7 +313,7 @@ class Roster:
     def check(self, now: float) -> None:
         """Look at the clock: open the gate, forget what is old, give up a run that has had no worker for too long."""
         self._notice_absence(now)
-        if self.alive(now) or any(_is_examined(place, now) for place in self._places.values()):
+        if self.alive(now) or any(_is_at_work(place, now) for place in self._places.values()):
             self._last_alive = now
         elif self.ending is None and now - self._last_alive > self._start_timeout_seconds:
             names = ", ".join(str(worker) for worker in self._places)
@@ -364,7 +367,9 @@ def _is_lost(process: _Process | None, now: float) -> bool:
     return process is not None and (process.is_gone or now - process.last_heard > LOST_SECONDS)
 
 
-def _is_examined(place: _Place, now: float) -> bool:
-    """Whether its supervisor looks for the cause of a death: it renews, though its process is gone."""
-    is_held = bool(place.supervisor) and now - place.last_heard <= CLAIM_SECONDS
-    return is_held and place.process is not None and place.process.is_gone
+def _is_at_work(place: _Place, now: float) -> bool:
+    """Whether its supervisor lives, and looks for the cause of a death or waits for a process that reads its state."""
+    process = place.process
+    if process is None or not place.supervisor or now - place.last_heard > CLAIM_SECONDS:
+        return False
+    return process.is_gone or (bool(process.whereabouts) and not process.is_ready)

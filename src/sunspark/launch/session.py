@@ -96,6 +96,18 @@ def num_slots(session: SparkSession, cores_per_worker: int, wanted: int) -> int:
     return slots
 
 
+def executors_may_come(session: SparkSession, cores_per_worker: int) -> bool:
+    """Whether there is no executor yet, but one would have room for a worker: it is late, or awaits the first job."""
+    context = session.sparkContext
+    is_empty = not is_on_one_machine(master_of(session)) and not num_executors(context)
+    return is_empty and _slots_on(context, 1, cores_per_worker) > 0
+
+
+def num_executors(context: SparkContext) -> int:
+    """How many executors Spark has now; of a local master, none."""
+    return len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1  # the driver is among them
+
+
 def is_on_one_machine(master: str) -> bool:
     """Whether all is on this machine, local-cluster included: there will never be more slots, and no host is added."""
     return master.startswith("local")
@@ -202,7 +214,10 @@ def _cluster_cores(context: SparkContext, cores_per_worker: int) -> int:
     if match := re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", context.master or ""):
         executors = int(match[1])
         return min(executors * (int(match[2]) // cores_per_worker), _gpu_slots(context, executors))
-    executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
+    return _slots_on(context, num_executors(context), cores_per_worker)
+
+
+def _slots_on(context: SparkContext, executors: int, cores_per_worker: int) -> int:
     cores = int(context.getConf().get("spark.executor.cores", "0") or 0)
     if not cores:  # standalone without a limit: an executor has all cores of its host
         return min(int(context.defaultParallelism) // cores_per_worker, _gpu_slots(context, executors))

@@ -16,7 +16,6 @@ from typing import Final, final
 
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import RDD, TaskContext
-from pyspark.errors import PySparkException
 from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
@@ -91,8 +90,8 @@ class SparkLauncher:
             except (Py4JNetworkError, ConnectionError) as error:
                 self.give_up(f"Spark's driver process is gone ({error}); its log may tell why")
                 return
-            except (Py4JError, PySparkException) as error:
-                cause = _cause_of_lost_task(str(error))
+            except Exception as error:  # of whatever kind: the place would stay empty for the rest of the run
+                cause = _cause_of_lost_task(str(error) or type(error).__name__)
                 logger.info("%s: its task was lost: %s", name, cause)
                 if not self.has_ended():
                     self.task_was_lost(cause)

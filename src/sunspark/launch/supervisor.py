@@ -91,7 +91,7 @@ class _Supervisor:
             self._report_end(process, incarnation, code)
             if code == EXIT_DONE:
                 return "ended"
-        return "ended"
+        return "ended" if self._ask("claim")["answer"] == "ended" else "lost place"
 
     def _report_end(self, process: "_WorkerProcess", incarnation: int, code: int) -> None:
         """Tell how a process ended; where it crashed, look whether an image of those in its hands has killed it."""
@@ -194,7 +194,8 @@ class _WorkerProcess:
 
     def kill(self) -> None:
         if not self.wait(0):
-            os.kill(self._pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended this moment; `wait` will tell
+                os.kill(self._pid, signal.SIGKILL)
 
     def let_go(self) -> int:
         """Ask it to leave, if it still runs; kill it when it stays longer than a worker may. Gives its exit code."""

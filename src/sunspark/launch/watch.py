@@ -34,6 +34,7 @@ class Watch:
 
     def look(self, coordinator: Coordinator) -> None:
         now, roster = time.monotonic(), coordinator.roster
+        step = roster.step  # calls of workers move it meanwhile
         for note in coordinator.take_notes():
             event = event_of(note)
             self._records.write(event)
@@ -41,15 +42,15 @@ class Watch:
         if not roster.may_go:
             return
         if self._begun is None:
-            self._begun, self._step = now, roster.step
+            self._begun, self._step = now, step
         self._last = now
-        self._samples += sum(self._plan.num_samples_of(step) for step in range(self._step, roster.step))
-        self._step = roster.step
+        self._samples += sum(self._plan.num_samples_of(done) for done in range(self._step, step))
+        self._step = step
         if roster.ending is None:
             self._alive = len(roster.alive(now))
         self._display.update(
             ProgressSnapshot(
-                step=roster.step,
+                step=step,
                 loss=roster.report.get("loss"),
                 images_per_second=self._samples / max(1e-9, self.seconds),
                 workers_alive=self._alive,

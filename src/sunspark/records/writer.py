@@ -33,6 +33,7 @@ class RecordWriter:
         self._stream_lock = threading.Lock()  # held while writing; always taken first
         self._failure: Exception | None = None
         self._closing = threading.Event()
+        self._closing_lock = threading.Lock()  # held until all is written: a worker ends once it has closed its records
         self._thread = threading.Thread(target=self._flush_regularly, name="records", daemon=True)
         self._thread.start()
 
@@ -61,10 +62,13 @@ class RecordWriter:
             self._stream_lock.release()
 
     def close(self) -> None:
-        """Write what is left and let go of the file; closing twice does nothing."""
+        """Write what is left and let go of the file; whoever closes it a second time waits for the first."""
+        with self._closing_lock:
+            if not self._closing.is_set():
+                self._finish()
+
+    def _finish(self) -> None:
         with self._lines_lock:
-            if self._closing.is_set():
-                return
             self._closing.set()
         self._thread.join(_DEADLINE_SECONDS)
         if self._thread.is_alive():

@@ -1,5 +1,13 @@
 """What a failed Spark job says: pages of stack traces, and one line in them that tells why."""
 
+import re
+
+
+def task_that_died(text: str) -> int | None:
+    """The number, in its job, of the task whose Python process has died; None where a failure has another cause."""
+    task = re.search(r"Task (\d+) in stage \S+ failed", text)
+    return int(task[1]) if task and "Python worker exited unexpectedly" in text else None
+
 
 def cause_line(text: str) -> str:
     """The line of a Spark failure that says why: the Python exception of the task, if there is one."""

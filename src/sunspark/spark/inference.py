@@ -28,7 +28,8 @@ from sunspark.data.image_files import ImageFile
 from sunspark.data.prediction_table import Prediction
 from sunspark.errors import WorkerError
 from sunspark.launch.session import open_session
-from sunspark.spark.failures import cause_line
+from sunspark.spark.executors import executors_awaited
+from sunspark.spark.failures import cause_line, task_that_died
 from sunspark.training.predict import Predictor, PredictSpec
 
 _TASKS_PER_SLOT: Final = 2
@@ -54,12 +55,13 @@ def predict_in_session(
     source = iter(batches)
     pool = ThreadPoolExecutor(_WINDOWS_UNDER_WAY, thread_name_prefix="sunspark-window")
     try:
-        while window := list(itertools.islice(source, size)):
-            upcoming.append(pool.submit(_run_window, session, group, spec, window))
-            if len(upcoming) == _WINDOWS_UNDER_WAY:
+        with executors_awaited(session.sparkContext, group):
+            while window := list(itertools.islice(source, size)):
+                upcoming.append(pool.submit(_run_window, session, group, spec, window))
+                if len(upcoming) == _WINDOWS_UNDER_WAY:
+                    yield from upcoming.popleft().result()
+            while upcoming:
                 yield from upcoming.popleft().result()
-        while upcoming:
-            yield from upcoming.popleft().result()
     except BaseException:
         with contextlib.suppress(Py4JError, ConnectionError):  # Spark's process is gone: so are its tasks
             session.sparkContext.cancelJobGroup(group)
@@ -76,7 +78,15 @@ def _run_window(
     try:
         return context.parallelize(window, len(window)).map(functools.partial(_predict_batch, spec)).collect()
     except Exception as error:
-        raise WorkerError(f"predict failed on Spark: {cause_line(str(error))}") from error
+        task = task_that_died(str(error))
+        if task is None:
+            raise WorkerError(f"predict failed on Spark: {cause_line(str(error))}") from error
+        first, last = window[task][0].path, window[task][-1].path
+        raise WorkerError(
+            f"predict failed on Spark: the Python process died that looked at {first} to {last} "
+            f"({len(window[task])} images), each time; an image kills its decoder, or memory ran out: predict halves "
+            "of them until one is left, and leave it out, or raise spark.executor.memoryOverhead"
+        ) from error
 
 
 def _predict_batch(spec: PredictSpec, batch: Sequence[ImageFile]) -> list[Prediction]:

@@ -39,6 +39,7 @@ from sunspark.data.writer import (
 from sunspark.errors import ConfigError, DatasetError, SourceError, WorkerError
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.session import open_session
+from sunspark.spark.executors import executors_awaited
 from sunspark.spark.failures import cause_line
 from sunspark.spark.progress import progress
 
@@ -213,11 +214,12 @@ def _run(
 ) -> list[BlockResult]:
     context = session.sparkContext
     tasks = context.parallelize(plans, min(partitions or len(plans), len(plans)))
-    try:
-        with progress(context, sum(len(plan.images) for plan in plans), display):
+    num_images = sum(len(plan.images) for plan in plans)
+    with progress(context, num_images, display) as group, executors_awaited(context, group):
+        try:
             return tasks.mapPartitions(_ingest_blocks).collect()
-    except Exception as error:
-        raise WorkerError(f"ingest failed on Spark: {cause_line(str(error))}") from error
+        except Exception as error:
+            raise WorkerError(f"ingest failed on Spark: {cause_line(str(error))}") from error
 
 
 def _plan(listing: Listing, dataset: str, config: IngestConfig) -> Iterator[BlockPlan]:

@@ -16,8 +16,11 @@ _GROUP_PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.job.in
 
 
 @contextlib.contextmanager
-def progress(context: SparkContext, num_images: int, display: CountDisplay) -> Iterator[None]:
-    """Show how far the Spark job is that this thread runs in the block: Spark tells how many tasks are done."""
+def progress(context: SparkContext, num_images: int, display: CountDisplay) -> Iterator[str]:
+    """Show how far the Spark job is that this thread runs in the block: Spark tells how many tasks are done.
+
+    Gives the job's group.
+    """
     group = f"sunspark-ingest-{uuid.uuid4().hex}"
     callers = {name: context.getLocalProperty(name) for name in _GROUP_PROPERTIES}
     has_ended = threading.Event()
@@ -31,7 +34,7 @@ def progress(context: SparkContext, num_images: int, display: CountDisplay) -> I
     watcher = threading.Thread(target=look, daemon=True, name="ingest-progress")
     watcher.start()
     try:
-        yield
+        yield group
         display.update(num_images)
     finally:
         has_ended.set()

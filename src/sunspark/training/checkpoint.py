@@ -4,13 +4,17 @@ A checkpoint is one safetensors file of a step that counts, published whole or n
 the state that an orphaned worker saved on its way out; the one furthest ahead is taken up by the next start.
 """
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from sunspark import storage
+from sunspark.errors import RunError
 from sunspark.parallel.recovery import Snapshot
 from sunspark.training import state_file
+
+logger = logging.getLogger(__name__)
 
 _KEPT: Final = 2
 _NAME: Final = re.compile(r"step-(\d{9})(?:\.worker-([\d.]+))?\.safetensors")
@@ -27,12 +31,15 @@ class SavedState:
 
 
 def publish(run: str, snapshot: Snapshot, best_step: int = 0) -> str:
-    """Write a checkpoint, and delete those before the last two, except for that of `best_step`."""
+    """Write a checkpoint; delete the candidates it has overtaken, and those before the last two but `best_step`."""
     uri = uri_of(run, snapshot.step)
     _write(uri, snapshot)
     for old in checkpoints(run)[:-_KEPT]:
         if old.step != best_step:
             storage.delete(old.uri)
+    for candidate in candidates(run):
+        if candidate.step <= snapshot.step:
+            storage.delete(candidate.uri)
     return uri
 
 
@@ -69,14 +76,20 @@ def candidates(run: str) -> list[SavedState]:
 
 
 def adopt_candidate(run: str) -> SavedState | None:
-    """Make the best candidate a checkpoint if it is further than all of them, and delete every candidate.
+    """Make the best candidate that is whole a checkpoint if it is further than all of them; delete every candidate.
 
     Returns the state to go on from. For a moment at which no worker of the run is alive.
     """
     waiting = candidates(run)
-    published = checkpoints(run)
-    if waiting and (not published or waiting[-1].step > published[-1].step):
-        storage.write_bytes_atomic(uri_of(run, waiting[-1].step), storage.read_bytes(waiting[-1].uri))
+    published = max((state.step for state in checkpoints(run)), default=-1)
+    for candidate in reversed(waiting):
+        if candidate.step <= published:
+            break
+        try:
+            storage.write_bytes_atomic(uri_of(run, candidate.step), read_bytes(candidate.uri))
+            break
+        except RunError as error:
+            logger.warning("the state that a worker saved on its way out is left out: %s", error)
     for candidate in waiting:
         storage.delete(candidate.uri)
     return next(iter(reversed(checkpoints(run))), None)

@@ -21,7 +21,7 @@ from sunspark.data.in_hand import InHand
 from sunspark.data.loader import EvaluationLoader, without
 from sunspark.errors import SunsparkError
 from sunspark.parallel.membership import replica_id_of
-from sunspark.parallel.rpc import Reply, RpcClient
+from sunspark.parallel.rpc import Reply, RpcClient, address_towards
 from sunspark.training.config import WorkConfig
 from sunspark.training.export import load_model
 from sunspark.training.forward import logits_of
@@ -59,6 +59,9 @@ def evaluate_leases(spec: WorkerSpec, device: torch.device) -> None:
     """Work off leases on `device` until the coordinator has none left."""
     coordinator = RpcClient(spec.coordinator, spec.token)
     replica_id = replica_id_of(spec.worker, spec.incarnation)
+    host = address_towards(spec.coordinator)
+    if farewell := coordinator.call("join", replica_id=replica_id, host=host, pid=os.getpid())["farewell"]:
+        _leave(farewell)
     model, description = load_model(spec.run)
     model.to(device)
     work = from_dict(WorkConfig, spec.work)
