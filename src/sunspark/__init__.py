@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sunspark.spark.ingest import IngestResult
     from sunspark.training.config import TrainingConfig as TrainingConfig
     from sunspark.training.loss import LossConfig as LossConfig
+    from sunspark.training.strategies.config import StrategyConfig as StrategyConfig
     from sunspark.training.validation import ValidationConfig as ValidationConfig
     from sunspark.training.verify import VerifyResult
 
@@ -50,6 +51,7 @@ _HOMES: Final = {
     "ModelConfig": "sunspark.models.registry",
     "OptimConfig": "sunspark.optim",
     "PredictConfig": "sunspark.launch.predict",
+    "StrategyConfig": "sunspark.training.strategies.config",
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
     "ValidationConfig": "sunspark.training.validation",

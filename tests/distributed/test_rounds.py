@@ -5,7 +5,7 @@ Interleavings are played in `tests/training/test_strategies.py`; here processes 
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -21,21 +21,14 @@ from tests.distributed.laws import CHECKPOINT_EVERY, PATHS, GradientPath, assert
 pytestmark = pytest.mark.timeout(300)
 
 STEPS_PER_EPOCH = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    strategy: StrategyConfig
-    hold_at_step: int
-    """A step with which a round begins, near the end."""
+NUM_EPOCHS = 8
+HOLD_AT_STEP = (NUM_EPOCHS - 1) * STEPS_PER_EPOCH
 
 
 SETTINGS = {
-    "local_sgd": Setting(strategy=StrategyConfig(strategy="local_sgd", sync_every=4), hold_at_step=280),
-    "local_sgd-epoch": Setting(
-        strategy=StrategyConfig(strategy="local_sgd", sync_every="epoch", inner_state="reset"), hold_at_step=272
-    ),
-    "diloco": Setting(strategy=StrategyConfig(strategy="diloco", sync_every=8, inner_state="keep"), hold_at_step=280),
+    "local_sgd": StrategyConfig(strategy="local_sgd", sync_every=4),
+    "local_sgd-epoch": StrategyConfig(strategy="local_sgd", sync_every="epoch", inner_state="reset"),
+    "diloco": StrategyConfig(strategy="diloco", sync_every=8, inner_state="keep"),
 }
 PHASES: tuple[Phase, ...] = ("quorum", "data", "backward", "reduce", "reduced", "applied")
 KILLS = list(product(SETTINGS, PHASES))
@@ -44,7 +37,8 @@ Undisturbed = Callable[[str], str]
 
 def config_of(setting: str, workers: int, gradient_path: GradientPath = "auto") -> TrainConfig:
     config = law_config("adam", workers=workers, gradient_path=gradient_path)
-    return replace(config, strategy=SETTINGS[setting].strategy)
+    training = replace(config.training, epochs=NUM_EPOCHS)
+    return replace(config, training=training, strategy=SETTINGS[setting])
 
 
 @pytest.fixture(scope="session")
@@ -62,10 +56,10 @@ def alone(law_dataset: str, once: Callable[[str, Callable[[Path], object]], Path
 
 def step_to_die_at(dice: random.Random, setting: str, phase: Phase) -> int:
     """Such that whoever comes back must recover: no checkpoint is of the step with which the round began."""
-    every = SETTINGS[setting].strategy.steps_between_exchanges
+    every = SETTINGS[setting].steps_between_exchanges
     length = STEPS_PER_EPOCH if every == "epoch" else every
     between_checkpoints = -(-CHECKPOINT_EVERY // length) * length
-    starts = [step for step in range(32, 240, length) if step % between_checkpoints]
+    starts = [step for step in range(32, HOLD_AT_STEP - STEPS_PER_EPOCH, length) if step % between_checkpoints]
     start = dice.choice(starts)
     return start + {"quorum": 0, "reduced": 0, "applied": 0, "reduce": length - 1}.get(phase, dice.randrange(length))
 
@@ -81,7 +75,7 @@ def check_kill(dataset: str, run: Path, case: tuple[str, Phase], reference: str,
         config_of(setting, workers, path),
         [Fault(worker=victim, phase=phase, step=step)],
         until=lambda: joined(run, victim),
-        hold_at_step=SETTINGS[setting].hold_at_step,
+        hold_at_step=HOLD_AT_STEP,
     )
     assert result.recoveries >= 1, "the kill was not felt"
     assert_nothing_was_lost(str(run), reference)

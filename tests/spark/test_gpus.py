@@ -1,6 +1,7 @@
 """Spark gives each worker a GPU: real scheduling of made-up addresses, since no GPU is needed to be told of one."""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         builder = builder.config(f"spark.{of}.resource.gpu.discoveryScript", str(script))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_HOME", str(find_java(pyspark.__version__).home))
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
         SparkContext._ensure_initialized()  # started with these settings, Java would keep them for all later sessions
         session = builder.config("spark.task.resource.gpu.amount", "1").getOrCreate()
     yield session
