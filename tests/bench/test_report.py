@@ -205,7 +205,7 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
 
 
 def test_something_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no run at"):
+    with pytest.raises(RunError, match="is not a run"):
         report(str(tmp_path / "nothing"), str(tmp_path / "report.html"))
     with pytest.raises(RunError, match="is not a run"):
         report(str(tmp_path), str(tmp_path / "report.html"))

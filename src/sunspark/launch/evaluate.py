@@ -90,7 +90,7 @@ def evaluate(
     opened = Dataset.open(dataset)
     model = run_directory.model_description_file(run)
     if not storage.exists(model):
-        raise RunError(f"{run} is not finished; run `sunspark train` on it to its end")
+        raise run_directory.not_finished(run)
     if list(opened.classes) != run_directory.read_object(model).get("classes"):
         raise RunError(f"{run} was trained for other classes than {dataset} holds")
     num_samples = len(opened.rows(split))
