@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, Union, cast, final
 
-from sunspark.errors import ConfigError
+from sunspark.errors import ConfigError, first_five
 
 T = TypeVar("T")
 
-_MOST_NAMES: Final = 20
+_MOST_NAMES: Final = 12
+"""As many as there are commands; of more, the first five are named."""
 
 _PLAIN_WORDS: Final[dict[object, str]] = {
     bool: "true or false",
@@ -118,14 +119,19 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """What `name` was probably meant to be, best first; a dotted name is compared by its last part too."""
+    """What `name` was probably meant to be, best first; a dotted name is compared by its last part too.
+
+    What is much less like it than the best is left out. The dashes before an option are no likeness.
+    """
 
     def likeness(candidate: str) -> float:
-        whole, last = (name, candidate), (name.rpartition(".")[2], candidate.rpartition(".")[2])
+        whole = (name.lstrip("-"), candidate.lstrip("-"))
+        last = (name.rpartition(".")[2].lstrip("-"), candidate.rpartition(".")[2].lstrip("-"))
         return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in (whole, last))
 
     scored = sorted(((likeness(candidate), candidate) for candidate in names), key=lambda pair: -pair[0])
-    return [candidate for score, candidate in scored if score >= 0.6][:count]
+    least = max([0.6, *(score - 0.15 for score, _ in scored[:1])])
+    return [candidate for score, candidate in scored if score >= least][:count]
 
 
 def suggestion(name: str, names: Sequence[str]) -> str:
@@ -133,8 +139,7 @@ def suggestion(name: str, names: Sequence[str]) -> str:
     close = nearest(name, names)
     if close:
         return f"the nearest {'is' if len(close) == 1 else 'are'} {', '.join(close)}"
-    others = f" and {len(names) - _MOST_NAMES:,} others" if len(names) > _MOST_NAMES else ""
-    return f"there are {', '.join(names[:_MOST_NAMES])}{others}"
+    return f"there are {', '.join(names) if len(names) <= _MOST_NAMES else first_five(names)}"
 
 
 def required_fields(cls: type) -> list[str]:

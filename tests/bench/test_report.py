@@ -195,7 +195,7 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
         "Every sample exactly once no",
         "step 17 has other samples than it should",
         "1 30,720 64 0 0",
-        "Images per second 307 in 1 min 40 s",
+        "Images per second 307 the mean of 1 min 40 s",
         "Steps done again 7",
         "scenes/00004.jpg quiet beach over 99.9 %",
         "global_batch_size 64",

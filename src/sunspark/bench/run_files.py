@@ -31,7 +31,8 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        return self.run.rstrip("/").rsplit("/", 1)[-1]
+        """The last two folders of its path: many a run's folder is called `run`."""
+        return "/".join(self.run.rstrip("/").split("/")[-2:])
 
 
 def read_run(run: str) -> RunFiles:

@@ -44,10 +44,11 @@ class TrainResult:
     seconds: float
     """From the first step of this start to the end."""
     images_per_second: float
-    """Of this start."""
+    """The mean of this start. Displays and `watch` show that of the last minute."""
     workers: int
     """The most that took part in one step of this start; may be fewer than were asked for."""
     steps_redone: int
+    """How often a step of this start was done again because its group broke."""
     recoveries: int
     resumed_from_step: int
     dataset_id: str
