@@ -142,6 +142,13 @@ def suggestion(name: str, names: Sequence[str]) -> str:
     return f"there are {', '.join(names) if len(names) <= _MOST_NAMES else first_five(names)}"
 
 
+def refuse_unknown_fields(cls: type, names: Iterable[str]) -> None:
+    """ConfigError when one of `names` is no field of `cls`, with the nested field that was probably meant."""
+    for name in names:
+        if name not in {field.name for field in _fields(cls)}:
+            raise ConfigError(f"{cls.__name__} has no field {name!r}; {suggestion(name, list(_dotted_keys(cls)))}")
+
+
 def required_fields(cls: type) -> list[str]:
     """Names of the fields of `cls` that have no default."""
     nothing = dataclasses.MISSING
@@ -165,7 +172,7 @@ def _build(cls: type[T], values: Mapping[str, object], prefix: str, all_keys: Se
             raise ConfigError(_no_such_key(prefix + key, all_keys))
     for name in required_fields(cls):
         if name not in values:
-            raise ConfigError(f"{prefix}{name} is missing; it must be {_describe(hints[name])}")
+            raise ConfigError(f"{prefix}{name} is missing; it must be {describe(hints[name])}")
     return cls(**{key: _convert(hints[key], value, prefix + key, all_keys) for key, value in values.items()})
 
 
@@ -182,7 +189,7 @@ def _convert(hint: Any, value: object, key: str, all_keys: Sequence[str]) -> obj
         converted = _as_arm(arm, value, key, all_keys)
         if converted is not ABSENT:
             return converted
-    raise ConfigError(f"{key} must be {_describe(hint)}, got {value!r} ({_kind(value)})")
+    raise ConfigError(f"{key} must be {describe(hint)}, got {value!r} ({_kind(value)})")
 
 
 def _as_arm(arm: Any, value: object, key: str, all_keys: Sequence[str]) -> object:
@@ -213,15 +220,15 @@ def _arms(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
-def _describe(hint: Any) -> str:
-    """The type `hint` in words, for an error message."""
+def describe(hint: Any) -> str:
+    """A type in words, for an error message: a whole number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if len(_arms(hint)) > 1:
-        return " or ".join(_describe(arm) for arm in _arms(hint))
+        return " or ".join(describe(arm) for arm in _arms(hint))
     if origin is Literal:
         return "one of " + ", ".join(repr(one) for one in arguments)
     if origin in (list, tuple):
-        return f"a list of {_describe(arguments[0])}"
+        return f"a list of {describe(arguments[0])}"
     if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
         return "a table"
     return _PLAIN_WORDS.get(hint, str(hint))
