@@ -93,3 +93,5 @@ if [ ! -f $lock ]; then
 fi
 set_up_python
 set_up_java
+spark=$(awk -F '==' '/^pyspark==/ { split($2, version, " "); print version[1] }' $lock)
+say "$venv is ready: $($python --version), Spark $spark, Java in $(cat $java_home_file); the command is $venv/bin/sunspark"

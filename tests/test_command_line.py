@@ -39,6 +39,10 @@ class Config:
     """Least and most."""
     workers: int = 2
     """Processes."""
+    limit: int | None = None
+    """Most images."""
+    master: str | None = None
+    """Where."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -103,7 +107,9 @@ def test_a_list_is_given_by_repeating_its_flag() -> None:
         (["--wrkers=3"], ["--wrkers", "--workers"]),
         (["--no-nestrov"], ["--no-nestrov", "--no-nesterov"]),
         (["--xyzzy"], ["--xyzzy", "bake --help"]),
-        (["--workers", "two"], ["--workers", "'two'"]),
+        (["--workers", "two"], ["--workers", "expected a whole number, got 'two'"]),
+        (["--learning-rate", "low"], ["--learning-rate", "expected a number, got 'low'"]),
+        (["--limit", "3.5"], ["--limit", "expected a whole number, got '3.5'"]),
         (["--workers"], ["--workers", "Missing value"]),
         (["--workers", "0"], ["workers must be at least 1, got 0"]),
         (["--schedule", "cosin"], ["'cosin'", "--schedule", "constant", "cosine"]),
@@ -129,8 +135,16 @@ def test_on_a_terminal_it_is_the_same_message(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_missing_argument_is_named() -> None:
-    with pytest.raises(ConfigError, match="RUN"):
+    with pytest.raises(ConfigError) as caught:
         parse(Arguments, [], prog="bake", description="Bake.")
+    assert str(caught.value) == "RUN is missing: it is 'bake RUN'; 'bake --help' explains the options"
+
+
+def test_what_may_be_left_out_may_be_none() -> None:
+    assert (parsed().limit, parsed().master) == (None, None)
+    assert (parsed("--limit", "3").limit, parsed("--master", "local").master) == (3, "local")
+    given = Config(limit=3, master="local")
+    assert parsed("--limit", "none", "--master", "none", config=given) == Config()
 
 
 def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

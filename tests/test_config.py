@@ -7,7 +7,17 @@ from typing import Literal
 
 import pytest
 
-from sunspark.config import ABSENT, differences, flatten, from_dict, load, nearest, to_dict
+from sunspark.config import (
+    ABSENT,
+    differences,
+    flatten,
+    from_dict,
+    load,
+    nearest,
+    refuse_unknown_fields,
+    suggestion,
+    to_dict,
+)
 from sunspark.errors import ConfigError
 
 
@@ -145,3 +155,15 @@ def test_the_nearest_name_comes_first() -> None:
     assert nearest("lerning_rate", names)[0] == "optim.learning_rate"
     assert nearest("optim.workers", names)[0] == "launch.workers"
     assert nearest("xyzzy", names) == []
+
+
+def test_what_is_not_near_is_not_offered() -> None:
+    options = ["--epochs", "--keep", "--port", "--norm", "--help"]
+    assert nearest("--epoch", options) == ["--epochs"]
+    assert nearest("--lr", options) == []
+    assert suggestion("x", [f"name {number}" for number in range(20)]).endswith("name 4 and 15 more")
+
+
+def test_a_field_that_is_another_sections_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"Cake has no field 'celsius'; the nearest is oven\.celsius"):
+        refuse_unknown_fields(Cake, ["name", "celsius"])

@@ -286,5 +286,5 @@ def test_other_files_beside_the_records_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no run at"):
+    with pytest.raises(RunError, match="is not a run"):
         read_records(str(tmp_path / "nothing"))

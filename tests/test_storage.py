@@ -241,3 +241,49 @@ def test_what_is_at_a_path_is_told(tmp_path: Path) -> None:
     assert (folder.is_directory, folder.is_file, file.is_directory, file.is_file) == (True, False, False, True)
     assert (file.name, file.size_bytes) == ("file", 3)
     assert storage.entry_at(str(tmp_path / "nothing")) is None
+
+
+def test_a_lock_has_one_holder_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.mkdir()
+    for folder in (new, old):
+        with storage.only_holder(str(folder), ".lock", UserError("held")):
+            assert storage.is_held(str(folder), ".lock")
+            with pytest.raises(UserError, match="held"), storage.only_holder(str(folder), ".lock", UserError("held")):
+                pass
+            assert (folder / ".lock").exists()
+        assert not storage.is_held(str(folder), ".lock")
+    assert os.listdir(tmp_path) == ["old"]
+    assert os.listdir(old) == []
+    with contextlib.suppress(ConfigError), storage.only_holder(str(new), ".lock", UserError("held")):
+        (new / "work").touch()
+        raise ConfigError("refused")
+    assert os.listdir(new) == ["work"]
+
+
+def test_a_lock_of_somebody_killed_is_taken(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    assert not storage.is_held(str(tmp_path), ".lock")
+    with storage.only_holder(str(tmp_path), ".lock", UserError("held")):
+        assert storage.is_held(str(tmp_path), ".lock")
+
+
+def test_of_many_who_come_and_go_one_at_a_time_holds_a_lock(tmp_path: Path) -> None:
+    inside, most, taken = [0], [0], [0]
+
+    def come_and_go() -> None:
+        for _ in range(50):
+            with contextlib.suppress(UserError), storage.only_holder(str(tmp_path), ".lock", UserError("held")):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                taken[0] += 1
+                inside[0] -= 1
+            storage.is_held(str(tmp_path), ".lock")
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1]
+    assert taken[0] >= 50

@@ -10,11 +10,12 @@ import functools
 import io
 import itertools
 import re
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from sunspark.config import nearest, required_fields, suggestion
+from sunspark.config import describe, nearest, required_fields, suggestion
 from sunspark.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _HELP_FLAG: Final = "--help"
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 """tyro draws its boxes in colour where standard output is a terminal, and of ASCII where that is not UTF-8."""
 _RULES: Final = ("───", "---", "╰")
+_MISSING: Final = re.compile(r"^[│|] {4,5}(\S+) *[│|]$", re.MULTILINE)
+"""A positional argument in the box for those that are missing; its help stands further to the right."""
+_NOT_GIVEN: Final = "none"
 
 
 def config_path(argv: Sequence[str]) -> str | None:
@@ -57,7 +61,7 @@ def parse(
     import tyro
 
     _refuse_unknown_flags(cls, argv, prog)
-    with _errors_of_tyro(prog):
+    with _errors_of_tyro(cls, prog):
         return tyro.cli(
             cls,
             args=list(argv),
@@ -135,7 +139,7 @@ def _default_instance(cls: type[T], defaults: Mapping[str, object]) -> T:
 
 
 @contextlib.contextmanager
-def _errors_of_tyro(prog: str) -> Iterator[None]:
+def _errors_of_tyro(cls: type, prog: str) -> Iterator[None]:
     """Turn the box that tyro draws on standard error before it exits into one message, a ConfigError."""
     said = io.StringIO()
     try:
@@ -144,8 +148,25 @@ def _errors_of_tyro(prog: str) -> Iterator[None]:
     except SystemExit as stop:
         if not stop.code:
             raise
-        problem = _first_paragraph(said.getvalue())
+        problem = _missing(cls, said.getvalue(), prog) or _first_paragraph(said.getvalue())
         raise ConfigError(f"{problem}; '{prog} --help' explains the options") from None
+
+
+def _missing(cls: type, box: str, prog: str) -> str:
+    """What is missing, and what is needed; empty when the box tells of something else."""
+    text = _COLOUR.sub("", box)
+    if "Missing from" not in text:
+        return ""
+    names = _MISSING.findall(text)
+    needed = " ".join([prog, *_positional(cls)])
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing: it is '{needed}'"
+
+
+def _positional(cls: type) -> list[str]:
+    from tyro.conf import Positional
+
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return [name.upper() for name, hint in hints.items() if Positional in getattr(hint, "__metadata__", ())]
 
 
 def _first_paragraph(box: str) -> str:
@@ -163,6 +184,7 @@ def _registry() -> "ConstructorRegistry":
 
     registry = ConstructorRegistry()
     registry.primitive_rule(_mapping_rule)
+    registry.primitive_rule(_plain_rule)
     return registry
 
 
@@ -179,6 +201,36 @@ def _mapping_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] |
         instance_from_str=lambda words: dict(_pair(word) for word in words),
         is_instance=lambda value: isinstance(value, Mapping),
         str_from_instance=lambda values: [f"{name}={_spelled(value)}" for name, value in values.items()],
+    )
+
+
+def _plain_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] | None":
+    """Numbers, and numbers or text that may be left out: what is expected is said in words, not in Python's."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    arms = (
+        typing.get_args(info.type) if typing.get_origin(info.type) in (typing.Union, types.UnionType) else [info.type]
+    )
+    kinds = [arm for arm in arms if arm is not types.NoneType]
+    if len(kinds) != 1 or kinds[0] not in (int, float, str) or info.type is str:
+        return None
+    kind, may_lack = kinds[0], len(arms) > 1
+
+    def read(words: list[str]) -> Any:
+        [word] = words
+        if may_lack and word.lower() == _NOT_GIVEN:
+            return None
+        try:
+            return kind(word)
+        except ValueError:
+            raise ValueError(f"expected {describe(kind)}, got {word!r}") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, kind) or (may_lack and value is None),
+        str_from_instance=lambda value: [_NOT_GIVEN if value is None else str(value)],
     )
 
 

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, Union, cast, final
 
-from sunspark.errors import ConfigError
+from sunspark.errors import ConfigError, first_five
 
 T = TypeVar("T")
 
-_MOST_NAMES: Final = 20
+_MOST_NAMES: Final = 12
+"""As many as there are commands; of more, the first five are named."""
 
 _PLAIN_WORDS: Final[dict[object, str]] = {
     bool: "true or false",
@@ -118,14 +119,19 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """What `name` was probably meant to be, best first; a dotted name is compared by its last part too."""
+    """What `name` was probably meant to be, best first; a dotted name is compared by its last part too.
+
+    What is much less like it than the best is left out. The dashes before an option are no likeness.
+    """
 
     def likeness(candidate: str) -> float:
-        whole, last = (name, candidate), (name.rpartition(".")[2], candidate.rpartition(".")[2])
+        whole = (name.lstrip("-"), candidate.lstrip("-"))
+        last = (name.rpartition(".")[2].lstrip("-"), candidate.rpartition(".")[2].lstrip("-"))
         return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in (whole, last))
 
     scored = sorted(((likeness(candidate), candidate) for candidate in names), key=lambda pair: -pair[0])
-    return [candidate for score, candidate in scored if score >= 0.6][:count]
+    least = max([0.6, *(score - 0.15 for score, _ in scored[:1])])
+    return [candidate for score, candidate in scored if score >= least][:count]
 
 
 def suggestion(name: str, names: Sequence[str]) -> str:
@@ -133,8 +139,14 @@ def suggestion(name: str, names: Sequence[str]) -> str:
     close = nearest(name, names)
     if close:
         return f"the nearest {'is' if len(close) == 1 else 'are'} {', '.join(close)}"
-    others = f" and {len(names) - _MOST_NAMES:,} others" if len(names) > _MOST_NAMES else ""
-    return f"there are {', '.join(names[:_MOST_NAMES])}{others}"
+    return f"there are {', '.join(names) if len(names) <= _MOST_NAMES else first_five(names)}"
+
+
+def refuse_unknown_fields(cls: type, names: Iterable[str]) -> None:
+    """ConfigError when one of `names` is no field of `cls`, with the nested field that was probably meant."""
+    for name in names:
+        if name not in {field.name for field in _fields(cls)}:
+            raise ConfigError(f"{cls.__name__} has no field {name!r}; {suggestion(name, list(_dotted_keys(cls)))}")
 
 
 def required_fields(cls: type) -> list[str]:
@@ -160,7 +172,7 @@ def _build(cls: type[T], values: Mapping[str, object], prefix: str, all_keys: Se
             raise ConfigError(_no_such_key(prefix + key, all_keys))
     for name in required_fields(cls):
         if name not in values:
-            raise ConfigError(f"{prefix}{name} is missing; it must be {_describe(hints[name])}")
+            raise ConfigError(f"{prefix}{name} is missing; it must be {describe(hints[name])}")
     return cls(**{key: _convert(hints[key], value, prefix + key, all_keys) for key, value in values.items()})
 
 
@@ -177,7 +189,7 @@ def _convert(hint: Any, value: object, key: str, all_keys: Sequence[str]) -> obj
         converted = _as_arm(arm, value, key, all_keys)
         if converted is not ABSENT:
             return converted
-    raise ConfigError(f"{key} must be {_describe(hint)}, got {value!r} ({_kind(value)})")
+    raise ConfigError(f"{key} must be {describe(hint)}, got {value!r} ({_kind(value)})")
 
 
 def _as_arm(arm: Any, value: object, key: str, all_keys: Sequence[str]) -> object:
@@ -208,15 +220,15 @@ def _arms(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
-def _describe(hint: Any) -> str:
-    """The type `hint` in words, for an error message."""
+def describe(hint: Any) -> str:
+    """A type in words, for an error message: a whole number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if len(_arms(hint)) > 1:
-        return " or ".join(_describe(arm) for arm in _arms(hint))
+        return " or ".join(describe(arm) for arm in _arms(hint))
     if origin is Literal:
         return "one of " + ", ".join(repr(one) for one in arguments)
     if origin in (list, tuple):
-        return f"a list of {_describe(arguments[0])}"
+        return f"a list of {describe(arguments[0])}"
     if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
         return "a table"
     return _PLAIN_WORDS.get(hint, str(hint))

@@ -15,6 +15,8 @@
 A message says what happened, with which value, and what to do about it.
 """
 
+from collections.abc import Iterable
+
 
 class SunsparkError(Exception):
     """Base of every error that sunspark raises on purpose."""
@@ -62,6 +64,13 @@ class DeadlineError(SunsparkError):
 
 class WorkerError(SunsparkError):
     """A worker failed in a way that trying again does not cure."""
+
+
+def first_five(names: Iterable[str]) -> str:
+    """The first five, in the order given, and how many more."""
+    names = list(names)
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def first_line_of(error: BaseException) -> str:

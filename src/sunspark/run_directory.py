@@ -13,11 +13,13 @@ RUN/result.json               what `train` returned; there when the run is finis
 RUN/evaluation-<split>.json   what `evaluate` returned
 RUN/verify.json               what `verify` returned
 RUN/tensorboard/              event files, when the run has that tracker: `launch/tracker.py`
+RUN/.driver.lock              held while `sunspark train` works on it
 
 Free of torch, for whoever reads runs.
 """
 
 import re
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from sunspark import storage
@@ -25,6 +27,7 @@ from sunspark.errors import RunError
 
 _FORMAT: Final = "sunspark-run-1"
 _EVALUATION: Final = re.compile(r"evaluation-.*\.json")
+_DRIVER_LOCK: Final = ".driver.lock"
 _TYPES: Final = {"dataset": str, "dataset_id": str, "work": dict, "launch": dict}
 
 
@@ -94,6 +97,29 @@ def model_weights_file(run: str) -> str:
     return storage.join(run, "model", "model.safetensors")
 
 
+def only_driver(run: str) -> AbstractContextManager[None]:
+    """Refuse a second driver of the same run, where the file system can tell."""
+    refusal = RunError(f"another `sunspark train` works on {run}; wait for it, or choose another folder")
+    return storage.only_holder(run, _DRIVER_LOCK, refusal)
+
+
+def is_training(run: str) -> bool:
+    """Whether a driver works on it now, as far as the file system can tell."""
+    return storage.is_held(run, _DRIVER_LOCK)
+
+
+def no_run(run: str) -> RunError:
+    """The error for a folder that is none of a run."""
+    return RunError(f"{run} is not a run; give the folder that `sunspark train` works on")
+
+
+def not_finished(run: str) -> RunError:
+    """The error for a run whose model is needed, and not there yet."""
+    if is_training(run):
+        return RunError(f"{run} is still training; wait for its end: `sunspark watch` shows how far it is")
+    return RunError(f"{run} is not finished; run `sunspark train` on it to its end")
+
+
 def write_config(run: str, *, dataset: str, dataset_id: str, work: dict[str, Any], launch: dict[str, Any]) -> None:
     """Write RUN/config.json: where the dataset is and which it is, the WorkConfig and the LaunchConfig."""
     body = {"format": _FORMAT, "dataset": dataset, "dataset_id": dataset_id, "work": work, "launch": launch}
@@ -107,7 +133,7 @@ def read_config(run: str) -> dict[str, Any]:
     """
     path = config_file(run)
     if not storage.exists(path):
-        raise RunError(f"{run} is not a run; the folder that `sunspark train` made is needed")
+        raise no_run(run)
     stored = read_object(path)
     if stored.get("format") != _FORMAT:
         raise RunError(f"{run} has the format {stored.get('format')!r}, this version reads {_FORMAT!r}")

@@ -135,7 +135,7 @@ def test_events_are_told_once(run: str) -> None:
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no run at"):
+    with pytest.raises(RunError, match="is not a run"):
         watch(str(tmp_path / "nothing"))
 
 

@@ -195,7 +195,7 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
         "Every sample exactly once no",
         "step 17 has other samples than it should",
         "1 30,720 64 0 0",
-        "Images per second 307 in 1 min 40 s",
+        "Images per second 307 the mean of 1 min 40 s",
         "Steps done again 7",
         "scenes/00004.jpg quiet beach over 99.9 %",
         "global_batch_size 64",
@@ -205,7 +205,7 @@ def test_what_the_other_commands_write_is_what_the_report_reads(made: MadeRun) -
 
 
 def test_something_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no run at"):
+    with pytest.raises(RunError, match="is not a run"):
         report(str(tmp_path / "nothing"), str(tmp_path / "report.html"))
     with pytest.raises(RunError, match="is not a run"):
         report(str(tmp_path), str(tmp_path / "report.html"))
@@ -311,3 +311,23 @@ def test_the_time_line_tells_losses_returns_and_steps_done_again(made: MadeRun) 
     marks = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "class")]
     for style in ("begin", "lost", "rejoined", "recovered", "redone", "checkpoint", "finished"):
         assert f"mark {style}" in marks, style
+
+
+def test_a_step_that_was_done_again_twice_counts_twice_everywhere(made: MadeRun) -> None:
+    made.finished = False
+    made.write()
+    with RecordWriter(driver_file(str(made.run))) as records:
+        for detail in ("first", "second"):
+            records.write(
+                EventRecord(
+                    worker=0, incarnation=1, time_unix_seconds=1_760_000_050.0, step=7, event="redone", detail=detail
+                )
+            )
+    text = page_of(made.run).text
+    assert "Steps done again 4 " in text
+    assert "4 steps done again." in text
+
+
+def test_the_title_tells_runs_apart_that_are_called_alike(made: MadeRun) -> None:
+    made.write()
+    assert f"<title>{made.run.parent.name}/{made.run.name}: sunspark report</title>" in page_html(made.run)

@@ -3,8 +3,8 @@
 import os
 import pty
 import termios
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fcntl import ioctl
 from struct import pack
 from typing import TextIO
@@ -54,4 +54,19 @@ def test_an_error_keeps_its_lines(terminal: TextIO) -> None:
         "SIGKILL",
         "  its last line, which is a little too",
         "long",
+    ]
+
+
+def test_bytes_and_long_lists_are_readable() -> None:
+    @dataclass(frozen=True)
+    class Counted:
+        stored_bytes: int = 12_345_678
+        splits: Mapping[str, int] = field(default_factory=lambda: {f"Training_{n:02d}": 1000 + n for n in range(1, 21)})
+        few: Mapping[str, int] = field(default_factory=lambda: {"train": 4, "test": 2})
+
+    assert summary(Counted()).splitlines() == [
+        "stored  12.3 MB",
+        "splits  Training_01: 1,001, Training_02: 1,002, Training_03: 1,003, Training_04: 1,004, Training_05: 1,005 "
+        "and 15 more",
+        "few     train: 4, test: 2",
     ]

@@ -3,10 +3,13 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import threading
 import time
 import warnings
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,6 +162,68 @@ def test_images_are_turned_upright_by_exif(name: str, orientation: int) -> None:
     picture = decode(saved(stored, name, exif=exif, quality=95))
     assert picture.pixels.shape == (HEIGHT, WIDTH, 3)
     assert difference(corners(picture.pixels), corners(np.asarray(quadrants()))) <= 12
+
+
+@pytest.mark.parametrize("name", ["gray", "gray of 16 bits", "palette", "transparent"])
+def test_the_strips_of_a_conversion_make_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image = {
+        "gray": Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8)),
+        "gray of 16 bits": Image.fromarray(rng.integers(0, 65_536, (HEIGHT, WIDTH), np.uint16)),
+        "palette": quadrants().quantize(4),
+        "transparent": Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 4), np.uint8)),
+    }[name]
+    body = saved(image, "PNG")
+    whole = decode(body).pixels
+    monkeypatch.setattr(codec, "_STRIP_PIXELS", 7 * WIDTH)
+    assert np.array_equal(decode(body).pixels, whole)
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from sunspark.data.codec import decode, to_stored_image
+
+def peak_bytes():
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+warm, body = (Path(name).read_bytes() for name in sys.argv[1:3])
+to_stored_image(warm, short_side=32)
+Path("/proc/self/clear_refs").write_text("5")
+before = peak_bytes()
+decode(body) if sys.argv[3] == "decode" else to_stored_image(body, short_side=int(sys.argv[3]))
+print(peak_bytes() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "what", "most"),
+    [
+        ("JPEG", {}, "decode", 3),
+        ("JPEG", {"exif": turned(6)}, "decode", 6),
+        ("PNG", {}, "decode", 8),
+        ("PNG", {}, "256", 8),
+        ("TIFF", {}, "2400", 15),
+    ],
+)
+def test_an_image_takes_no_more_than_its_bytes_a_pixel(
+    name: str, options: dict[str, Any], what: str, most: int, tmp_path: Path
+) -> None:
+    side = 2500
+    smooth = np.add.outer(np.arange(side), np.arange(side))[:, :, None] // np.array([5, 9, 13])
+    image = Image.fromarray(smooth.astype(np.uint8)).convert("RGBA" if name == "PNG" else "RGB")
+    (tmp_path / "warm").write_bytes(saved(quadrants(), "PNG"))
+    (tmp_path / "body").write_bytes(saved(image, name, **options))
+    words = [str(tmp_path / "warm"), str(tmp_path / "body"), what]
+    done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, timeout=100, check=True)
+    assert int(done.stdout) / side**2 < most + 0.7
 
 
 def test_damaged_exif_does_not_cost_an_image() -> None:

@@ -296,3 +296,18 @@ def test_damage_that_comes_without_a_message_is_told_all_the_same(
     monkeypatch.setattr(pq, "ParquetFile", fail)
     with pytest.raises(DatasetError, match="is not whole: OSError; copy it again"):
         dataset.read_block(0)
+
+
+def test_images_in_two_splits_are_counted(tmp_path: Path) -> None:
+    made = [(path, label, [*splits, "odd"] if label == 1 else splits, body) for path, label, splits, body in samples()]
+    names = ("train", "test", "odd")
+    dataset = write_dataset(str(tmp_path / "dataset"), made, classes=CLASSES, split_names=names, block_size=16)
+    assert dataset.num_shared("train", "test") == 0
+    assert dataset.num_shared("odd", "train") == sum({"odd", "train"} <= set(splits) for _, _, splits, _ in made) > 0
+
+
+def test_of_many_splits_a_few_are_named(tmp_path: Path) -> None:
+    names = tuple(f"Training_{number:02d}" for number in range(1, 21))
+    dataset = write_dataset(str(tmp_path / "dataset"), samples(1), classes=CLASSES, split_names=names)
+    with pytest.raises(DatasetError, match=r"there are Training_01, .*, Training_05 and 15 more \("):
+        dataset.rows("xyzzy")

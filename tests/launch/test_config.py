@@ -1,8 +1,9 @@
 """Which ways to launch contradict which work."""
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -69,3 +70,9 @@ def test_more_workers_than_samples_in_a_step_leave_some_without_replicas() -> No
     training = TrainingConfig(global_batch_size=2)
     config = TrainConfig(training=training, launch=LaunchConfig(launcher="local", workers=3))
     assert _resolve(config).training.replicas == 2
+
+
+def test_who_forgets_the_section_hears_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"TrainConfig has no field 'epochs'; the nearest is training\.epochs"):
+        TrainConfig(epochs=3)  # type: ignore[call-arg]
+    assert copy.deepcopy(replace(TrainConfig(), launch=LaunchConfig(workers=3))).launch.workers == 3

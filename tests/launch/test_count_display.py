@@ -16,7 +16,7 @@ def test_a_line_now_and_then_tells_how_many_how_fast_how_long() -> None:
             display.update(done)
             now[0] += 1
     lines = stream.getvalue().splitlines()
-    assert lines[:2] == ["1000 images listed [bold]", "0/1000 images, 0 images/s, time left unknown"]
+    assert lines[:2] == ["1000 images listed [bold]", "0/1000 images, time left unknown"]
     assert lines[2] == "50/1000 images, 10 images/s, 1:35 left"
     assert len(lines) == 2 + 100 / PLAIN_SECONDS
     assert lines[-1] == "1000/1000 images, 10 images/s, done"

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sunspark import run_directory
 from sunspark.bench.report import report
 from sunspark.commands.text import summary
 from sunspark.data.dataset import Dataset
@@ -31,8 +32,20 @@ def test_a_folder_that_is_no_run_is_not_evaluated(run_folder: Path) -> None:
         evaluate(str(run_folder))
 
 
-def test_every_sample_is_evaluated_once(law_dataset: str, finished: str, tmp_path: Path) -> None:
+def test_a_run_that_still_trains_is_told_from_one_that_stopped(finished: str, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(run / "model")
+    with run_directory.only_driver(str(run)), pytest.raises(RunError, match="is still training; wait for its end"):
+        evaluate(str(run))
+    with pytest.raises(RunError, match="is not finished; run `sunspark train` on it"):
+        evaluate(str(run))
+
+
+def test_every_sample_is_evaluated_once(
+    law_dataset: str, finished: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     result = evaluate(finished, split="train", config=LaunchConfig(launcher="local", workers=2))
+    assert f"{NUM_IMAGES} of the {NUM_IMAGES} images of the split train" in caplog.text, "they were trained on"
     assert result.samples == NUM_IMAGES
     assert sum(one.samples for one in result.per_class) == NUM_IMAGES
     assert 0 <= result.top1 <= result.top5 <= 1

@@ -36,8 +36,16 @@ def test_a_run_that_was_refused_may_be_started_again(
 ) -> None:
     with pytest.raises(UserError, match=message):
         train(law_dataset, str(run_folder), replace(short_config(), **change))
-    assert not (run_folder / "config.json").exists()
+    assert not run_folder.exists()
     assert train(law_dataset, str(run_folder), short_config()).finished
+
+
+def test_swapped_arguments_are_told(law_dataset: str, run_folder: Path) -> None:
+    before = sorted(os.listdir(law_dataset))
+    with pytest.raises(ConfigError, match="did you swap them"):
+        train(str(run_folder), law_dataset, short_config())
+    assert sorted(os.listdir(law_dataset)) == before
+    assert not run_folder.exists()
 
 
 def test_a_run_is_not_written_among_other_files(law_dataset: str, tmp_path: Path) -> None:

@@ -45,3 +45,20 @@ def test_the_pace_counts_the_samples_that_the_smaller_steps_really_have(
             watch.look(cast(Coordinator, shown))
     assert [snapshot.images_per_second for snapshot in shown.snapshots] == [0, 8, (8 + 2 + 8 + 2) / 2, 30 / 4]
     assert watch.seconds == 4.0
+
+
+def test_while_training_it_is_the_pace_of_the_last_minute_and_at_the_end_the_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown()
+    monkeypatch.setattr("time.monotonic", lambda: clock["now"])
+    clock = {"now": 0.0}
+    shown.roster.may_go = True
+    with RecordWriter(driver_file(str(tmp_path))) as records:
+        watch = Watch(records, cast(Display, shown), PLAN, 1)
+        for now, step in ((0.0, 0), (100.0, 2), (160.0, 8)):
+            clock["now"], shown.roster.step = now, step
+            watch.look(cast(Coordinator, shown))
+        shown.roster.finish()
+        watch.look(cast(Coordinator, shown))
+    assert [snapshot.images_per_second for snapshot in shown.snapshots] == [0, 10 / 100, 30 / 60, 40 / 160]

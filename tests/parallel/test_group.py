@@ -154,7 +154,7 @@ def test_a_member_killed_while_the_group_forms_ends_it_once_the_others_are_told(
 def test_a_member_that_never_comes_ends_the_forming_at_the_deadline(cast: Cast) -> None:
     (member,) = cast.add(1)
     began = time.monotonic()
-    with pytest.raises(Told, match=r"DeadlineError: .*0090\.000001"):
+    with pytest.raises(Told, match="DeadlineError: worker 90 did not come"):
         member.ask("form", cast.agreement(member, absent=1), 1.0)
     assert time.monotonic() - began < 6
 

@@ -101,6 +101,25 @@ def test_an_ingest_takes_every_image_once(
     assert data_files(tmp_path / "dataset") == named_by_the_manifest(tmp_path / "dataset")
 
 
+def test_a_split_that_came_out_empty_is_told_with_its_cause(
+    tmp_path: Path, two_core_session: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        path = tmp_path / "photos" / f"class {number}" / "only.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(encode_jpeg(np.zeros((16, 24, 3), np.uint8)))
+    ingest(str(tmp_path / "photos"), str(tmp_path / "one"), SMALL, two_core_session)
+    assert "the split test is empty: no class has two images" in caplog.text
+    caplog.clear()
+    (tmp_path / "photos" / "class 0" / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "list.txt").write_text("class 0/broken.jpg\n")
+    config = IngestConfig(short_side=48, split_list=(f"odd={tmp_path}/list.txt", f"all={tmp_path}/all.txt"))
+    (tmp_path / "all.txt").write_text("class 0/only.jpg\nclass 1/only.jpg\n")
+    ingest(str(tmp_path / "photos"), str(tmp_path / "two"), config, two_core_session)
+    assert "the split odd is empty: none of its 1 images could be decoded; `sunspark inspect" in caplog.text
+    assert "the split all" not in caplog.text
+
+
 def test_the_number_of_partitions_changes_nothing(scenes: Path, tmp_path: Path, two_core_session: SparkSession) -> None:
     ids = set()
     for partitions in (1, 3, 8, 1000):

@@ -26,6 +26,7 @@ from sunspark.data.order import StepPlan
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, evidence_of
 from sunspark.parallel.recovery import Snapshot
+from sunspark.run_directory import only_driver
 from sunspark.training import checkpoint, state_file
 from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
 from sunspark.training.state import TrainingState
@@ -382,11 +383,25 @@ def test_what_is_no_run_is_refused(tmp_path: Path, honest: Honest) -> None:
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
     body = saved.read_bytes()
     saved.unlink()
-    with pytest.raises(RunError, match="no checkpoint"):
+    with pytest.raises(RunError, match=r"no checkpoint yet, .*train it first"):
+        verify(run)
+    with only_driver(run), pytest.raises(RunError, match=r"no checkpoint yet, .*wait for its first one"):
         verify(run)
     saved.write_bytes(body[: len(body) // 2])
     with pytest.raises(RunError, match="step-000000002"):
         verify(run)
+
+
+def test_of_a_run_that_still_trains_it_is_said(
+    tmp_path: Path, honest: Honest, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = write_run(tmp_path / "run", honest, state_after(honest, honestly, range(2)).snapshot(), finished=False)
+    with only_driver(run):
+        assert verify(run).exactly_once
+    assert "is still training: this is about its first 2 steps" in caplog.text
+    caplog.clear()
+    verify(run)
+    assert not caplog.text
 
 
 def test_another_dataset_is_refused(tmp_path: Path, honest: Honest) -> None:

@@ -164,6 +164,11 @@ def peak_memory(records: Iterable[Record]) -> dict[int, int]:
     return dict(sorted(peaks.items()))
 
 
+def steps_redone(events: Iterable[EventRecord]) -> int:
+    """How often a step was done again because its group broke, as in the result of a training."""
+    return sum(event.event == "redone" for event in events)
+
+
 def _last_attempt(records: list[StepRecord]) -> list[StepRecord]:
     """The records of the last time that a step was done.
 

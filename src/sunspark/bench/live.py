@@ -61,7 +61,7 @@ class LiveRun:
     def __init__(self, run: str) -> None:
         """RunError when there is no such run."""
         if not storage.exists(run_directory.config_file(run)):
-            raise RunError(f"there is no run at {run}; give the directory that `sunspark train` works on")
+            raise run_directory.no_run(run)
         self.run = run
         self.lengths = dict.fromkeys(_LENGTHS, 0)
         """What RUN/start.json says of steps, epochs, steps per epoch and workers; 0 before it is there."""

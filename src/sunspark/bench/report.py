@@ -53,6 +53,7 @@ def report(run: str, out: str) -> ReportResult:
         RunError: there is no such run, or one of its files is damaged.
         StorageError: a file cannot be read, or `out` cannot be written.
     """
+    run = storage.absolute(run)
     page = render(read_run(run)).encode()
     storage.write_bytes_atomic(out, page)
     return ReportResult(run=run, path=out, size_bytes=len(page))

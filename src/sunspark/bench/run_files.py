@@ -31,7 +31,8 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        return self.run.rstrip("/").rsplit("/", 1)[-1]
+        """The last two folders of its path: many a run's folder is called `run`."""
+        return "/".join(self.run.rstrip("/").split("/")[-2:])
 
 
 def read_run(run: str) -> RunFiles:
@@ -44,7 +45,7 @@ def read_run(run: str) -> RunFiles:
     records = read_records(run)
     config = run_directory.read_config(run) if storage.exists(run_directory.config_file(run)) else None
     if config is None and not records:
-        raise RunError(f"{run} is not a run: it has neither config.json nor records; give what `train` wrote")
+        raise run_directory.no_run(run)
     evaluations = [_checked(run_directory.read_object(uri), run) for uri in run_directory.evaluation_files(run)]
     return RunFiles(
         run=run,

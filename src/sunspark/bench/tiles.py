@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sunspark.bench.history import History
+from sunspark.bench.history import History, steps_redone
 from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.run_files import RunFiles
 from sunspark.bench.words import count, duration, percent, plural, rate
@@ -30,7 +30,7 @@ def tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> l
     return [
         *_accuracy_tiles(files),
         _verdict_tile(files.verdict),
-        Tile(label="Images per second", value=rate(result["images_per_second"]), note=_duration_note(result)),
+        Tile(label="Images per second", value=rate(result["images_per_second"]), note=_pace_note(result)),
         Tile(label="Steps", value=count(result["steps"]), note=plural(result["epochs"], "epoch")),
         Tile(label="Samples", value=count(result["samples"]), note="counted, over all epochs"),
         Tile(label="Workers", value=count(result["workers"])),
@@ -52,7 +52,7 @@ def _result_or_records(
         "seconds": seconds,
         "images_per_second": samples / seconds if seconds > 0 else 0.0,
         "workers": int(history.num_workers_S.max(initial=0)),
-        "steps_redone": len({event.step for event in events if event.event == "redone"}),
+        "steps_redone": steps_redone(events),
         "recoveries": sum(event.event == "recovered" for event in events),
     }
     if result and result.get("resumed_from_step"):  # its times and counts are those of its last start alone
@@ -97,5 +97,5 @@ def _verdict_tile(verdict: dict[str, Any] | None) -> Tile:
     return Tile(label=label, value="no", note="see the table of epochs", tone="bad")
 
 
-def _duration_note(result: Mapping[str, Any]) -> str:
-    return f"in {duration(float(result['seconds']))}" if result["seconds"] else ""
+def _pace_note(result: Mapping[str, Any]) -> str:
+    return f"the mean of {duration(float(result['seconds']))}" if result["seconds"] else ""

@@ -7,7 +7,7 @@ import numpy as np
 
 from sunspark.bench import plot
 from sunspark.bench.download import Download, csv_download
-from sunspark.bench.history import History, Life, TrainingClock, images_per_second
+from sunspark.bench.history import History, Life, TrainingClock, images_per_second, steps_redone
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
 from sunspark.bench.words import count, duration, plural
 from sunspark.records import DRIVER, EventRecord
@@ -165,7 +165,7 @@ def _rate_chart(history: History, scale: Scale, x_ticks: tuple[Tick, ...]) -> Ch
 def _events_caption(events: Sequence[EventRecord], styles: Sequence[str]) -> str:
     """How often what is not everyday happened."""
     lost = sum(event.event == "lost" for event in events)
-    redone = len({event.step for event in events if event.event == "redone"})
+    redone = steps_redone(events)
     resumed = sum(event.event == "resumed" for event in events)
     again = f" Stopped and started again {plural(resumed, 'time')}." if resumed else ""
     if not lost and not redone:

@@ -13,6 +13,8 @@ from sunspark.data.summary import DatasetSummary
 
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
+"""Splits that have a column in the table of classes; of more, a few are shown."""
+_FEW_SPLITS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +32,19 @@ def run(argv: Sequence[str]) -> Outcome:
     result = sunspark.inspect(arguments.dataset)
     parts = [
         summary(result, leave_out=("class_counts", "quarantine", "splits")),
-        table("splits", ["split", "images"], result.splits.items()),
+        _splits(result),
         _classes(result),
         *_quarantine(result),
     ]
     return Outcome(result=result, text="\n".join(parts))
+
+
+def _splits(result: DatasetSummary) -> str:
+    shown = list(result.splits.items())
+    title = "splits"
+    if len(shown) > _MOST_COLUMNS:
+        shown, title = shown[:_FEW_SPLITS], f"splits ({_FEW_SPLITS} of {len(shown)}; --json has all)"
+    return table(title, ["split", "images"], shown)
 
 
 def _classes(result: DatasetSummary) -> str:

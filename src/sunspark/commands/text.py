@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, TextIO, cast
 
+from sunspark.bench.words import size
+from sunspark.errors import first_five
+
 _SHARES = ("top1", "top5", "mean_per_class")
 _DATASET_ID_DIGITS: Final = 16
 """Enough to tell any two datasets apart; all 64 fill a line."""
+_MOST_PAIRS: Final = 10
 _NO_TERMINAL: Final = 10_000
 _LEAST_WIDTH: Final = 24
 """Columns for a value below which it is not broken."""
@@ -81,7 +85,9 @@ def _is_number(word: str) -> bool:
 
 def _in_words(name: str, value: object) -> tuple[str, str]:
     """The name without its unit, and the value with it."""
-    for ending, unit in (("_per_second", "/s"), ("_seconds", " s"), ("_bytes", " bytes")):
+    if name.endswith("_bytes"):
+        return name.removesuffix("_bytes").replace("_", " "), size(int(cast(Any, value))).replace("\u00a0", " ")
+    for ending, unit in (("_per_second", "/s"), ("_seconds", " s")):
         if name.endswith(ending):
             return name.removesuffix(ending).replace("_", " "), _number(value) + unit
     if name == "seconds":
@@ -103,7 +109,8 @@ def _number(value: object) -> str:
     if isinstance(value, Mapping | list | tuple) and not value:
         return "none"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_number(item)}" for key, item in value.items())
+        pairs = [f"{key}: {_number(item)}" for key, item in value.items()]
+        return ", ".join(pairs) if len(pairs) <= _MOST_PAIRS else first_five(pairs)
     if isinstance(value, list | tuple):
         return ", ".join(_number(item) for item in value)
     return "-" if value is None else str(value)

@@ -6,8 +6,8 @@ can be converted: the first frame of a GIF, palettes, gray, 16 bits a channel, C
 laid on white; EXIF orientation is applied. Colour profiles are ignored. Encoding is baseline JPEG, 4:2:0,
 slow DCT: the same pixels give the same bytes.
 
-Cost: the decoders, the resize and the encoder release the GIL. Memory is three bytes per pixel, times two
-while resizing; a JPEG at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size.
+Cost: the decoders, the resize and the encoder release the GIL. docs/concepts/memory.md says how many bytes a pixel
+takes on its way; a JPEG at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size.
 Shapes: H W pixels, 3 channels red, green, blue.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,15 +48,19 @@ _MAGIC = (
 )
 _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
-_TRANSPOSE_OF_ORIENTATION = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TURNS: Final = {
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, 1, -1),
+    7: (True, -1, -1),
+    8: (True, -1, 1),
 }
+"""EXIF's orientations: whether rows and columns are exchanged, then the steps through rows and columns."""
+
+_STRIP_PIXELS: Final = 1 << 20
+"""Converted at once, so that no conversion has a second image beside the first."""
 
 
 class DecodeError(SunsparkError):
@@ -236,13 +241,15 @@ def _orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:
         return 1
-    return value if value in _TRANSPOSE_OF_ORIENTATION else 1
+    return value if value in _TURNS else 1
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
     if orientation == 1:
         return pixels
-    return np.asarray(Image.fromarray(pixels).transpose(_TRANSPOSE_OF_ORIENTATION[orientation]))
+    is_transposed, vertical, horizontal = _TURNS[orientation]
+    turned = pixels.swapaxes(0, 1) if is_transposed else pixels
+    return np.ascontiguousarray(turned[::vertical, ::horizontal])
 
 
 def _decode_with_pillow(data: bytes, name: str) -> Picture:
@@ -272,22 +279,51 @@ def _first_line(error: Exception) -> str:
 
 def _to_rgb(image: Image.Image) -> Pixels:
     """Any mode of Pillow as uint8 (H, W, 3); transparency is laid on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_eight_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+    largest = _largest_gray(image) if _is_deep_gray(image) else None
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, strip in _strips(image):
+        pixels[rows] = np.asarray(_strip_to_rgb(strip, largest))
+    return pixels
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Gray of more than 8 bits: 16-bit values keep their high byte; others must lie in 0 to 255 or 65,535."""
-    values: npt.NDArray[Any] = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65_535:
-        raise DecodeError("decode", f"gray values of mode {image.mode} outside 0 to 65535")
-    if image.mode.startswith("I;16") or values.max() > 255:
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    height = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def _strip_to_rgb(strip: Image.Image, largest_gray: float | None) -> Image.Image:
+    """`largest_gray`: of the whole image, where gray has more than 8 bits."""
+    if largest_gray is not None:
+        strip = _to_eight_bits(strip, largest_gray)
+    if strip.has_transparency_data:
+        strip = strip.convert("RGBA")
+        white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+        strip = Image.alpha_composite(white, strip)
+    return strip.convert("RGB")
+
+
+def _is_deep_gray(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _largest_gray(image: Image.Image) -> float:
+    """The largest value of gray of more than 8 bits; all must lie in 0 to 255 or 65,535."""
+    largest = 0.0
+    for _, strip in _strips(image):
+        values: npt.NDArray[Any] = np.asarray(strip)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65_535:
+            raise DecodeError("decode", f"gray values of mode {image.mode} outside 0 to 65535")
+        largest = max(largest, float(values.max()))
+    return largest
+
+
+def _to_eight_bits(strip: Image.Image, largest: float) -> Image.Image:
+    """Gray of more than 8 bits: 16-bit values keep their high byte."""
+    values: npt.NDArray[Any] = np.asarray(strip).astype(np.float64)
+    if strip.mode.startswith("I;16") or largest > 255:
         values = np.floor(values / 256)
-    elif image.mode == "F" and values.max() <= 1:
+    elif strip.mode == "F" and largest <= 1:
         values = np.rint(values * 255)
     return Image.fromarray(values.astype(np.uint8))

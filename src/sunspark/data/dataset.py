@@ -158,6 +158,10 @@ class Dataset:
         bit = np.uint64(1) << np.uint64(self.split_names.index(split))
         return np.flatnonzero(self._split_bits & bit).astype(np.int64)
 
+    def num_shared(self, split: str, other: str) -> int:
+        """How many images are in both splits."""
+        return len(np.intersect1d(self.rows(split), self.rows(other), assume_unique=True))
+
     def path_of(self, row: int) -> str:
         """The path of a sample relative to the source it came from."""
         path: str = self.index.column("path")[row].as_py()

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from sunspark import storage
 from sunspark.data.dataset import refuse_split_name
-from sunspark.errors import ConfigError, SourceError
+from sunspark.errors import ConfigError, SourceError, first_five
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 CLASS_LIST = "ClassName.txt"
@@ -93,7 +93,7 @@ def list_source(
     lists |= _named_lists(split_lists, taken=lists)
     if lists and test_fraction is not None:
         raise ConfigError(
-            f"test_fraction {test_fraction} has no effect: the splits come from lists ({', '.join(lists)}); "
+            f"test_fraction {test_fraction} has no effect: the splits come from lists ({first_five(lists)}); "
             "leave it out, or ingest without the lists"
         )
     if lists:
@@ -185,7 +185,7 @@ def _image_files(source: str) -> dict[str, int]:
     visible = [entry for entry in entries if not is_hidden(entry.name)]
     special = [entry.name for entry in visible if not entry.is_file]
     if special:
-        logger.warning("left out, because no files (pipes, sockets, devices): %s", _first_five(special))
+        logger.warning("left out, because no files (pipes, sockets, devices): %s", first_five(special))
     visible = [entry for entry in visible if entry.is_file]
     images = {entry.name: entry.size_bytes for entry in visible if entry.name.lower().endswith(IMAGE_SUFFIXES)}
     if not images:
@@ -207,14 +207,14 @@ def _folder_labels(source: str, files: Iterable[str]) -> tuple[tuple[str, ...], 
     loose = [path for path in files if "/" not in path]
     if loose:
         raise SourceError(
-            f"{source} holds {len(loose)} images outside of any class folder ({_first_five(loose)}); "
+            f"{source} holds {len(loose)} images outside of any class folder ({first_five(loose)}); "
             "move each into the folder of its class"
         )
     entries = storage.list_directory(source)
     classes = tuple(entry.name for entry in entries if entry.is_directory and not is_hidden(entry.name))
     if all(len(name) == 1 for name in classes) and all(path.count("/") >= 2 for path in files):
         raise SourceError(
-            f"{source} looks like SUN397 (folders {_first_five(classes)}) but has no {CLASS_LIST}; "
+            f"{source} looks like SUN397 (folders {first_five(classes)}) but has no {CLASS_LIST}; "
             "put the release's ClassName.txt there: it gives the classes and the order of their labels"
         )
     number_of = {name: number for number, name in enumerate(classes)}
@@ -240,7 +240,7 @@ def _sun397_labels(source: str, files: Iterable[str]) -> tuple[tuple[str, ...], 
             strangers.append(path)
     if strangers:
         raise SourceError(
-            f"{len(strangers)} images lie in no class that {list_uri} names ({_first_five(strangers)}); "
+            f"{len(strangers)} images lie in no class that {list_uri} names ({first_five(strangers)}); "
             "add their folders to it or move them away"
         )
     _refuse_empty_classes(source, tuple(names.values()), label_of)
@@ -252,7 +252,7 @@ def _refuse_empty_classes(source: str, classes: Sequence[str], label_of: Mapping
     empty = [name for label, name in enumerate(classes) if not counts[label]]
     if empty:
         raise SourceError(
-            f"{len(empty)} of the {len(classes)} classes of {source} have no images ({_first_five(empty)}); "
+            f"{len(empty)} of the {len(classes)} classes of {source} have no images ({first_five(empty)}); "
             f"add images, or remove the empty folders (with {CLASS_LIST}: their lines)"
         )
 
@@ -291,7 +291,7 @@ def _splits_from_lists(source: str, lists: Mapping[str, str], label_of: Mapping[
         if missing:
             raise SourceError(
                 f"{len(missing)} of the {len(paths)} files in the split list {uri} ({name}) are not images "
-                f"of {source}: {_first_five(missing)}; add the images, or take these lines out of the list"
+                f"of {source}: {first_five(missing)}; add the images, or take these lines out of the list"
             )
         for path in paths:
             splits[path] |= 1 << number
@@ -302,10 +302,3 @@ def _read_list(uri: str) -> bytes:
     if not storage.exists(uri):
         raise SourceError(f"the split list {uri} does not exist; check its path")
     return storage.read_bytes(uri)
-
-
-def _first_five(names: Iterable[str]) -> str:
-    """The first five, in the order given, and how many more."""
-    names = list(names)
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from sunspark import storage
 from sunspark.data.dataset import DATA_NAME, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME, Dataset, read_manifest
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
-from sunspark.errors import DatasetError
+from sunspark.errors import DatasetError, first_five
 from sunspark.storage import FileEntry
 
 LOCK_NAME = ".ingest.lock"
@@ -28,7 +28,7 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
         if there.get(key) != wanted.get(key)
     ]
     if manifest["split_names"] != list(recipe.split_names):
-        differences.append(f"its splits are {', '.join(manifest['split_names'])}")
+        differences.append(f"its splits are {first_five(manifest['split_names'])}")
     if not differences and manifest["listing"] != recipe.listing:
         differences.append(f"it was made from other images, labels or split lists ({manifest['listed']} images)")
     if differences:
@@ -51,7 +51,7 @@ def refuse_foreign_files(dataset: str) -> None:
             foreign.append(entry.name)
     if foreign:
         raise DatasetError(
-            f"{dataset} is not empty and not a dataset (it holds {', '.join(foreign[:5])}); choose another directory"
+            f"{dataset} is not empty and not a dataset (it holds {first_five(foreign)}); choose another directory"
         )
 
 

@@ -1,9 +1,9 @@
 """How a run is launched, and all of a training run: the configuration of `sunspark train`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
-from sunspark.config import refuse_not_finite
+from sunspark.config import refuse_not_finite, refuse_unknown_fields
 from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError
 from sunspark.launch.address import refuse_every_address
@@ -67,6 +67,11 @@ class TrainConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+    def __new__(cls, **sections: object) -> Self:
+        """Before the fields are filled: who writes TrainConfig(epochs=3) hears of training.epochs."""
+        refuse_unknown_fields(cls, sections)
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         if self.strategy.strategy == "serial" and self.launch.workers != 1:

@@ -59,4 +59,5 @@ class CountDisplay:
         return f"{self._done}/{self._total} {self._what}, {self._speed_text(self._done)}"
 
     def _speed_text(self, done: int) -> str:
-        return f"{self._pace.per_second:.0f} {self._what}/s, {self._pace.left_text(self._total - done)}"
+        left = self._pace.left_text(self._total - done)
+        return f"{self._pace.per_second:.0f} {self._what}/s, {left}" if self._pace.per_second else left

@@ -1,6 +1,7 @@
 """Evaluate the model of a finished run: every sample of a split once, over the workers."""
 
 import contextlib
+import logging
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from sunspark.training.config import WorkConfig
 from sunspark.training.tally import NOTHING, Sighting, Tally
 
 _LEASE_SAMPLES: Final = 256
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,12 +92,15 @@ def evaluate(
     opened = Dataset.open(dataset)
     model = run_directory.model_description_file(run)
     if not storage.exists(model):
-        raise RunError(f"{run} is not finished; run `sunspark train` on it to its end")
+        raise run_directory.not_finished(run)
     if list(opened.classes) != run_directory.read_object(model).get("classes"):
         raise RunError(f"{run} was trained for other classes than {dataset} holds")
     num_samples = len(opened.rows(split))
     if num_samples == 0:
         raise ConfigError(f"the split {split!r} of {dataset} is empty; choose another with --split")
+    work = from_dict(WorkConfig, stored["work"])
+    if opened.id == stored["dataset_id"]:
+        _warn_of_trained_images(opened, split, work.training.split)
     launch = config or from_dict(LaunchConfig, stored["launch"])
     check_tracker(run, launch)
     total = _Total()
@@ -113,7 +118,7 @@ def evaluate(
     display.event(f"{num_samples} images in the split {split}; starting {launch.workers} workers ({launch.launcher})")
     with Job(launch, run) as job, contextlib.closing(display):
         coordinator = job.open_coordinator(leases=leases, excuses=excuses)
-        spec = job.spec("evaluate", dataset, split, from_dict(WorkConfig, stored["work"]))
+        spec = job.spec("evaluate", dataset, split, work)
         ending = job.work_off(coordinator, spec, EvaluationWatch(display, leases))
     raise_unless_finished(ending)
     result = _sum_up(total.tally, opened, split, time.monotonic() - started)
@@ -121,6 +126,15 @@ def evaluate(
     if launch.tracker == "tensorboard":
         track_evaluation(run, result)
     return result
+
+
+def _warn_of_trained_images(opened: Dataset, split: str, trained: str) -> None:
+    if shared := opened.num_shared(split, trained):
+        logger.warning(
+            "%d of the %d images of the split %s are in %s, which the run was trained on: "
+            "accuracy on new images is lower; choose a split without them with --split",
+            shared, len(opened.rows(split)), split, trained,
+        )  # fmt: skip
 
 
 @final

@@ -19,7 +19,7 @@ from sunspark.data.prediction_table import (
     refuse_other_suffixes,
     write_receipt,
 )
-from sunspark.errors import ConfigError, RunError, SourceError
+from sunspark.errors import ConfigError, SourceError
 from sunspark.launch.count_display import CountDisplay
 from sunspark.training.config import WorkConfig
 from sunspark.training.predict import BATCH_SIZE, Predictor, PredictSpec
@@ -118,7 +118,7 @@ def spec_of(run: str, top: int) -> PredictSpec:
     stored = run_directory.read_config(run)
     uri = run_directory.model_description_file(run)
     if not storage.exists(uri):
-        raise RunError(f"{run} is not finished; run `sunspark train` on it to its end")
+        raise run_directory.not_finished(run)
     description = run_directory.read_object(uri)
     work = from_dict(WorkConfig, stored["work"])
     weights = storage.read_bytes(run_directory.model_weights_file(run))

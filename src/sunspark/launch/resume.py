@@ -4,7 +4,6 @@ The work of a run is settled at its first start. What may change afterwards is e
 stands in `_MAY_CHANGE`; anything else that differs is refused.
 """
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +13,7 @@ import torch
 from sunspark import run_directory, storage
 from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
+from sunspark.data.target import is_finished
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.gpus import gpus_of_this_machine
@@ -36,16 +36,18 @@ _MAY_CHANGE: Final = (
 )
 
 
-def only_driver(run: str) -> AbstractContextManager[None]:
-    """Refuse a second driver of the same run, where the file system can tell."""
-    refusal = RunError(f"another `sunspark train` works on {run}; wait for it, or choose another folder")
-    return storage.only_holder(run, ".driver.lock", refusal)
-
-
 def delete_abandoned_files(run: str) -> None:
     """What processes of earlier starts were writing when they were killed."""
     for folder in (run, *(storage.join(run, name) for name in ("checkpoints", "candidates", "model"))):
         storage.delete_abandoned(folder)
+
+
+def refuse_swapped(dataset: str, run: str) -> None:
+    """A dataset in the place of the run, and none in its own."""
+    if is_finished(run) and not is_finished(dataset):
+        raise ConfigError(
+            f"{run} is a dataset, and {dataset} is none: did you swap them? First the dataset, then the run"
+        )
 
 
 def refuse_other_folders(run: str, dataset: str) -> None:

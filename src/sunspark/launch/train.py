@@ -14,8 +14,8 @@ from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
 from sunspark.launch.resume import (
     delete_abandoned_files,
-    only_driver,
     refuse_other_folders,
+    refuse_swapped,
     settle,
     state_to_start_from,
     what_is_saved,
@@ -44,10 +44,11 @@ class TrainResult:
     seconds: float
     """From the first step of this start to the end."""
     images_per_second: float
-    """Of this start."""
+    """The mean of this start. Displays and `watch` show that of the last minute."""
     workers: int
     """The most that took part in one step of this start; may be fewer than were asked for."""
     steps_redone: int
+    """How often a step of this start was done again because its group broke."""
     recoveries: int
     resumed_from_step: int
     dataset_id: str
@@ -62,10 +63,11 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     KeyboardInterrupt when it is interrupted, after the workers have saved what they have.
     """
     dataset, run = storage.absolute(dataset), storage.absolute(run)
+    refuse_swapped(dataset, run)
     opened = Dataset.open(dataset)
     refuse_other_folders(run, dataset)
     check_tracker(run, config.launch)
-    with only_driver(run):
+    with run_directory.only_driver(run):
         delete_abandoned_files(run)
         config = settle(run, dataset, opened, config)
         if storage.exists(run_directory.result_file(run)):

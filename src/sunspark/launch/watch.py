@@ -9,6 +9,7 @@ from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.display import Display, ProgressSnapshot, sentence_of
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Note
+from sunspark.launch.screen import Pace
 from sunspark.records import EventRecord, RecordWriter
 
 
@@ -25,6 +26,7 @@ class Watch:
         self._last = 0.0
         self._step = 0
         self._samples = 0
+        self._pace = Pace(lambda: self._last)
         self._alive = 0
 
     @property
@@ -46,13 +48,14 @@ class Watch:
         self._last = now
         self._samples += sum(self._plan.num_samples_of(done) for done in range(self._step, step))
         self._step = step
+        self._pace.note(self._samples)
         if roster.ending is None:
             self._alive = len(roster.alive(now))
         self._display.update(
             ProgressSnapshot(
                 step=step,
                 loss=roster.report.get("loss"),
-                images_per_second=self._samples / max(1e-9, self.seconds),
+                images_per_second=self._pace.per_second if roster.ending is None else self._mean_per_second(),
                 workers_alive=self._alive,
                 workers_expected=self._expected,
                 learning_rate=roster.report.get("learning_rate"),
@@ -60,6 +63,10 @@ class Watch:
                 is_stopped=roster.ending is not None and not roster.ending.is_finished,
             )
         )
+
+    def _mean_per_second(self) -> float:
+        """What the result of the training says."""
+        return self._samples / self.seconds if self.seconds else 0.0
 
 
 @final

@@ -32,7 +32,7 @@ from torch._C._distributed_c10d import (
 )
 
 from sunspark.errors import DeadlineError, SunsparkError
-from sunspark.parallel.membership import Agreement
+from sunspark.parallel.membership import Agreement, in_words
 from sunspark.parallel.nccl import NcclGroup, NcclWork
 from sunspark.parallel.rendezvous import POLL_SECONDS, GroupBrokenError, Rendezvous
 from sunspark.parallel.rpc import RpcClient
@@ -120,7 +120,7 @@ class Group:
         """
         if agreement.group_key == self.key:
             if self._is_cut.is_set():
-                raise GroupBrokenError(f"the group of {', '.join(self.members)} was cut before the step began")
+                raise GroupBrokenError(f"the group of {in_words(self.members)} was cut before the step began")
             return
         self._backend = None
         self._abort_nccl()
@@ -178,7 +178,7 @@ class Group:
 
     def _formed_backend(self) -> Any:
         if self._backend is None:
-            raise GroupBrokenError(f"the group of {', '.join(self.members)} has not formed")
+            raise GroupBrokenError(f"the group of {in_words(self.members)} has not formed")
         return self._backend
 
     def _start(self, collective: Callable[[], AnyWork]) -> AnyWork:
@@ -195,13 +195,13 @@ class Group:
             try:
                 if work is not None and not self._wait_for_one(work):
                     self._leave_behind(works)
-                    raise GroupBrokenError(f"a collective with {', '.join(self.members)} did not end when it was cut")
+                    raise GroupBrokenError(f"a collective with {in_words(self.members)} did not end when it was cut")
             except RuntimeError as error:
                 failure = failure or error
                 self.cut()
         if failure is not None:
             cause = in_plain_words(str(failure))
-            raise GroupBrokenError(f"a collective with {', '.join(self.members)} failed: {cause}") from failure
+            raise GroupBrokenError(f"a collective with {in_words(self.members)} failed: {cause}") from failure
 
     def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
         """New memory that all members see; None where they are on several hosts or on GPUs, or cannot share memory.
@@ -219,7 +219,7 @@ class Group:
                 memory = open_shared_memory(store.get("memory/0").decode(), num_bytes)
         except SunsparkError as error:
             self.cut()
-            raise GroupBrokenError(f"no word of the memory that {', '.join(self.members)} share: {error}") from error
+            raise GroupBrokenError(f"no word of the memory that {in_words(self.members)} share: {error}") from error
         num_seen = torch.tensor([memory is not None], dtype=torch.int64)
         try:
             self.wait([self.start_all_reduce(num_seen, timeout_seconds)])
@@ -301,8 +301,8 @@ class Group:
             return result
         if store.missing_rank is not None:
             missing = self.members[store.missing_rank]
-            raise DeadlineError(f"{missing} did not come to its group within {timeout_seconds:g} s")
-        raise GroupBrokenError(f"the group of {', '.join(self.members)} did not form: {result}")
+            raise DeadlineError(f"{in_words([missing])} did not come to its group within {timeout_seconds:g} s")
+        raise GroupBrokenError(f"the group of {in_words(self.members)} did not form: {result}")
 
     def _await(
         self, outcome: "queue.SimpleQueue[ProcessGroupGloo | Exception]", timeout_seconds: float
@@ -314,6 +314,6 @@ class Group:
             if time.monotonic() > deadline:
                 self.cut()
                 raise DeadlineError(
-                    f"the group of {', '.join(self.members)} did not form within {timeout_seconds:.0f} s"
+                    f"the group of {in_words(self.members)} did not form within {timeout_seconds:.0f} s"
                 )
         return None

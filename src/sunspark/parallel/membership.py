@@ -15,7 +15,7 @@ asks in its name, so nobody waits until the dead one's silence has lasted long e
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, final
@@ -118,6 +118,12 @@ def worker_and_incarnation_of(replica_id: str) -> tuple[int, int]:
     """The inverse of `replica_id_of`."""
     worker, _, incarnation = replica_id.partition(".")
     return int(worker), int(incarnation)
+
+
+def in_words(replica_ids: Iterable[str]) -> str:
+    """The workers of these processes, for people."""
+    workers = [str(worker_and_incarnation_of(replica_id)[0]) for replica_id in replica_ids]
+    return f"worker{'s' if len(workers) > 1 else ''} {', '.join(workers)}"
 
 
 @final

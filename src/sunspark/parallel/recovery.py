@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 from sunspark.errors import SunsparkError, WorkerError
-from sunspark.parallel.membership import Agreement, Member
+from sunspark.parallel.membership import Agreement, Member, in_words
 from sunspark.parallel.rpc import ChunkReader, Handler, Reply, RpcClient
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ def _result(future: "Future[T]", peers: Sequence[Member], lost: Callable[[], fro
         with contextlib.suppress(TimeoutError):
             return future.result(timeout=0.05)
         if gone := lost() & {peer.replica_id for peer in peers}:
-            raise RecoveryError(f"{', '.join(sorted(gone))} is lost")
+            raise RecoveryError(f"{in_words(sorted(gone))} lost")
 
 
 def _parts(num_bytes: int, num_parts: int) -> list[range]:
@@ -130,7 +130,7 @@ def _parts(num_bytes: int, num_parts: int) -> list[range]:
 
 
 def _names(members: Sequence[Member]) -> str:
-    return ", ".join(member.replica_id for member in members)
+    return in_words(member.replica_id for member in members)
 
 
 def _digest(body: bytes | bytearray) -> str:

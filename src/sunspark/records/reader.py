@@ -17,7 +17,7 @@ def read_records(run: str) -> list[Record]:
         RunError: there is no such run, or a line is damaged (the message names file and line).
     """
     if not storage.exists(run):
-        raise RunError(f"there is no run at {run}; give the directory that `sunspark train` wrote")
+        raise RunError(f"{run} is not a run; give the folder that `sunspark train` works on")
     records: list[Record] = []
     for entry in storage.list_directory(storage.join(run, "records")):
         if entry.name.endswith(".jsonl"):

@@ -15,6 +15,7 @@ Cost: about 10 ms of one core per image of 1024x768; docs/concepts/memory.md say
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from sunspark.launch.session import open_session
 from sunspark.spark.executors import executors_awaited
 from sunspark.spark.failures import cause_line
 from sunspark.spark.progress import progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +97,7 @@ class IngestResult:
     dataset_id: str
     seconds: float
     images_per_second: float
-    """0 when the dataset was there already."""
+    """The mean, Spark's start included; 0 when the dataset was there already."""
     reused: bool
     """Whether the dataset was there already, made from the same images in the same way."""
 
@@ -135,17 +138,17 @@ def ingest(source: str, dataset: str, config: IngestConfig, session: SparkSessio
     refuse_equal_ids([image.path for image in listing.images])
     recipe = _recipe(listing, config)
     if is_finished(dataset):
-        return _result(reuse(dataset, recipe), started, reused=True)
+        return _warned(listing, _result(reuse(dataset, recipe), started, reused=True))
     refuse_foreign_files(dataset)
     refusal = DatasetError(f"another `sunspark ingest` works on {dataset}; wait for it, or choose another directory")
     with storage.only_holder(dataset, LOCK_NAME, refusal):
         if is_finished(dataset):
-            return _result(reuse(dataset, recipe), started, reused=True)
+            return _warned(listing, _result(reuse(dataset, recipe), started, reused=True))
         display = CountDisplay("images", len(listing.images))
         display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
         with _opened(session, config) as opened, contextlib.closing(display):
             results = _run(opened, list(_plan(listing, dataset, config)), config.partitions, display)
-        return _finish(dataset, recipe, results, started)
+        return _warned(listing, _finish(dataset, recipe, results, started))
 
 
 def _opened(session: SparkSession | None, config: IngestConfig) -> contextlib.AbstractContextManager[SparkSession]:
@@ -171,6 +174,20 @@ def _finish(dataset: str, recipe: Recipe, results: Sequence[BlockResult], starte
         delete_blocks(dataset, written)
         return _result(reuse(dataset, recipe), started, reused=True)
     return _result(finish_dataset(dataset, recipe, written, quarantine), started, reused=False)
+
+
+def _warned(listing: Listing, result: IngestResult) -> IngestResult:
+    """`result`, and a word on each split that came out empty."""
+    for number, (split, num_images) in enumerate(result.splits.items()):
+        if num_images:
+            continue
+        num_listed = sum(image.splits >> number & 1 for image in listing.images)
+        if num_listed:
+            why = f"none of its {num_listed} images could be decoded; `sunspark inspect {result.dataset}` names them"
+        else:
+            why = "no class has two images, of which one could be set aside; add images, or give lists (--split-list)"
+        logger.warning("the split %s is empty: %s", split, why)
+    return result
 
 
 def ingest_block(plan: BlockPlan) -> BlockResult:

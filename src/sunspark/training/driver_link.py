@@ -5,7 +5,7 @@ import time
 from typing import Any, Final, final
 
 from sunspark.errors import DeadlineError, SunsparkError, WorkerError
-from sunspark.parallel.membership import Agreement
+from sunspark.parallel.membership import Agreement, in_words
 from sunspark.parallel.rpc import RpcClient
 from sunspark.records import EventName
 from sunspark.training.pulse import Pulse
@@ -70,7 +70,9 @@ class DriverLink:
         while leader not in self._pulse.lost:
             time.sleep(0.02)  # the pulse ends the process when the run has ended
             if time.monotonic() > deadline:
-                raise DeadlineError(f"{leader} did not publish the end of the run within {_END_SECONDS:.0f} s")
+                raise DeadlineError(
+                    f"{in_words([leader])} did not publish the end of the run within {_END_SECONDS:.0f} s"
+                )
 
     def _tell(self, name: str, **arguments: Any) -> None:
         try:

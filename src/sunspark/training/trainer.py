@@ -20,7 +20,7 @@ from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.compression import Compression
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
-from sunspark.parallel.membership import Agreement, Membership, Position, worker_and_incarnation_of
+from sunspark.parallel.membership import Agreement, Membership, Position, in_words, worker_and_incarnation_of
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.round import Held
@@ -149,7 +149,7 @@ class Trainer:
     def _recover(self, agreement: Agreement) -> None:
         behind = self._state.step
         body = recover(agreement, self._peers.token, self._deadline_seconds(), self._driver.lost)
-        self._state.load(body, f"the state of {agreement.leader.replica_id}")
+        self._state.load(body, f"the state of {in_words([agreement.leader.replica_id])}")
         self._peers.source.forget()
         self._sum.forget()
         self._pending = []
@@ -281,7 +281,7 @@ class Trainer:
         if self._num_failures >= _MOST_FAILURES:
             raise WorkerError(
                 f"step {agreement.step} failed {self._num_failures} times with the same workers "
-                f"({', '.join(agreement.replica_ids)}); the last time: {error}"
+                f"({in_words(agreement.replica_ids)}); the last time: {error}"
             ) from error
 
     def _end_step(self) -> None:

@@ -6,6 +6,7 @@ alone: for every step the sum over (sample id, label, epoch); for some steps, or
 augmenting them again. The chain over the lines must end in the lineage that the final model carries.
 """
 
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from sunspark.training.state_file import StateContents, lineage_of, read
 from sunspark.training.validation import best_of, end_of
 
 _PIXEL_STEPS = 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +73,10 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     work, opened = _open(run, dataset)
     states = checkpoint.checkpoints(run)
     if not states:
-        raise RunError(f"{run} has no checkpoint yet, and so no ledger; train it first")
+        remedy = "wait for its first one" if run_directory.is_training(run) else "train it first"
+        raise RunError(f"{run} has no checkpoint yet, and so no ledger; {remedy}")
+    if run_directory.is_training(run):
+        logger.warning("%s is still training: this is about its first %d steps", run, states[-1].step)
     last = read(checkpoint.read_bytes(states[-1].uri), states[-1].uri)
     lines = last.ledger.lines
     plan = plan_of(opened, work)
