@@ -35,10 +35,11 @@ def trained(dataset: str, run: Path, compression: Compression, faults: list[Faul
     )
 
 
+@pytest.mark.laws
+@pytest.mark.parametrize("compression", ["bf16", "int8"])
 def test_a_worker_that_dies_loses_no_sample_and_the_others_learn_on(
-    law_dataset: str, run_folder: Path, dice: random.Random
+    law_dataset: str, run_folder: Path, compression: Compression, dice: random.Random
 ) -> None:
-    compression: Compression = dice.choice(["bf16", "int8"])
     victim, step = dice.randrange(2), step_between_checkpoints(dice, range(20, 90))
     print(f"{compression}: worker {victim} is killed at step {step}")
     result = trained(law_dataset, run_folder, compression, [Fault(worker=victim, phase="reduce", step=step)], victim)

@@ -21,7 +21,7 @@ from tests.distributed.laws import CHECKPOINT_EVERY, PATHS, GradientPath, assert
 pytestmark = pytest.mark.timeout(300)
 
 STEPS_PER_EPOCH = 16
-NUM_EPOCHS = 8
+NUM_EPOCHS = 6
 HOLD_AT_STEP = (NUM_EPOCHS - 1) * STEPS_PER_EPOCH
 
 

@@ -113,7 +113,7 @@ def test_one_replica_that_keeps_its_moments_trains_as_one_alone(law_dataset: str
 
 
 @each_local
-@pytest.mark.parametrize("workers", [2, 4, 5])
+@pytest.mark.parametrize("workers", [2, 5])
 def test_the_weights_do_not_depend_on_the_number_of_workers(
     law_dataset: str, strategy: dict[str, Any], workers: int
 ) -> None:
