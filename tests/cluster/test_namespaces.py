@@ -83,7 +83,7 @@ def test_nothing_is_left_of_hosts_whatever_ends_the_process_that_made_them(numbe
         maker.send_signal(number)
     assert maker.returncode != 0
     wait_until(lambda: not left_of(maker.pid), 60, "the end of the hosts")
-    assert not is_running(on_host)
+    wait_until(lambda: not is_running(on_host), 10, "the end of what ran on a host")
 
 
 def left_of(pid: int) -> list[str]:
