@@ -29,7 +29,7 @@ class Clock:
     def __init__(self, budget: int | None = None) -> None:
         self.budget = budget
         self.steps: list[int] = []
-        self.redone: list[str] = []
+        self.redone: list[int] = []
 
     def phase(self, phase: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002 - nobody looks at the time
         return contextlib.nullcontext()
@@ -40,8 +40,8 @@ class Clock:
     def is_called(self) -> bool:
         return self.budget is not None and len(self.steps) >= self.budget
 
-    def note_redone(self, what: str) -> None:
-        self.redone.append(what)
+    def note_redone(self, replicas: Sequence[int]) -> None:
+        self.redone += replicas
 
 
 @dataclass

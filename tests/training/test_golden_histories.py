@@ -65,7 +65,7 @@ class GivenGradients:
 
 
 class NoLoader:
-    def take(self, step: int, replicas: range) -> list[object]:  # noqa: ARG002 - there is nothing to take
+    def take(self, *_: object) -> list[object]:
         return []
 
 

@@ -21,6 +21,7 @@ from sunspark.training.config import TrainingConfig, WorkConfig
 from sunspark.training.state import TrainingState
 from sunspark.training.strategies.build import check_strategy
 from sunspark.training.strategies.config import StrategyConfig
+from sunspark.training.strategies.local_sgd import LocalSgd
 from sunspark.training.strategies.strategy import DivergedError
 from sunspark.training.verify import _expected, _wrong_samples
 from tests.distributed.laws import NUM_CLASSES
@@ -101,7 +102,7 @@ def distance(one: TrainingState, other: TrainingState) -> float:
 
 
 def test_averaging_after_every_step_of_plain_sgd_is_all_reduce(law_dataset: str) -> None:
-    """With equal slices: 240 of 250 samples would do; here batches of 10 in 2 replicas divide all of them."""
+    """With equal slices: batches of 10 in 2 replicas divide the 250 samples."""
     one = trained(law_dataset, work_of({"strategy": "local_sgd", "sync_every": 1}, optim=SGD, replicas=2, batch=10))
     other = trained(law_dataset, work_of({}, optim=SGD, replicas=2, batch=10))
     assert distance(one, other) <= 1e-9
@@ -203,6 +204,7 @@ def test_a_death_in_a_round_costs_what_the_dead_one_had_done_and_no_more(law_dat
         computed = sum(len(clock.steps) for clock in after)
         assert computed == 4 * num_steps - (num_steps + 5)
         assert sorted(sum(finished_replicas(opened.seats), ())) == [0, 1, 2, 3]
+        assert (after[0].redone, after[1].redone) == ([3], [])
         assert all(share is not None for share in shares)
 
 
@@ -249,6 +251,41 @@ def test_what_is_not_finite_stops_before_it_is_applied(law_dataset: str) -> None
         assert state.step % 4 == 0
         if state.step == 0:
             assert all(torch.equal(before[name], tensor) for name, tensor in state.weights().items())
+
+
+def test_sums_are_means_however_long_a_round_is(law_dataset: str) -> None:
+    """Compression adds what one exchange has lost to the next: they must be of one unit."""
+    work = work_of({"strategy": "local_sgd", "sync_every": 15}, replicas=1)
+    with table(law_dataset, work, model_of(work), workers=1) as opened:
+        state, strategy = opened.seats[0].state, opened.seats[0].strategy
+        assert isinstance(strategy, LocalSgd)
+        for num_steps in (15, 1):
+            agreement = opened.agree()
+            shares = [share for share in opened.compute(agreement, [Clock()]) if share is not None]
+            assert len(shares[0].steps) == num_steps
+            for outer, inner in zip(state.trained(), strategy._inner.state.trained(), strict=True):
+                torch.testing.assert_close(outer.grad, outer.detach() - inner.detach(), rtol=1e-9, atol=1e-12)
+            opened.exchange(agreement, shares, lambda _: True)
+
+
+class Wasteful(nn.Module):
+    """Has a parameter that forward does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(3 * 32 * 32, NUM_CLASSES)
+        self.unused = nn.Parameter(torch.ones(3))
+        self.default_cfg = self.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.used(images_BCHW.flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("inner_state", ["average", "keep"])
+def test_a_parameter_that_forward_does_not_use_is_left_alone(law_dataset: str, inner_state: str) -> None:
+    work = work_of({"strategy": "local_sgd", "sync_every": 4, "inner_state": inner_state})
+    with table(law_dataset, work, Wasteful().double(), workers=2) as opened:
+        assert opened.train().weights()["unused"].tolist() == [1.0, 1.0, 1.0]
 
 
 # --- what does not go together ----------------------------------------------------------------------------------------

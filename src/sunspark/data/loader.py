@@ -110,18 +110,18 @@ class Loader:
         """Leave these rows of the dataset out of all batches from now on; may be called from another thread."""
         self._excused = frozenset(rows)
 
-    def take(self, step: int, replicas: range) -> list[Batch]:
+    def take(self, step: int, replicas: range, prefetch_end: int | None = None) -> list[Batch]:
         """The batches of `replicas` in `step`, one each, in order; without samples it is an empty one.
 
-        Then the following steps are prepared for the same replicas. Any step and any replicas may be asked
-        for at any time; what was prepared for others is dropped.
+        Then the following steps are prepared for the same replicas, but for those from `prefetch_end` on. Any step
+        and any replicas may be asked for at any time; what was prepared for others is dropped.
         Raises DeadlineError, naming what is missing, after `load_deadline_seconds`; DatasetError for an image
         that cannot be decoded; and what reading the dataset raises, with the path of the sample.
         """
         self._in_hand.set_step(step)
         request = self._request_for(step, replicas)
         self._pool.prefer(request)
-        self._prefetch_after(step, replicas)
+        self._prefetch_after(step, replicas, prefetch_end)
         batch = self._pool.finish(request, f"step {step}")
         return _cut(batch, [int(np.isin(rows, request.rows).sum()) for rows in self._rows_of(step, replicas)])
 
@@ -147,8 +147,8 @@ class Loader:
         self._pool.drop(request)
         return self._new_request(step, replicas)  # what failed in the background is tried once more
 
-    def _prefetch_after(self, step: int, replicas: range) -> None:
-        end = min(step + self._config.prefetch_steps + 1, self._plan.num_steps)
+    def _prefetch_after(self, step: int, replicas: range, prefetch_end: int | None) -> None:
+        end = min(step + self._config.prefetch_steps + 1, self._plan.num_steps, prefetch_end or self._plan.num_steps)
         for other in range(step + 1, end):
             if other in self._ahead:
                 continue

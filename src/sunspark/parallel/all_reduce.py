@@ -1,7 +1,6 @@
-"""Synchronous data parallelism: gradients are summed over all workers at every step.
+"""The exchange of every strategy: gradients, and what stands in their place, are summed over all workers.
 
-Source: Goyal et al., arXiv 1706.02677, section 2.3 (the sum of per-worker gradients of one global batch).
-Cost: one all-reduce of the gradients per step. Between hosts and between GPUs they travel in buckets (gloo's ring,
+Cost: one all-reduce of the gradients. Between hosts and between GPUs they travel in buckets (gloo's ring,
 NCCL), and the evidence behind them. On one host, without GPUs, they do not travel: every worker sums a part of them in
 memory that all share, and the evidence is the barrier before it. With compression they travel encoded, always.
 """
@@ -57,6 +56,8 @@ class AllReduce:
         The gradients may then lie in memory that all ranks read: they are not to be written to.
         Raises GroupBrokenError; gradients and tallies then hold no meaning.
         """
+        if self._compressed is not None:
+            self._compressed.sum.drop()
         if group.is_alone:
             return
         if self._compressed is not None:

@@ -99,6 +99,10 @@ class CompressedSum:
         """The last sum has been used: add to the next one what it has lost."""
         self._residual = self._staged
 
+    def drop(self) -> None:
+        """The last sum has not been used, and will not be."""
+        self._staged = self._residual
+
     def forget(self) -> None:
         """Forget what was lost: it belongs to another history."""
         self._residual = self._staged = torch.zeros_like(self._residual)

@@ -10,9 +10,11 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Final, NoReturn, final
+
+import torch
 
 from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, WorkerError
@@ -30,7 +32,7 @@ from sunspark.training.driver_link import DriverLink
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Progress
 from sunspark.training.state import TrainingState
-from sunspark.training.strategies.strategy import Applied, DivergedError, Strategy
+from sunspark.training.strategies.strategy import Applied, DivergedError, Share, Strategy
 from sunspark.training.validation import Evaluation
 from sunspark.training.validator import Validator
 
@@ -92,7 +94,7 @@ class Trainer:
         self._counted = 0
         self._pending: list[StepRecord] = []
         self._step, self._step_began = 0, 0.0
-        self._failed_with: tuple[str, ...] = ()
+        self._failed_with: tuple[tuple[str, ...], Held] = ((), Held())
         self._num_failures = 0
         self._seconds: dict[str, float] = {}
         self._bytes_sent = 0
@@ -159,17 +161,16 @@ class Trainer:
         """Do the steps that count together next; False when they must be gone on with in another quorum."""
         share = self._strategy.compute(agreement, self._rank(agreement), self)
         if share is None:
+            self._step_began = 0.0
             self._driver.abandon(agreement.group_key)
             self._peers.group.cut()
             return False
         own_samples = share.samples
-        num_turns = -(-self._plan.num_replicas // agreement.world_size) if len(share.steps) > 1 else 1
         try:
             with self._phase("reduce", has_own_deadline=True):
-                self._sum.reduce(
-                    share.tallies, self._peers.group, len(share.steps) * num_turns * self._deadline_seconds()
-                )
+                self._exchange(share, agreement)
         except GroupBrokenError as error:
+            self._step_began = 0.0
             self._driver.abandon(agreement.group_key)  # a peer may not have noticed
             self._note_failure(agreement, error)
             return False
@@ -186,21 +187,38 @@ class Trainer:
         self._remember(agreement, share.steps, own_samples, applied)
         return True
 
-    @contextmanager
-    def phase(self, phase: str) -> Iterator[None]:
-        with self._phase(phase):
-            yield
+    def _exchange(self, share: Share, agreement: Agreement) -> None:
+        """Sum gradients and tallies over the group, once all are there."""
+        deadline = self._deadline_seconds()
+        if self._strategy.is_local:
+            self._end_step()  # the wait for others is no part of it
+            turns = len(share.steps) * -(-self._plan.num_replicas // agreement.world_size)
+            arrived = self._peers.group.start_all_reduce(torch.zeros(1), turns * self._deadline_seconds())
+            self._peers.group.wait([arrived])
+            deadline = max(deadline, FIRST_DEADLINE_SECONDS)  # no step tells how long it takes
+        self._sum.reduce(share.tallies, self._peers.group, deadline)
+
+    # --- a `Clock`, for the strategy ---
+
+    def phase(self, phase: str) -> AbstractContextManager[None]:
+        """Enter a phase of the step at hand; the loader has a deadline of its own."""
+        return self._phase(phase, has_own_deadline=phase == "data")
 
     def at(self, step: int) -> None:
+        """This step is computed from now on."""
         self._end_step()
         self._step, self._step_began = step, time.monotonic()
 
     def is_called(self) -> bool:
+        """Whether this group has ended, or a worker outside of it waits for the next one."""
         group = self._peers.group
         return group.is_cut or not self._driver.waiting() <= frozenset(group.members)
 
-    def note_redone(self, what: str) -> None:
-        self._driver.note("redone", self._state.step, f"{self._peers.group.key} {what}")
+    def note_redone(self, replicas: Sequence[int]) -> None:
+        """Tell of replicas that are done again; each worker of its own."""
+        names = ",".join(map(str, replicas))
+        detail = f"{self._peers.group.key}/{names} replicas {names} of the round, which a lost worker had"
+        self._driver.note("redone", self._state.step, detail)
 
     def _evaluate(self, agreement: Agreement) -> None:
         """Evaluate the state that the members agreed on; when the group breaks, the next quorum does it again."""
@@ -275,8 +293,8 @@ class Trainer:
         logger.info("%s: step %d again: %s", self._peers.membership.replica_id, agreement.step, error)
         if self._strategy.held() == Held():  # else nothing of this worker's is lost
             self._driver.note("redone", agreement.step, f"{agreement.group_key} {error}")
-        if agreement.replica_ids != self._failed_with:
-            self._failed_with, self._num_failures = agreement.replica_ids, 0
+        if (agreement.replica_ids, self._strategy.held()) != self._failed_with:
+            self._failed_with, self._num_failures = (agreement.replica_ids, self._strategy.held()), 0
         self._num_failures += 1
         if self._num_failures >= _MOST_FAILURES:
             raise WorkerError(
@@ -295,6 +313,7 @@ class Trainer:
         self, agreement: Agreement, steps: range, own_samples: Sequence[int], applied: Sequence[Applied]
     ) -> None:
         """Keep the records of the steps until they count; what they took together is spread over them."""
+        ended, took = time.time(), sum(self._seconds.values())
         seconds = {phase: taken / len(steps) for phase, taken in self._seconds.items()}
         self._seconds = {}
         bytes_sent, self._bytes_sent = self._peers.group.bytes_sent - self._bytes_sent, self._peers.group.bytes_sent
@@ -306,7 +325,7 @@ class Trainer:
             StepRecord(
                 worker=worker,
                 incarnation=incarnation,
-                time_unix_seconds=time.time(),
+                time_unix_seconds=ended - took * (steps.stop - 1 - step) / len(steps),
                 step=step,
                 epoch=self._plan.epoch_of(step),
                 loss=figures.loss,

@@ -13,7 +13,7 @@ and a sum of results.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -45,8 +45,11 @@ class _Journey:
 class LocalSgd:
     """What this worker has done of the round at hand, and how a round is applied.
 
-    The results of the replicas that it has finished are summed where gradients would be: `state.summands()`.
+    The results of the replicas that it has finished are summed where gradients would be, in `state.summands()`: there
+    they make the pseudo-gradient of the round.
     """
+
+    is_local = True
 
     def __init__(
         self,
@@ -96,12 +99,12 @@ class LocalSgd:
         self._take_back_sums()
         gone = self._owners.keys() - {r for r, owner in self._owners.items() if owner in agreement.replica_ids}
         if redone := gone & set(duty.replicas):
-            clock.note_redone(f"replicas {', '.join(map(str, sorted(redone)))}, which a lost worker had")
+            clock.note_redone(sorted(redone))
         self._owners |= {
             replica: owner for owner, one in zip(agreement.replica_ids, duties, strict=True) for replica in one.replicas
         }
         for replica in duty.replicas:
-            if not self._travel(replica, clock):
+            if not self._travel(replica, clock, has_others=len(duty.replicas) > 1):
                 return None
         if agreement.world_size > 1:
             self._kept_sums = [summand.grad.clone() for summand in self._state.summands() if summand.grad is not None]
@@ -110,11 +113,12 @@ class LocalSgd:
     def apply(self, total: Share, quorum_id: int) -> list[Applied]:
         samples = sum(total.samples)
         applied = [self._figures_of(total, index) for index in range(len(total.steps))]
-        self._state.scale_gradients(1 / max(1, samples))
-        way = self._state.gradient_norm()
+        self._state.scale_gradients(self._num_samples / max(1, samples))  # some may be excused
+        norm_of_whole = self._state.gradient_norm()
+        if not math.isfinite(norm_of_whole):
+            applied[-1] = replace(applied[-1], gradient_norm=norm_of_whole)
         for step, figures in zip(total.steps, applied, strict=True):
-            is_last = step == total.steps[-1]
-            if not all(map(math.isfinite, (figures.loss, figures.gradient_norm, way if is_last else 0.0))):
+            if not (math.isfinite(figures.loss) and math.isfinite(figures.gradient_norm)):
                 raise DivergedError(step, figures)
         self._kept_sums = []
         self._state.apply(self._outer_learning_rate, quorum_id, total.evidences)
@@ -155,22 +159,27 @@ class LocalSgd:
         end_of_epoch = (self._plan.epoch_of(step) + 1) * self._plan.steps_per_epoch
         return range(step, end_of_epoch if self._sync_every == "epoch" else min(step + self._sync_every, end_of_epoch))
 
+    @property
+    def _num_samples(self) -> int:
+        """Of the round: results are weighted by their share of it, so that sums are means, however long a round is."""
+        return sum(self._plan.num_samples_of(step) for step in self._share.steps)
+
     def _take_back_sums(self) -> None:
         if self._kept_sums:
             for summand, kept in zip(self._state.summands(), self._kept_sums, strict=True):
                 summand.grad = kept
             self._kept_sums = []
 
-    def _travel(self, replica: int, clock: Clock) -> bool:
-        """Take the replica to the end of the round; False when called away on the way."""
+    def _travel(self, replica: int, clock: Clock, *, has_others: bool) -> bool:
+        """Take the replica to the end of the round; False when called away on the way, after one step at least."""
         if self._journey is None:
             self._journey = self._set_out(replica)
-        journey = self._journey
-        for step in range(journey.next_step, self._share.steps.stop):
-            if clock.is_called():
-                return False
+        journey, end = self._journey, self._share.steps.stop
+        for step in range(journey.next_step, end):
             clock.at(step)
-            self._take_step(step, journey, clock)
+            self._take_step(step, journey, clock, end if has_others else None)
+            if step + 1 < end and clock.is_called():
+                return False
         self._arrive(journey)
         self._journey = None
         return True
@@ -184,10 +193,10 @@ class LocalSgd:
             optimizer_state.load(inner.model, inner.optimizer, {}, self._no_moments)
         return _Journey(replica=replica, next_step=self._share.steps.start, share=Share.empty(self._share.steps))
 
-    def _take_step(self, step: int, journey: _Journey, clock: Clock) -> None:
+    def _take_step(self, step: int, journey: _Journey, clock: Clock, prefetch_end: int | None) -> None:
         inner, mine = self._inner.state, range(journey.replica, journey.replica + 1)
         with clock.phase("data"):
-            batches = self._loader.take(step, mine)
+            batches = self._loader.take(step, mine, prefetch_end)
         evidence, loss_sum = self._inner.run(step, mine, batches, clock.phase)
         norm = 0.0
         if evidence.samples:
@@ -204,8 +213,8 @@ class LocalSgd:
         inner, samples = self._inner.state, sum(journey.share.samples)
         for outer_parameter, parameter in self._parameters():
             assert outer_parameter.grad is not None
-            outer_parameter.grad.add_(outer_parameter - parameter, alpha=samples)
-        self._state.statistics.stage(samples, inner.statistics)
+            outer_parameter.grad.add_(outer_parameter - parameter, alpha=samples / self._num_samples)
+        self._state.statistics.stage(samples / self._num_samples, inner.statistics)
         if self._state.moments:
             self._state.moments.stage(inner.model, inner.optimizer, journey.replica, samples)
         self._share += journey.share

@@ -57,7 +57,8 @@ class InnerMoments:
         assert self.staged.grad is not None
         tensors, row = optimizer_state.tensors_of(model, optimizer), self.staged.grad[self._row_of(replica)]
         for name, piece in self._pieces_of(row).items():
-            piece.add_(tensors[name], alpha=samples)
+            if (moment := tensors.get(name)) is not None:  # else forward does not use the parameter
+                piece.add_(moment, alpha=samples)
         row[-1] += samples
 
     def commit(self) -> None:

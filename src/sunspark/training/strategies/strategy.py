@@ -4,7 +4,7 @@ Between the two the trainer sums, over all workers, the gradients of the state's
 says which steps count together, what it holds of them when a quorum is asked for, and how the sum moves the state.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,8 +16,6 @@ from torch import Tensor
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.membership import Agreement
 from sunspark.parallel.round import Held
-
-Phase = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +32,7 @@ class Share:
 
     @classmethod
     def empty(cls, steps: range) -> "Share":
+        """Of nothing."""
         return cls(
             steps=steps,
             evidence=torch.zeros((len(steps), 3), dtype=torch.int64),
@@ -61,6 +60,7 @@ class Share:
 
     @property
     def tallies(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What is summed over the workers."""
         return self.evidence, self.losses, self.norms
 
     @property
@@ -96,12 +96,16 @@ class Clock(Protocol):
     def is_called(self) -> bool:
         """Whether the others form another group, and wait for this worker to take part."""
 
-    def note_redone(self, what: str) -> None:
-        """Work of the steps at hand that another worker had begun is done again."""
+    def note_redone(self, replicas: Sequence[int]) -> None:
+        """These replicas of the steps at hand, which a lost worker had, are done again."""
 
 
 class Strategy(Protocol):
     """How workers train one network together."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether replicas take steps of their own, so that workers wait for each other once in many steps."""
 
     def held(self) -> Held:
         """What this worker has of the steps that count next."""

@@ -6,7 +6,7 @@ When a worker dies the step fails on whoever still waited for it, and is done ag
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from sunspark.data.loader import Loader
 from sunspark.data.order import StepPlan, replicas_of
@@ -28,6 +28,8 @@ class Synchronous:
     loader: Loader
     optim: OptimConfig
     computation: Computation
+
+    is_local: ClassVar[bool] = False
 
     def held(self) -> Held:
         return Held()
