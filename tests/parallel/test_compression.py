@@ -8,8 +8,12 @@ from typing import Literal
 
 import pytest
 import torch
+from torch import nn
 
+from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.compression import codec_of
+from sunspark.parallel.group import Group
+from sunspark.parallel.rpc import RpcClient
 from tests.parallel.members import PULLS, Cast, Told, pull_of
 
 pytestmark = pytest.mark.timeout(120)
@@ -99,3 +103,16 @@ def test_a_member_that_is_killed_ends_the_sum_for_the_others(cast: Cast) -> None
         with pytest.raises(Told, match="GroupBrokenError"):
             member.hear()
     assert time.monotonic() - began < 8
+
+
+def test_what_a_broken_exchange_has_lost_is_not_made_up_for() -> None:
+    """The sum had come about, and the group broke behind it; then the worker does the step alone."""
+    parameter = nn.Parameter(torch.zeros(300))
+    exchange = AllReduce([parameter], compression="int8")
+    assert exchange._compressed is not None
+    exchange._compressed.sum._staged = torch.ones(300)
+    group = Group(RpcClient("grpc://127.0.0.1:1", "a token"), "0000.000001", "127.0.0.1")
+    group.members = ("0000.000001",)
+    exchange.reduce((), group, 1.0)
+    exchange.commit()
+    assert not exchange._compressed.sum._residual.any()
