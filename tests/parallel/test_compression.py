@@ -57,9 +57,26 @@ def test_a_sum_is_the_same_for_all_and_nearly_right_and_small_on_the_way(cast: C
 @pytest.mark.parametrize("odd", [float("nan"), float("inf")])
 def test_what_is_not_finite_stays_so(compression: Literal["bf16", "int8"], odd: float) -> None:
     codec = codec_of(compression)
-    numbers = torch.ones(1, 512)
-    numbers[0, 7] = odd
-    assert not torch.isfinite(codec.decode(codec.encode(numbers))).all()
+    numbers, decoded = torch.ones(512), torch.zeros(512)
+    numbers[7] = odd
+    encoded = torch.empty(codec.num_bytes(512), dtype=torch.uint8)
+    codec.encode(numbers, encoded)
+    codec.decode(encoded, decoded)
+    assert not torch.isfinite(decoded).all()
+
+
+@each_codec
+def test_what_is_lost_and_what_is_decoded_make_the_whole(compression: Literal["bf16", "int8"]) -> None:
+    codec = codec_of(compression)
+    numbers = torch.randn(256 * 3000, generator=torch.Generator().manual_seed(0))
+    lost, decoded = numbers.clone(), torch.ones_like(numbers)
+    encoded = torch.empty(codec.num_bytes(len(numbers)), dtype=torch.uint8)
+    codec.encode(lost, encoded)
+    assert 0 < float(lost.abs().max()) < 0.03 * float(numbers.abs().max())
+    codec.decode(encoded, decoded, adds=True)
+    torch.testing.assert_close(decoded - 1 + lost, numbers, rtol=0, atol=1e-5)
+    codec.decode(encoded, decoded)
+    torch.testing.assert_close(decoded + lost, numbers, rtol=0, atol=1e-5)
 
 
 def loss_of(weights: torch.Tensor, world_size: int) -> float:

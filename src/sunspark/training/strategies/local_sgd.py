@@ -200,7 +200,7 @@ class LocalSgd:
         evidence, loss_sum = self._inner.run(step, mine, batches, clock.phase)
         norm = 0.0
         if evidence.samples:
-            inner.scale_gradients(self._plan.num_samples_of(step) / evidence.samples)
+            inner.scale_own_gradients(self._plan.num_samples_of(step) / evidence.samples)
             norm = inner.gradient_norm()
             with clock.phase("optimizer"):
                 learning_rate = learning_rate_at(self._optim, step, self._plan.num_steps)
