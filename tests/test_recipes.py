@@ -38,7 +38,7 @@ NUM_CLASSES = 12
 IMAGE_SIZE = 32
 SMALLER: dict[str, dict[str, ModelArgument]] = {
     "scene_vgg": {"n_filters": 2, "wide_units": 16},
-    "resnet18": {"channels": [16, 16, 24, 32]},
+    "resnet18": {"channels": [4, 8, 12, 16]},
     "resnet50": {"channels": [4, 8, 12, 16]},
     "deit_small_patch16_224": {"embed_dim": 24, "depth": 2, "num_heads": 3},
 }

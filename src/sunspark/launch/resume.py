@@ -18,7 +18,7 @@ from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.gpus import gpus_of_this_machine
 from sunspark.models.initial import initial_weights
-from sunspark.models.registry import build_model, check_convolutions, check_forward
+from sunspark.models.registry import build_model, check_forward
 from sunspark.records import driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
@@ -109,7 +109,6 @@ def _check(run: str, opened: Dataset, work: WorkConfig) -> None:
     with torch.device("meta"):  # no memory, no numbers: arguments and shapes are what is tried
         model = build_model(work.model, num_classes=num_classes, image_size=image_size, seed=work.training.seed)
         check_forward(model, num_classes, image_size)
-        check_convolutions(model)
     if not work.optim.is_torchs:
         check_optimizer(work.optim)
     check_strategy(work)

@@ -94,13 +94,13 @@ def check_forward(model: nn.Module, num_classes: int, image_size: int) -> None:
         raise ConfigError(f"the network must give one row of {num_classes} logits an image, it gives {got}")
 
 
-def check_convolutions(model: nn.Module) -> None:
-    """Raise ConfigError for a convolution whose gradient oneDNN computes wrongly, writing beyond its memory.
+def _mend_convolutions(model: nn.Module) -> None:
+    """Compute some convolutions in the usual layout, since oneDNN writes beyond its memory in their gradient.
 
-    A strided 1x1 convolution of fewer channels than a vector register holds (16 with AVX-512), in channels_last:
+    Strided 1x1 convolutions of fewer channels than a vector register holds (16 with AVX-512), in channels_last:
     github.com/uxlfoundation/oneDNN/issues/6035.
     """
-    for name, module in model.named_modules():
+    for module in model.modules():
         if (
             isinstance(module, nn.Conv2d)
             and set(module.kernel_size) == {1}
@@ -108,10 +108,12 @@ def check_convolutions(model: nn.Module) -> None:
             and module.groups == 1
             and module.in_channels < _VECTOR_CHANNELS
         ):
-            raise ConfigError(
-                f"{name} is a strided 1x1 convolution of {module.in_channels} channels, and torch cannot train one of "
-                f"fewer than {_VECTOR_CHANNELS} on processors; make the network wider with --model-args"
-            )
+            module.weight.data = module.weight.data.clone(memory_format=torch.contiguous_format)
+            module.register_forward_pre_hook(_in_usual_layout)
+
+
+def _in_usual_layout(_: nn.Module, images: tuple[Tensor]) -> tuple[Tensor]:
+    return (images[0].contiguous(),)
 
 
 def _build(config: ModelConfig, num_classes: int, image_size: int, seed: int, *, pretrained: bool) -> nn.Module:
@@ -125,7 +127,9 @@ def _build(config: ModelConfig, num_classes: int, image_size: int, seed: int, *,
             raise ConfigError(f"{config.model} has no batch norm; leave --norm group out")
     if config.freeze == "backbone":
         freeze_backbone(model)
-    return model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
+    _mend_convolutions(model)
+    return model
 
 
 def head_of(model: nn.Module) -> tuple[str, ...]:
