@@ -211,10 +211,11 @@ class LocalSgd:
     @torch.no_grad()
     def _arrive(self, journey: _Journey) -> None:
         inner, samples = self._inner.state, sum(journey.share.samples)
+        share = samples / self._num_samples
         for outer_parameter, parameter in self._parameters():
             assert outer_parameter.grad is not None
-            outer_parameter.grad.add_(outer_parameter - parameter, alpha=samples / self._num_samples)
-        self._state.statistics.stage(samples / self._num_samples, inner.statistics)
+            outer_parameter.grad.add_(outer_parameter - parameter, alpha=share)
+        self._state.statistics.stage(share, inner.statistics)
         if self._state.moments:
             self._state.moments.stage(inner.model, inner.optimizer, journey.replica, samples)
         self._share += journey.share

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,8 +42,7 @@ class Share:
     def add(self, step: int, evidence: Evidence, loss_sum: float, norm: float = 0.0) -> None:
         """Count some samples of `step`; `norm`: of the gradient of their mean loss."""
         index = step - self.steps.start
-        with np.errstate(over="ignore"):
-            self.evidence[index] += torch.from_numpy(evidence.to_array())
+        self.evidence[index] += torch.from_numpy(evidence.to_array())  # modulo 2^64
         self.losses[index] += loss_sum
         self.norms[index] += norm * evidence.samples
 
