@@ -173,7 +173,7 @@ class ParameterServer:
                     self._weights.add(change_N, accepted.scale)
                     self._account(accepted.unit, [Evidence.from_array(sums) for sums in evidences])
         self._driver.note_update(self._state.step, num_workers, report)
-        return {"answer": "applied", "staleness": accepted.staleness}
+        return {"answer": "applied", "workers": num_workers}
 
     def hand_in_counts(self, part: int, step: int, per_class: Sequence[Sequence[int]], loss: float) -> Reply:
         """Take what was counted in a part of the split with the weights after `step` steps; the first one counts."""

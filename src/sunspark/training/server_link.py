@@ -87,8 +87,11 @@ class ServerLink:
         evidences: Sequence[Evidence],
         report: dict[str, float],
         when_sent: Callable[[], None],
-    ) -> bool:
-        """Push what training has changed; False when the lease is void, and the change counts nowhere."""
+    ) -> int:
+        """Push what training has changed; `when_sent` is called before the reply is waited for.
+
+        How many workers train at the moment; 0 when the lease is void, and the change counts nowhere.
+        """
         packed = self._wire.pack_update(change_N)
 
         def push() -> Reply:
@@ -103,11 +106,12 @@ class ServerLink:
                 report=report,
             )
 
-        is_applied = bool(_persistently(push)["answer"] == "applied")
+        reply = _persistently(push)
         self.num_bytes += packed.nbytes
-        if is_applied:
-            self._wire.commit()
-        return is_applied
+        if reply["answer"] == "void":
+            return 0
+        self._wire.commit()
+        return int(reply["workers"])
 
     def hand_in(self, part: EvaluationPart, counts: Counts) -> None:
         """Hand in what was counted."""
