@@ -245,7 +245,7 @@ def test_what_a_thread_has_not_let_go_of_counts_as_prepared_ahead(
     loader._pool._cache._open.clear()
     with block_locked(dataset, tmp_path, block):
         loader.take(0, range(4))
-        following = loader._ahead[1]
+        following = loader._ahead[1, range(4)]
         wait_until(lambda: {blocks_of(dataset, 1)[index] for index in set(following.in_hand)} == {block})
         loader.take(0, range(2))
         assert loader.prefetched_bytes() == (10 + 6) * SAMPLE_BYTES

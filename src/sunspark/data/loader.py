@@ -7,8 +7,9 @@ Cost: the prefetched batches, and what the pool's threads hold.
 Shape legend: B batch.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -29,6 +30,9 @@ from sunspark.errors import ConfigError
 _MAX_IMAGE_SIZE: Final = 16_384
 _MAX_DEADLINE_SECONDS: Final = 86_400
 _NO_ROWS = np.zeros(0, np.int64)
+
+Place = tuple[int, range]
+"""A step, and replicas of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,8 +104,7 @@ class Loader:
                 f"the plan is for {plan.num_samples} samples of dataset {plan.dataset_id}, but split "
                 f"{plan.split!r} of {dataset.uri} holds {len(self._split_rows)} and its id is {dataset.id}"
             )
-        self._ahead: dict[int, Request] = {}  # by step
-        self._ahead_replicas = range(0)
+        self._ahead: dict[Place, Request] = {}
         self._excused: frozenset[int] = frozenset()
         self._in_hand = in_hand or InHand()
         self._pool = _open_pool(dataset, config, num_threads, self._in_hand)
@@ -110,18 +113,21 @@ class Loader:
         """Leave these rows of the dataset out of all batches from now on; may be called from another thread."""
         self._excused = frozenset(rows)
 
-    def take(self, step: int, replicas: range, prefetch_end: int | None = None) -> list[Batch]:
+    def take(self, step: int, replicas: range, following: Iterable[Place] | None = None) -> list[Batch]:
         """The batches of `replicas` in `step`, one each, in order; without samples it is an empty one.
 
-        Then the following steps are prepared for the same replicas, but for those from `prefetch_end` on. Any step
-        and any replicas may be asked for at any time; what was prepared for others is dropped.
+        Then what is asked for next is prepared: `following`, else the steps after this one for the same replicas. Any
+        step and any replicas may be asked for at any time; what was prepared for others is dropped.
         Raises DeadlineError, naming what is missing, after `load_deadline_seconds`; DatasetError for an image
         that cannot be decoded; and what reading the dataset raises, with the path of the sample.
         """
         self._in_hand.set_step(step)
-        request = self._request_for(step, replicas)
+        if following is None:
+            following = ((other, replicas) for other in range(step + 1, self._plan.num_steps))
+        upcoming = list(itertools.islice(following, self._config.prefetch_steps))
+        request = self._request_for((step, replicas), upcoming)
         self._pool.prefer(request)
-        self._prefetch_after(step, replicas, prefetch_end)
+        self._prefetch(upcoming)
         batch = self._pool.finish(request, f"step {step}")
         return _cut(batch, [int(np.isin(rows, request.rows).sum()) for rows in self._rows_of(step, replicas)])
 
@@ -134,30 +140,27 @@ class Loader:
         """End the threads, each after the image it has in hand; a thread that hangs is left behind."""
         self._pool.close()
 
-    def _request_for(self, step: int, replicas: range) -> Request:
-        """What was prepared, if it was for these replicas, else a new request; what is stale is dropped."""
-        useful = range(step, step + self._config.prefetch_steps + 1)
-        for other in list(self._ahead):
-            if self._ahead_replicas != replicas or other not in useful:
-                self._pool.drop(self._ahead.pop(other))
-        self._ahead_replicas = replicas
-        request = self._ahead.pop(step, None) or self._new_request(step, replicas)
+    def _request_for(self, place: Place, upcoming: Sequence[Place]) -> Request:
+        """What was prepared, or a new request; what is not upcoming is dropped."""
+        prepared = self._ahead.pop(place, None)
+        for other in self._ahead.keys() - set(upcoming):
+            self._pool.drop(self._ahead.pop(other))
+        request = prepared or self._new_request(*place)
         if request.error is None:
             return request
         self._pool.drop(request)
-        return self._new_request(step, replicas)  # what failed in the background is tried once more
+        return self._new_request(*place)  # what failed in the background is tried once more
 
-    def _prefetch_after(self, step: int, replicas: range, prefetch_end: int | None) -> None:
-        end = min(step + self._config.prefetch_steps + 1, self._plan.num_steps, prefetch_end or self._plan.num_steps)
-        for other in range(step + 1, end):
-            if other in self._ahead:
+    def _prefetch(self, upcoming: Iterable[Place]) -> None:
+        for step, replicas in upcoming:
+            if (step, replicas) in self._ahead:
                 continue
-            num_samples = sum(len(self._plan.slice_of(other, replica)) for replica in replicas)
+            num_samples = sum(len(self._plan.slice_of(step, replica)) for replica in replicas)
             size_bytes = num_samples * sample_size_bytes(self._config.image_size)
             if self.prefetched_bytes() + size_bytes > self._config.prefetch_bytes:
                 return
-            self._ahead[other] = self._new_request(other, replicas)
-            self._pool.enqueue(self._ahead[other])
+            self._ahead[step, replicas] = self._new_request(step, replicas)
+            self._pool.enqueue(self._ahead[step, replicas])
 
     def _new_request(self, step: int, replicas: range) -> Request:
         epoch, seed = self._plan.epoch_of(step), self._plan.seed

@@ -24,9 +24,10 @@ from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.parallel.membership import Agreement
 from sunspark.parallel.round import Held, duties_of
 from sunspark.training import optimizer_state
-from sunspark.training.compute import Computation, random_seed_of
+from sunspark.training.compute import Computation
 from sunspark.training.state import TrainingState
 from sunspark.training.strategies.config import SyncEvery
+from sunspark.training.strategies.local_steps import LocalSteps
 from sunspark.training.strategies.strategy import Applied, Clock, DivergedError, Share
 
 _NOTHING = Held()
@@ -64,8 +65,8 @@ class LocalSgd:
         self._state = state
         self._plan = inner.plan
         self._inner = inner
-        self._loader = loader
         self._optim = optim
+        self._local_steps = LocalSteps(computation=inner, loader=loader, optim=optim)
         self._sync_every = sync_every
         self._outer_learning_rate = outer_learning_rate
         self._no_moments = optimizer_state.counters_of(inner.state.model, inner.state.optimizer)
@@ -177,7 +178,10 @@ class LocalSgd:
         journey, end = self._journey, self._share.steps.stop
         for step in range(journey.next_step, end):
             clock.at(step)
-            self._take_step(step, journey, clock, end if has_others else None)
+            mine = range(replica, replica + 1)
+            following = ((other, mine) for other in range(step + 1, end)) if has_others else None
+            self._local_steps.take(step, replica, journey.share, clock, following)
+            journey.next_step = step + 1
             if step + 1 < end and clock.is_called():
                 return False
         self._arrive(journey)
@@ -192,21 +196,6 @@ class LocalSgd:
         else:
             optimizer_state.load(inner.model, inner.optimizer, {}, self._no_moments)
         return _Journey(replica=replica, next_step=self._share.steps.start, share=Share.empty(self._share.steps))
-
-    def _take_step(self, step: int, journey: _Journey, clock: Clock, prefetch_end: int | None) -> None:
-        inner, mine = self._inner.state, range(journey.replica, journey.replica + 1)
-        with clock.phase("data"):
-            batches = self._loader.take(step, mine, prefetch_end)
-        evidence, loss_sum = self._inner.run(step, mine, batches, clock.phase)
-        norm = 0.0
-        if evidence.samples:
-            inner.scale_own_gradients(self._plan.num_samples_of(step) / evidence.samples)
-            norm = inner.gradient_norm()
-            with clock.phase("optimizer"):
-                learning_rate = learning_rate_at(self._optim, step, self._plan.num_steps)
-                inner.take_step(learning_rate, norm, seed=random_seed_of(self._plan.seed, step, journey.replica, 0))
-        journey.share.add(step, evidence, loss_sum, norm)
-        journey.next_step = step + 1
 
     @torch.no_grad()
     def _arrive(self, journey: _Journey) -> None:
