@@ -3,7 +3,7 @@
 `recipes/sun_open.toml` as it is, for fewer epochs: every arm trains on the same samples, with the same learning rate.
 The images and their splits are those of `benchmarks.sun_open`; SUNSPARK_TEST_IMAGES names the folder of their archive.
 The K workers of an arm are K replicas on two worker processes: the network does not depend on who computes a replica
-(docs/concepts/strategies.md). Two cores, whatever the arm.
+(docs/concepts/strategies.md); but `async` is run by as many processes as it says. Two cores, whatever the arm.
 
 Each seed is paired with `serial` of the same seed, on the same test images (`benchmarks.paired`). Fails when the 95 %
 interval of an arm's loss lies wholly beyond its bound, when a run took too long, or a sample was lost.
@@ -69,6 +69,8 @@ ARMS: Final[Mapping[str, Arm]] = {
     _SERIAL: Arm(flags="--strategy serial", most_processes=1),
     "all_reduce": Arm(flags="--strategy all_reduce", bound=1.5),
     "diloco_16": Arm(flags="--strategy diloco --sync-every 16", bound=3.0),
+    "async_16": Arm(flags="--strategy async --sync-every 16", bound=3.0, most_processes=4),
+    "async_1": Arm(flags="--strategy async --sync-every 1", bound=3.0, most_processes=4),
     "local_sgd_16": Arm(flags="--strategy local_sgd --sync-every 16"),
     "local_sgd_epoch": Arm(flags="--strategy local_sgd --sync-every epoch"),
 }
