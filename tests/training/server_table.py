@@ -66,12 +66,20 @@ class Hand:
     """One worker process."""
 
     def __init__(
-        self, client: RpcClient, replica_id: str, state: TrainingState, steps: LocalSteps, work: WorkConfig
+        self,
+        client: RpcClient,
+        replica_id: str,
+        state: TrainingState,
+        steps: LocalSteps,
+        work: WorkConfig,
+        *,
+        may_share_memory: bool = False,
     ) -> None:
         self.replica_id = replica_id
         self.steps = steps
         self.weights = FlatWeights(state)
-        self.link = ServerLink(client, replica_id, self.weights, Wire(self.weights, work.strategy.compression))
+        wire = Wire(self.weights, work.strategy.compression)
+        self.link = ServerLink(client, replica_id, self.weights, wire, may_share_memory=may_share_memory)
         self.task: Task | None = None
         self.share: Share | None = None
         self.start = torch.empty(0)
@@ -82,7 +90,7 @@ class Hand:
             task = self.link.ask()
             if not isinstance(task, Task) or self.link.begin(task) != "yes":
                 return False
-            self.task, self.start = task, self.link.pull()
+            self.task, self.start = task, self.link.pull().clone()
             self.weights.write(self.start)
         elif self.share is None:
             self.share = Share.empty(self.task.steps)
@@ -96,8 +104,8 @@ class Hand:
     def push(self) -> int:
         assert self.task is not None
         assert self.share is not None
-        change = self.weights.read().sub_(self.start)
-        return self.link.push(self.task, change, self.share.evidences, {"loss": 1.0}, lambda: None)
+        self.weights.change_since(self.start, self.link.outbox_N)
+        return self.link.push(self.task, self.share.evidences, {"loss": 1.0})
 
 
 class ServerTable:
@@ -126,10 +134,12 @@ class ServerTable:
         server.look()
 
     def sit(self, worker: int, incarnation: int = 1) -> Hand:
+        """A new process of the worker; the odd ones share memory with the server."""
         loader = Loader(self.opened, self.plan, self.work.data, 1)
         loss = Loss(self.work.loss, [1] * NUM_CLASSES)
         state, steps = build_local_steps(model_of(self.work), self.work, self.plan, loader, loss)
-        hand = Hand(self.client, replica_id_of(worker, incarnation), state, steps, self.work)
+        name, shares = replica_id_of(worker, incarnation), worker % 2 == 1
+        hand = Hand(self.client, name, state, steps, self.work, may_share_memory=shares)
         self.hands.append(hand)
         return hand
 

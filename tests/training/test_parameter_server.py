@@ -28,22 +28,22 @@ ALONE = {"strategy": "async", "sync_every": 1, "staleness_bound": 0}
 
 
 @pytest.mark.parametrize(
-    ("strategy", "optim", "model"),
+    ("worker", "strategy", "optim", "model"),
     [
-        (ALONE, MOMENTUM, SCENE_VGG),
-        (ALONE, ADAM, RESNET),
-        ({"strategy": "hogwild", "sync_every": 4}, ADAM, SCENE_VGG),
-        ({"strategy": "async", "sync_every": "epoch"}, MOMENTUM, RESNET),
+        (0, ALONE, MOMENTUM, SCENE_VGG),
+        (1, ALONE, ADAM, RESNET),
+        (0, {"strategy": "hogwild", "sync_every": 4}, ADAM, SCENE_VGG),
+        (1, {"strategy": "async", "sync_every": "epoch"}, MOMENTUM, RESNET),
     ],
-    ids=["momentum", "adam, batch norm", "hogwild", "epoch"],
+    ids=["momentum", "adam, batch norm, shared memory", "hogwild", "epoch, shared memory"],
 )
 def test_one_worker_trains_as_one_alone(
-    law_dataset: str, strategy: dict[str, Any], optim: OptimConfig, model: Any
+    law_dataset: str, worker: int, strategy: dict[str, Any], optim: OptimConfig, model: Any
 ) -> None:
     work = work_of(strategy, optim=optim, model=model, replicas=1)
     serial = trained(law_dataset, work_of({"strategy": "serial"}, optim=optim, model=model, replicas=1))
     with server_table(law_dataset, work) as table:
-        table.sit(0)
+        table.sit(worker)
         state = table.train()
     assert distance(state, serial) <= 1e-9
     assert state.ledger.lines[-1].evidence == serial.ledger.lines[-1].evidence
