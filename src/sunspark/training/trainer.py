@@ -6,7 +6,6 @@ along.
 """
 
 import logging
-import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.round import Held
 from sunspark.records import EvaluationRecord, StepRecord
+from sunspark.training import divergence
 from sunspark.training.deadline import FIRST_DEADLINE_SECONDS, deadline_seconds
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.observers import Observers
@@ -236,15 +236,9 @@ class Trainer:
 
     def _give_up(self, step: int, figures: Applied) -> NoReturn:
         """The training has diverged: no worker could do better. The state before this step is what is saved."""
-        loss, gradient_norm = figures.loss, figures.gradient_norm
         paths = self._course.paths_of(step)
-        self._driver.note("diverged", step, f"loss {loss}, gradient norm {gradient_norm}, images: {', '.join(paths)}")
-        what = "loss" if not math.isfinite(loss) else "gradient"
-        cause = (
-            f"the {what} of step {step} is not finite (loss {loss}, gradient norm {gradient_norm}, learning rate "
-            f"{figures.learning_rate:g}); lower --learning-rate, or set --clip-norm; its {len(paths)} images begin "
-            f"with {', '.join(paths[:5])}, and the event 'diverged' in the run's records names all"
-        )
+        self._driver.note("diverged", step, divergence.note_of(figures, paths))
+        cause = divergence.cause_of(step, figures, paths)
         self._driver.give_up(cause)
         raise WorkerError(cause)
 
