@@ -236,7 +236,7 @@ class _Member:
         given = gradients_of(self._worker)
         terms = [(p * self._laid_out(g)).sum() for p, g in zip(self._parameters, given, strict=True) if g is not None]
         if terms:
-            self._strategy.leave_early(self._group, 20)
+            self._strategy.begin(self._group, 20)
             hooks = [self._parameters[0].register_hook(lambda _: seen.append(self._group.bytes_sent - before))]
             if cuts:
                 hooks.append(self._parameters[2].register_hook(lambda _: self._group.cut()))
@@ -251,7 +251,7 @@ class _Member:
     def sum_compressed(self, compression: Literal["bf16", "int8"], numbers: list[float]) -> tuple[list[float], int]:
         """The sum of `numbers` over the members, and how many bytes this one has sent for it."""
         flat, before = torch.tensor(numbers, dtype=torch.float64), self._group.bytes_sent
-        CompressedSum(len(flat), codec_of(compression)).reduce(flat, self._group, 20)
+        _sum_compressed(CompressedSum(len(flat), codec_of(compression)), flat, self._group)
         return flat.tolist(), self._group.bytes_sent - before
 
     def bytes_of_a_sum(self, size: int) -> int:
@@ -264,7 +264,7 @@ class _Member:
         weights, compressed = torch.zeros(PULLS), CompressedSum(PULLS, codec_of("int8"))
         for _ in range(num_steps):
             gradient = pull_of(self._worker, weights)
-            compressed.reduce(gradient, self._group, 20)
+            _sum_compressed(compressed, gradient, self._group)
             if has_feedback:
                 compressed.commit()
             weights -= rate * gradient
@@ -273,7 +273,7 @@ class _Member:
     def sum_compressed_for_ever(self) -> None:
         compressed = CompressedSum(2_000_000, codec_of("int8"))
         while True:
-            compressed.reduce(torch.ones(2_000_000), self._group, 60)
+            _sum_compressed(compressed, torch.ones(2_000_000), self._group)
 
     def shares_memory(self) -> bool:
         return self._group.share_memory(1 << 20, 20) is not None
@@ -303,6 +303,12 @@ class _Member:
     def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.to(self._device)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _sum_compressed(compressed: CompressedSum, flat: torch.Tensor, group: Group) -> None:
+    compressed.send_shards(flat, group, 60)
+    group.wait([compressed.send_sum(group, 60)])
+    compressed.write(flat)
 
 
 def _listening() -> Iterator[str]:

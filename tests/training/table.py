@@ -38,7 +38,7 @@ class Clock:
         self.steps.append(step)
 
     def before_last_backward(self) -> None:
-        """Gradients are summed at the table."""
+        """Sums wait for `Table.exchange`."""
 
     def is_called(self) -> bool:
         return self.budget is not None and len(self.steps) >= self.budget

@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol, final
 import torch
 from torch import Tensor
 
-from sunspark.parallel.group import Group
+from sunspark.parallel.group import AnyWork, Exchange, Group
 
 Compression = Literal["none", "bf16", "int8"]
 
@@ -106,32 +106,47 @@ class CompressedSum:
         self._codec = codec
         self._residual = torch.zeros(size)
         self._staged = self._residual
-        self._spare = torch.empty(0)
+        self._spare = self._lost = torch.empty(0)
+        self._exchange: Exchange | None = None
 
-    def reduce(self, flat: Tensor, group: Group, timeout_seconds: float) -> None:
-        """Sum `flat`, shape (size,), over all members, in place; all get the same numbers.
-
-        What is lost is remembered by `commit`, once the sum has been used. Raises GroupBrokenError.
-        """
-        length, members = flat.numel(), len(group.members)
-        size = -(-length // (members * _BLOCK)) * _BLOCK
-        lost = self._spare_of(members * size)
-        torch.add(flat.cpu(), self._residual[:length], out=lost[:length])
-        lost[length:] = 0
-        shards = lost.view(members, size)
+    def send_shards(self, flat: Tensor, group: Group, timeout_seconds: float) -> AnyWork:
+        """Begin to sum `flat`, shape (size,), over all members. Raises GroupBrokenError."""
+        members = len(group.members)
+        size = -(-flat.numel() // (members * _BLOCK)) * _BLOCK
+        self._lost = self._spare_of(members * size)
+        torch.add(flat.cpu(), self._residual[: flat.numel()], out=self._lost[: flat.numel()])
+        self._lost[flat.numel() :] = 0
         sent = torch.empty((members, self._codec.num_bytes(size)), dtype=torch.uint8)
-        for shard, row in zip(shards, sent, strict=True):
+        for shard, row in zip(self._lost.view(members, size), sent, strict=True):
             self._codec.encode(shard, row)
-        total = torch.zeros(size)
-        for row in group.all_to_all(sent, timeout_seconds):
+        self._exchange = group.start_all_to_all(sent, timeout_seconds)
+        return self._exchange.work
+
+    def send_sum(self, group: Group, timeout_seconds: float) -> AnyWork:
+        """Wait for the shards of all, and begin to give their sum to all. Raises GroupBrokenError."""
+        assert self._exchange is not None
+        group.wait([self._exchange.work])
+        shards = self._lost.view(len(group.members), -1)
+        total = torch.zeros(shards.shape[1])
+        for row in self._exchange.received:
             self._codec.decode(row, total, adds=True)
+        sent = torch.empty((1, self._codec.num_bytes(len(total))), dtype=torch.uint8)
         self._codec.encode(total, sent[0])
         shards[group.rank] += total
-        gathered = group.all_gather(sent[:1], timeout_seconds)
-        for row, part in zip(gathered, flat.split(size), strict=False):  # the last shards may be all padding
-            self._codec.decode(row, total)
-            part.copy_(total[: len(part)])
-        self._staged = lost
+        self._exchange = group.start_all_gather(sent, timeout_seconds)
+        return self._exchange.work
+
+    def write(self, flat: Tensor) -> None:
+        """Write the sum, once it has come, to `flat`, shape (size,): all members get the same numbers.
+
+        What is lost is remembered by `commit`, once the sum has been used.
+        """
+        assert self._exchange is not None
+        numbers = torch.empty(len(self._lost) // len(self._exchange.received))
+        for row, part in zip(self._exchange.received, flat.split(len(numbers)), strict=False):  # the last: all padding
+            self._codec.decode(row, numbers)
+            part.copy_(numbers[: len(part)])
+        self._staged, self._exchange = self._lost, None
 
     def _spare_of(self, size: int) -> Tensor:
         """Memory for what the next sum loses, not that of the residual."""

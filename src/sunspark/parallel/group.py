@@ -47,6 +47,15 @@ _PROCESSOR = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """Rows of bytes on their way between all members."""
+
+    work: AnyWork
+    received: list[Tensor]
+    """What each member gave, in rank order, each of shape (bytes,), once `work` has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class _LeftBehind:
     """A backend that still waits for a peer that is gone."""
 
@@ -152,8 +161,8 @@ class Group:
         self.bytes_sent += 2 * tensor.nbytes * (len(self.members) - 1) // len(self.members)
         return self._start(lambda: backend.allreduce([tensor], options))
 
-    def all_to_all(self, rows: Tensor, timeout_seconds: float) -> Tensor:
-        """Give row i of `rows`, shape (members, bytes), to member i; what the members gave to this one, in rank order.
+    def start_all_to_all(self, rows: Tensor, timeout_seconds: float) -> Exchange:
+        """Begin to give row i of `rows`, shape (members, bytes), to member i.
 
         A collective on the processor, of two members at least. Raises GroupBrokenError.
         """
@@ -161,11 +170,11 @@ class Group:
         options.timeout = timedelta(seconds=timeout_seconds)
         gloo, received = self._formed_backend(), torch.empty_like(rows)
         self.bytes_sent += rows.nbytes * (len(self.members) - 1) // len(self.members)
-        self.wait([self._start(lambda: gloo.alltoall_base(received, rows, [], [], options))])
-        return received
+        work = self._start(lambda: gloo.alltoall_base(received, rows, [], [], options))
+        return Exchange(work, list(received))
 
-    def all_gather(self, row: Tensor, timeout_seconds: float) -> Tensor:
-        """What every member gave as `row`, shape (1, bytes), as rows in rank order.
+    def start_all_gather(self, row: Tensor, timeout_seconds: float) -> Exchange:
+        """Begin to give `row`, shape (1, bytes), to all members.
 
         A collective on the processor, of two members at least. Raises GroupBrokenError.
         """
@@ -173,8 +182,8 @@ class Group:
         options.timeout = timedelta(seconds=timeout_seconds)
         gloo, gathered = self._formed_backend(), [torch.empty_like(row) for _ in self.members]
         self.bytes_sent += row.nbytes * (len(self.members) - 1)
-        self.wait([self._start(lambda: gloo.allgather([gathered], [row], options))])
-        return torch.cat(gathered)
+        work = self._start(lambda: gloo.allgather([gathered], [row], options))
+        return Exchange(work, [one[0] for one in gathered])
 
     def _formed_backend(self) -> Any:
         if self._backend is None:

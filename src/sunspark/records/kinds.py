@@ -62,7 +62,8 @@ class StepRecord:
     bytes_sent: int = 0
     """To other workers, by collectives; what travels in shared memory is not sent. To and from a parameter server."""
     hidden_communication_seconds: float = 0.0
-    """For how long gradients were on their way while this worker still ran its backward pass."""
+    """For which a collective of the step's exchange was under way while this worker still computed, waits for slower
+    workers included: no less, as seen from one finished gradient to the next. Not in `communication_seconds`."""
     replica: int = -1
     """Whose part of the step this is, where a parameter server leases parts; else -1."""
     kind: Literal["step"] = "step"

@@ -199,8 +199,8 @@ class Trainer:
         self._step, self._step_began = step, time.monotonic()
 
     def before_last_backward(self) -> None:
-        """Let gradients leave as soon as they are final; the others may be a whole step behind."""
-        self._sum.leave_early(self._peers.group, 2 * self._deadline_seconds())
+        """Gradients leave as soon as they are final; the others may still compute for as long as a step may take."""
+        self._sum.begin(self._peers.group, 2 * self._deadline_seconds())
 
     def is_called(self) -> bool:
         """Whether this group has ended, or a worker outside of it waits for the next one."""
@@ -324,12 +324,12 @@ class Trainer:
                 forward_seconds=seconds.get("forward", 0.0),
                 backward_seconds=seconds.get("backward", 0.0),
                 communication_seconds=seconds.get("reduce", 0.0),
-                hidden_communication_seconds=self._sum.hidden_seconds / len(steps),
                 optimizer_seconds=seconds.get("optimizer", 0.0),
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 world_size=agreement.world_size,
                 rank=self._rank(agreement),
                 bytes_sent=bytes_sent // len(steps),
+                hidden_communication_seconds=self._sum.hidden_seconds / len(steps),
             )
             for step, samples, figures in zip(steps, own_samples, applied, strict=True)
         ]

@@ -92,7 +92,7 @@ class Clock(Protocol):
         """This step is computed from now on."""
 
     def before_last_backward(self) -> None:
-        """The next backward pass leaves the gradients that are summed: those may leave meanwhile."""
+        """The backward pass that follows is the last of this worker's part; what is summed is set but for gradients."""
 
     def is_called(self) -> bool:
         """Whether the others form another group, and wait for this worker to take part."""

@@ -1,6 +1,7 @@
 """Synchronous data parallelism: every step is one exchange (`serial`, `all_reduce`).
 
-Source: Goyal et al., arXiv 1706.02677, section 2.3. Communicates at every step: the gradients; needs every worker.
+Source: Goyal et al., arXiv 1706.02677, section 2.3. Communicates at every step: the gradients, which leave while the
+last backward pass of the step still runs; needs every worker.
 When a worker dies the step fails on whoever still waited for it, and is done again by those who are left.
 """
 
