@@ -159,7 +159,7 @@ class TrainingWorker:
         per_class = np.bincount(dataset.labels[rows], minlength=len(dataset.classes)).tolist()
         self._loader = Loader(dataset, plan, work.data, self._spec.cores, self._in_hand)
         model = self._build_model(dataset)
-        state, strategy = build_strategy(model, work, plan, self._loader, Loss(work.loss, per_class))
+        state, strategy = build_strategy(model, work, plan, self._loader, Loss(work.loss, per_class), self._spec.run)
         self._bring_up(state)
         return Course(
             state=state,
