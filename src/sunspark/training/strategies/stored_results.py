@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _STORAGE_SECONDS: Final = 45.0
-"""How long storage may take; the other workers wait in their sum, for a minute at least."""
+"""How long storage may take: less than any deadline, so nobody is replaced for it, nor given up by the others."""
 _NAME: Final = re.compile(r"step-(\d{9})\.([0-9a-f]+)\.replica-(\d{4,})\.safetensors")
 
 
