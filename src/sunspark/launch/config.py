@@ -76,6 +76,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.strategy.strategy == "serial" and self.launch.workers != 1:
             raise ConfigError(f"--strategy serial trains with one worker, got --workers {self.launch.workers}; give 1")
+        if self.strategy.has_server and self.launch.gradient_path != "auto":
+            raise ConfigError(
+                f"--gradient-path {self.launch.gradient_path} has no effect with --strategy {self.strategy.strategy}, "
+                "whose workers send nothing to each other; leave it out"
+            )
 
     @property
     def work(self) -> WorkConfig:

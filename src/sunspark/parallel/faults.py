@@ -23,6 +23,11 @@ Phase = Literal[
     "optimizer",
     "store",
     "applied",
+    "lease",
+    "pull",
+    "push",
+    "sent",
+    "pushed",
     "evaluate",
     "checkpoint",
     "close",
@@ -37,7 +42,8 @@ class Fault:
 
     worker: int
     phase: Phase
-    """The phase just begun ("reduced": the all-reduce has ended; "applied": the step is applied)."""
+    """The phase just begun ("reduced": the all-reduce has ended; "applied": the step is applied; "sent": an update has
+    left, its reply has not come; "pushed": it has)."""
     step: int = -1
     """The step; -1 for the first time that the phase is reached."""
     incarnation: int = 1

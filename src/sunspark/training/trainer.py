@@ -20,7 +20,6 @@ from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, WorkerError
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.compression import Compression
-from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Agreement, Membership, Position, in_words, worker_and_incarnation_of
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
@@ -29,8 +28,8 @@ from sunspark.parallel.round import Held
 from sunspark.records import EvaluationRecord, StepRecord
 from sunspark.training.deadline import FIRST_DEADLINE_SECONDS, deadline_seconds
 from sunspark.training.driver_link import DriverLink
+from sunspark.training.observers import Observers
 from sunspark.training.publisher import Publisher
-from sunspark.training.pulse import Progress
 from sunspark.training.state import TrainingState
 from sunspark.training.strategies.strategy import Applied, DivergedError, Share, Strategy
 from sunspark.training.validation import Evaluation
@@ -64,16 +63,6 @@ class Peers:
     group: Group
     source: RecoverySource
     token: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Observers:
-    """Who is told what the main thread does."""
-
-    progress: Progress
-    write: Callable[[StepRecord | EvaluationRecord], None]
-    """Keep the record of a step that counts, or of an evaluation."""
-    faults: FaultInjector
 
 
 @final
