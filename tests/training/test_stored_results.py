@@ -16,6 +16,7 @@ from sunspark.training.config import WorkConfig
 from sunspark.training.state import TrainingState
 from sunspark.training.strategies import local_sgd, stored_results
 from sunspark.training.strategies.strategy import Share
+from sunspark.training.validation import Evaluation
 from tests.training.table import Clock, Table, table
 from tests.training.test_strategies import distance, finished_replicas, model_of, one_thread, work_of
 
@@ -103,6 +104,8 @@ def test_when_all_die_others_go_on_from_where_they_were(law_dataset: str, run_fo
         play(opened, [2 * STEPS + 1, STEPS + 1])
         assert stored(opened.run) == [0, 1, 2]
     with table(law_dataset, KEEP, model_of(KEEP), workers=3, run=str(run_folder)) as opened:
+        for seat in opened.seats:  # evaluated again, by more workers
+            seat.state.add_evaluation(Evaluation(step=0, samples=9, top1=0.1, top5=0.5, mean_per_class=0.1, loss=2.0))
         agreement, shares, clocks = play(opened, [None] * 3)
         assert passes(clocks) == 3 * STEPS
         end(opened, agreement, shares)

@@ -81,7 +81,7 @@ class LocalSgd:
         self._outer_learning_rate = outer_learning_rate
         self._no_moments = optimizer_state.counters_of(inner.state.model, inner.state.optimizer)
         self._results = results
-        self._round: Round | None = None
+        self._round = ""
         self._round_began, self._last_round_seconds = 0.0, 0.0
         self._turns = 1
         """Replicas that a worker has to do in the round, one after the other."""
@@ -102,7 +102,7 @@ class LocalSgd:
         return Held(finished=self._finished, replica=self._journey.replica, steps=steps)
 
     def compute(self, agreement: Agreement, rank: int, clock: Clock) -> Share | None:
-        is_new = self._round is None
+        is_new = not self._round
         if self._round != self._round_at_hand:
             self._begin_round()
         self._turns = -(-self._plan.num_replicas // agreement.world_size)
@@ -157,8 +157,8 @@ class LocalSgd:
         )
 
     @property
-    def _round_at_hand(self) -> Round:
-        return Round(step=self._state.step, lineage=self._state.lineage)
+    def _round_at_hand(self) -> str:
+        return f"{self._state.step} {self._state.lineage}"
 
     def _begin_round(self) -> None:
         self._results.delete_used()  # the others have come here too: the round before counts
@@ -246,8 +246,8 @@ class LocalSgd:
 
     @property
     def _at(self) -> Round:
-        assert self._round is not None
-        return self._round
+        """By the steps alone: evaluations of the state where the round begins do not change what becomes of it."""
+        return Round(step=self._state.step, lineage=self._state.ledger.lineage)
 
     def _set_out(self, replica: int) -> _Journey:
         inner = self._inner.state

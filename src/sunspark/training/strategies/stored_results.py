@@ -37,6 +37,7 @@ class Round:
 
     step: int
     lineage: str
+    """Of the ledger."""
 
 
 @final
