@@ -18,9 +18,8 @@ from sunspark.training.strategies import local_sgd, stored_results
 from sunspark.training.strategies.strategy import Share
 from sunspark.training.validation import Evaluation
 from tests.training.table import Clock, Table, table
-from tests.training.test_strategies import distance, finished_replicas, model_of, one_thread, work_of
+from tests.training.test_strategies import distance, finished_replicas, model_of, work_of
 
-__all__ = ["one_thread"]  # a fixture: here, too
 pytestmark = pytest.mark.timeout(240)
 
 STEPS = 4
@@ -32,7 +31,14 @@ def work_with(**strategy: Any) -> WorkConfig:
 
 
 AVERAGE, KEEP, RESET = work_with(), work_with(strategy="diloco", inner_state="keep"), work_with(inner_state="reset")
-each_inner_state = pytest.mark.parametrize("work", [AVERAGE, KEEP, RESET], ids=["average", "keep", "reset"])
+each_inner_state = pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param(AVERAGE, id="average", marks=pytest.mark.laws),
+        pytest.param(KEEP, id="keep"),
+        pytest.param(RESET, id="reset", marks=pytest.mark.laws),
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
