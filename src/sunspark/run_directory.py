@@ -7,6 +7,7 @@ RUN/excused.json              images that are left out, because decoding them ki
 RUN/start.json                how it was started last, and on what: `launch/start.py`
 RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
 RUN/candidates/               states that orphaned workers saved: the same
+RUN/rounds/                   results of replicas of the round at hand: `training/strategies/stored_results.py`
 RUN/records/                  steps and events, one file per worker process and one of the driver: `records/`
 RUN/model/                    the finished network: `training/export.py`
 RUN/result.json               what `train` returned; there when the run is finished
@@ -55,6 +56,11 @@ def read_excused(run: str) -> dict[int, str]:
         return {int(entry["row"]): str(entry["reason"]) for entry in read_object(path)["excused"]}
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged or was written by something else: {error!r}") from error
+
+
+def rounds_folder(run: str) -> str:
+    """Results of replicas of a round that takes long; there until the round counts."""
+    return storage.join(run, "rounds")
 
 
 def start_file(run: str) -> str:

@@ -4,6 +4,7 @@ Interleavings are played in `tests/training/test_strategies.py`; here processes 
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -106,3 +107,66 @@ def test_everything_killed_between_checkpoints_goes_on_from_the_last(
     faults = [Fault(worker=worker, phase="backward", step=step) for worker in range(2)]
     train(law_dataset, str(run_folder), config_of(setting, workers=2), faults)
     assert_nothing_was_lost(str(run_folder), alone(setting))
+
+
+# --- results that are stored ------------------------------------------------------------------------------------------
+
+LONG = {"epochs": 3, "replicas": 6, "checkpoint_every": STEPS_PER_EPOCH}
+DEATH = (STEPS_PER_EPOCH + 3, 5)
+"""Step and replica: the last one of the second of two workers, in the second epoch."""
+
+_EVERY_ROUND_IS_LONG = """
+import os
+import signal
+from pathlib import Path
+from sunspark.training.strategies import local_sgd
+
+local_sgd.LONG_ROUND_SECONDS = 0.0
+honest, passes, killed = local_sgd.LocalSteps.take, Path({passes!r}), Path({killed!r})
+
+def take(self, step, replica, *others):
+    with passes.open("a") as log:
+        log.write(f"{{os.getpid()}} {{step}} {{replica}}\\n")
+    if (step, replica) == {death} and not killed.exists():
+        killed.write_text("\\n".join(path.name for path in Path({run!r}, "rounds").glob("*.safetensors")))
+        pids = {{int(line.split()[0]) for line in passes.read_text().splitlines()}} - {{os.getpid()}}
+        for pid in [*(pids if {all_die} else ()), os.getpid()]:
+            os.kill(pid, signal.SIGKILL)
+    honest(self, step, replica, *others)
+
+local_sgd.LocalSteps.take = take
+"""
+
+
+def long_config(workers: int, gradient_path: GradientPath = "auto") -> TrainConfig:
+    config = config_of("diloco", workers, gradient_path)
+    strategy = StrategyConfig(strategy="diloco", sync_every="epoch")
+    return replace(config, training=replace(config.training, **LONG), strategy=strategy)
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("all_die", [False, True], ids=["one", "all"])
+def test_a_death_in_a_long_round_costs_only_the_replicas_that_were_not_finished(
+    law_dataset: str, tmp_path: Path, all_die: bool, dice: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted: every step of every replica that is computed, by whichever process."""
+    reference, run, passes, killed = (tmp_path / name for name in ("alone", "run", "passes", "killed"))
+    train(law_dataset, str(reference), long_config(workers=1))
+    patch = {"passes": str(passes), "killed": str(killed), "run": str(run), "death": DEATH, "all_die": all_die}
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch" / "sitecustomize.py").write_text(_EVERY_ROUND_IS_LONG.format(**patch))
+    monkeypatch.syspath_prepend(tmp_path / "patch")
+    train(law_dataset, str(run), long_config(workers=2, gradient_path=dice.choice(PATHS)))
+    stored = {int(name[-16:-12]) for name in killed.read_text().splitlines()}
+    computed = Counter(tuple(map(int, line.split()[1:])) for line in passes.read_text().splitlines())
+    again = {one for one, times in computed.items() if times > 1}
+    assert {1, 3} <= stored
+    assert set(computed) == set(product(range(LONG["epochs"] * STEPS_PER_EPOCH), range(LONG["replicas"])))
+    assert {step // STEPS_PER_EPOCH for step, _ in again} == {1}
+    if all_die:
+        assert not {replica for _, replica in again} & stored
+    else:
+        assert again == {(step, DEATH[1]) for step in range(STEPS_PER_EPOCH, DEATH[0] + 1)}
+    assert max(computed.values()) == 2
+    assert_nothing_was_lost(str(run), str(reference))
+    assert not (run / "rounds").exists()

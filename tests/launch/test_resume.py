@@ -126,7 +126,10 @@ def test_what_killed_writers_left_is_deleted_at_the_next_start(law_dataset: str,
     run = shutil.copytree(finished, tmp_path / "copy")
     names = [f".step-000000004.safetensors.{letter * 32}.tmp" for letter in "ab"]
     (run / "candidates").mkdir(exist_ok=True)
-    old, young = ([run / folder / name for folder in (".", "checkpoints", "candidates", "model")] for name in names)
+    (run / "rounds").mkdir()
+    old, young = (
+        [run / folder / name for folder in (".", "checkpoints", "candidates", "rounds", "model")] for name in names
+    )
     for path in (*old, *young, run / ".notes.tmp"):
         path.write_bytes(b"half")
         if path not in young:

@@ -6,6 +6,7 @@ interleaving: members are called away after any number of steps, die, come back,
 
 import contextlib
 import copy
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ class Clock:
         self.budget = budget
         self.steps: list[int] = []
         self.redone: list[int] = []
+        self.unsaved: list[str] = []
 
     def phase(self, phase: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002 - nobody looks at the time
         return contextlib.nullcontext()
@@ -45,6 +47,9 @@ class Clock:
 
     def note_redone(self, replicas: Sequence[int]) -> None:
         self.redone += replicas
+
+    def note_unsaved(self, cause: str) -> None:
+        self.unsaved.append(cause)
 
 
 @dataclass
@@ -76,10 +81,11 @@ class Seat:
 class Table:
     """The members of a training, in one process."""
 
-    def __init__(self, dataset: str, work: WorkConfig, model: nn.Module) -> None:
+    def __init__(self, dataset: str, work: WorkConfig, model: nn.Module, run: str) -> None:
         self.dataset = Dataset.open(dataset)
         self.work = work
         self.plan: StepPlan = plan_of(self.dataset, work)
+        self.run = run
         self._model = model
         self._incarnations: dict[int, int] = {}
         self._quorum_id = 0
@@ -90,7 +96,7 @@ class Table:
         self._incarnations[worker] = self._incarnations.get(worker, 0) + 1
         loader = Loader(self.dataset, self.plan, self.work.data, 1)
         loss = Loss(self.work.loss, [1] * len(self.dataset.classes))
-        state, strategy = build_strategy(copy.deepcopy(self._model), self.work, self.plan, loader, loss)
+        state, strategy = build_strategy(copy.deepcopy(self._model), self.work, self.plan, loader, loss, self.run)
         seat = Seat(worker, self._incarnations[worker], state, strategy, loader)
         self.seats = sorted([*self.seats, seat], key=lambda one: one.replica_id)
         return seat
@@ -144,13 +150,14 @@ class Table:
 
 
 @contextlib.contextmanager
-def table(dataset: str, work: WorkConfig, model: nn.Module, workers: int) -> Iterator[Table]:
-    """A table with so many workers at it."""
-    opened = Table(dataset, work, model)
-    try:
-        for worker in range(workers):
-            opened.sit(worker)
-        yield opened
-    finally:
-        for seat in list(opened.seats):
-            opened.leave(seat)
+def table(dataset: str, work: WorkConfig, model: nn.Module, workers: int, run: str | None = None) -> Iterator[Table]:
+    """A table with so many workers at it; `run`: the folder that they work on, if it is to outlive them."""
+    with tempfile.TemporaryDirectory() as folder:
+        opened = Table(dataset, work, model, run or folder)
+        try:
+            for worker in range(workers):
+                opened.sit(worker)
+            yield opened
+        finally:
+            for seat in list(opened.seats):
+                opened.leave(seat)

@@ -84,7 +84,7 @@ def network() -> nn.Module:
     return model
 
 
-def history(optimizer: str, strategy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+def history(optimizer: str, strategy: dict[str, Any], run: str, monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
     monkeypatch.setattr(build, "_computation", lambda state, *_: GivenGradients(state, PLAN))
     model = network()
     work = WorkConfig(
@@ -94,7 +94,7 @@ def history(optimizer: str, strategy: dict[str, Any], monkeypatch: pytest.Monkey
     )
     if work.strategy.has_server:
         return history_with_server(model, work)
-    state, moves = build_strategy(model, work, PLAN, NoLoader(), None)  # type: ignore[arg-type]
+    state, moves = build_strategy(model, work, PLAN, NoLoader(), None, run)  # type: ignore[arg-type]
     weights = []
     while state.step < PLAN.num_steps:
         position = Position(step=state.step, lineage=state.lineage, counted=0, failures=0, held=moves.held())
@@ -131,8 +131,8 @@ def history_with_server(model: nn.Module, work: WorkConfig) -> list[list[float]]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_history_is_the_golden_one(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = history(*CASES[case], monkeypatch)
+def test_a_history_is_the_golden_one(case: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = history(*CASES[case], str(run_folder), monkeypatch)
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("SUNSPARK_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps(golden | {case: found}, indent=1) + "\n")

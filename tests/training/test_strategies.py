@@ -19,6 +19,7 @@ from sunspark.models.registry import ModelConfig, build_model
 from sunspark.optim import OptimConfig
 from sunspark.training.config import TrainingConfig, WorkConfig
 from sunspark.training.state import TrainingState
+from sunspark.training.strategies import local_sgd
 from sunspark.training.strategies.build import check_strategy
 from sunspark.training.strategies.config import StrategyConfig
 from sunspark.training.strategies.local_sgd import LocalSgd
@@ -172,9 +173,10 @@ def play(opened: Table, dice: random.Random) -> TrainingState:
 
 @each_local
 def test_nothing_that_happens_to_workers_changes_the_weights(
-    law_dataset: str, strategy: dict[str, Any], dice: random.Random
+    law_dataset: str, strategy: dict[str, Any], dice: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = work_of(strategy)
+    monkeypatch.setattr(local_sgd, "LONG_ROUND_SECONDS", dice.choice([0.0, 60.0]))
     with table(law_dataset, work, model_of(work), workers=3) as opened:
         state = play(opened, dice)
         assert distance(state, trained(law_dataset, work)) <= 1e-9

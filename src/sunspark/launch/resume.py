@@ -38,7 +38,7 @@ _MAY_CHANGE: Final = (
 
 def delete_abandoned_files(run: str) -> None:
     """What processes of earlier starts were writing when they were killed."""
-    for folder in (run, *(storage.join(run, name) for name in ("checkpoints", "candidates", "model"))):
+    for folder in (run, *(storage.join(run, name) for name in ("checkpoints", "candidates", "rounds", "model"))):
         storage.delete_abandoned(folder)
 
 

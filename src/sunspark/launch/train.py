@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import ConfigError, RunError
+from sunspark.errors import ConfigError, RunError, StorageError
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
 from sunspark.launch.excuses import Excuses
@@ -168,4 +168,6 @@ def _train(
         finished=True,
     )
     storage.write_json_atomic(run_directory.result_file(run), asdict(result))
+    with contextlib.suppress(StorageError):  # what is left there is of no use any more
+        storage.delete(run_directory.rounds_folder(run))
     return result

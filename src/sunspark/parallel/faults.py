@@ -21,6 +21,7 @@ Phase = Literal[
     "reduce",
     "reduced",
     "optimizer",
+    "store",
     "applied",
     "lease",
     "pull",

@@ -163,6 +163,9 @@ class AsyncTrainer:
     def note_redone(self, replicas: Sequence[int]) -> None:
         """The server knows what is done again."""
 
+    def note_unsaved(self, cause: str) -> None:
+        """The server holds what counts; nothing else is stored."""
+
     def _evaluate(self, part: EvaluationPart) -> None:
         with self._clock.phase("evaluate"):
             self._weights.write(self._server.pull_judged())

@@ -176,7 +176,7 @@ class TrainingState:
             raise RunError(f"{source} contradicts itself: its ledger does not lead to its step {metadata['step']}")
         weights = state_file.part_of(contents.tensors, "model.")
         average = state_file.part_of(contents.tensors, "average.")
-        self._check(weights, metadata["optimizer"], source)
+        self.check(weights, metadata["optimizer"], source)
         if bool(average) != (self._average is not None):
             raise RunError(f"{source} {'holds an' if average else 'lacks the'} average of the weights")
         moments = contents.tensors.get("moments")
@@ -196,7 +196,8 @@ class TrainingState:
             self.ledger, self.open_steps, self.evaluations = ledger, open_steps, evaluations
             self.is_whole = True
 
-    def _check(self, weights: dict[str, Tensor], optimizer: str, source: str) -> None:
+    def check(self, weights: dict[str, Tensor], optimizer: str, source: str) -> None:
+        """Raise RunError, naming `source`, when these are weights of another network, or were trained otherwise."""
         mine = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
         its = {name: tensor.shape for name, tensor in weights.items()}
         if mine != its:

@@ -103,7 +103,9 @@ def _digest(body: bytes | bytearray, digest: str) -> str:
 def read(body: bytes | bytearray, source: str) -> StateContents:
     """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state."""
     metadata = metadata_of(body, source)
-    tensors = _tensors_of(body, source)
+    tensors = tensors_of(body, source)
+    if "ledger" not in tensors:
+        raise RunError(f"{source} is not a checkpoint of sunspark: it holds no ledger")
     return StateContents(
         metadata=metadata,
         evaluations=_evaluations_of(metadata, source),
@@ -128,14 +130,12 @@ def metadata_of(body: bytes | bytearray, source: str) -> dict[str, Any]:
     return metadata
 
 
-def _tensors_of(body: bytes | bytearray, source: str) -> dict[str, Tensor]:
+def tensors_of(body: bytes | bytearray, source: str) -> dict[str, Tensor]:
+    """The tensors of a state's bytes. Raises RunError, naming `source`, when they are not whole."""
     try:
-        tensors = safetensors.torch.load(bytes(body))
+        return safetensors.torch.load(bytes(body))
     except (safetensors.SafetensorError, ValueError) as error:
         raise RunError(f"{source} is not whole: {error}") from error
-    if "ledger" not in tensors:
-        raise RunError(f"{source} is not a checkpoint of sunspark: it holds no ledger")
-    return tensors
 
 
 def _evaluations_of(metadata: dict[str, Any], source: str) -> tuple[Evaluation, ...]:

@@ -191,6 +191,8 @@ class Trainer:
 
     def phase(self, phase: str) -> AbstractContextManager[None]:
         """Enter a phase of the step at hand; the loader has a deadline of its own."""
+        if phase == "store":
+            self._end_step()  # what storage takes is no part of it
         return self._phase(phase, has_own_deadline=phase == "data")
 
     def at(self, step: int) -> None:
@@ -212,6 +214,10 @@ class Trainer:
         names = ",".join(map(str, replicas))
         detail = f"{self._peers.group.key}/{names} replicas {names} of the round, which a lost worker had"
         self._driver.note("redone", self._state.step, detail)
+
+    def note_unsaved(self, cause: str) -> None:
+        """Tell of what storage does not hold."""
+        self._driver.note("unsaved", self._state.step, cause)
 
     def _evaluate(self, agreement: Agreement) -> None:
         """Evaluate the state that the members agreed on; when the group breaks, the next quorum does it again."""

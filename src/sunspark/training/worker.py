@@ -202,7 +202,7 @@ class TrainingWorker:
         work, plan = self._work, plan_of(dataset, self._work)
         rows = dataset.rows(plan.split)
         loader, loss = self._open_loader(dataset, plan), self._loss(dataset, plan)
-        state, strategy = build_strategy(self._build_model(dataset), work, plan, loader, loss)
+        state, strategy = build_strategy(self._build_model(dataset), work, plan, loader, loss, self._spec.run)
         self._bring_up(state)
         return Course(
             state=state,

@@ -17,14 +17,15 @@ from sunspark.training.state import TrainingState
 from sunspark.training.strategies.local_sgd import LocalSgd
 from sunspark.training.strategies.local_steps import LocalSteps
 from sunspark.training.strategies.moments import InnerMoments
+from sunspark.training.strategies.stored_results import StoredResults
 from sunspark.training.strategies.strategy import Strategy
 from sunspark.training.strategies.synchronous import Synchronous
 
 
 def build_strategy(
-    model: nn.Module, work: WorkConfig, plan: StepPlan, loader: Loader, loss: Loss
+    model: nn.Module, work: WorkConfig, plan: StepPlan, loader: Loader, loss: Loss, run: str
 ) -> tuple[TrainingState, Strategy]:
-    """The state that trains `model`, and the strategy that the configuration names.
+    """The state that trains `model`, and the strategy that the configuration names; `run` is where it keeps files.
 
     Raises ConfigError when optimizer and strategy do not go together.
     """
@@ -42,7 +43,9 @@ def build_strategy(
     )
     computation = _computation(inner, work, plan, loss)
     every = work.strategy.steps_between_exchanges
-    return state, LocalSgd(state, computation, loader, work.optim, every, outer_learning_rate=rate)
+    return state, LocalSgd(
+        state, computation, loader, work.optim, every, outer_learning_rate=rate, results=StoredResults(run)
+    )
 
 
 def build_network(dataset: Dataset, work: WorkConfig) -> nn.Module:

@@ -6,21 +6,25 @@ towards: all the way (local SGD: Stich, arXiv 1805.09767), or along its own mome
 2311.08105, algorithm 1).
 
 Communicates once a round: parameters, batch statistics and, if averaged or kept, the inner optimizer's moments; needs
-every worker. When a worker dies, its replicas of the round are done again by who is free; the others keep theirs.
+every worker. When a worker dies, its replicas of the round are done again by who is free; the others keep theirs. In
+a round that takes a minute or more, results are stored (`stored_results.py`): only those it had not finished are done
+again.
 State between rounds: the outer optimizer's momentum, and the moments. Memory: a second network with its optimizer,
 and a sum of results.
 """
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 
 from sunspark.data.loader import Loader
 from sunspark.data.rounds import Rounds, SyncEvery
+from sunspark.errors import SunsparkError
 from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.parallel.membership import Agreement
 from sunspark.parallel.round import Held, duties_of
@@ -28,7 +32,11 @@ from sunspark.training import optimizer_state
 from sunspark.training.compute import Computation
 from sunspark.training.state import TrainingState
 from sunspark.training.strategies.local_steps import LocalSteps
+from sunspark.training.strategies.stored_results import Round, StoredResults
 from sunspark.training.strategies.strategy import Applied, Clock, DivergedError, Share
+
+LONG_ROUND_SECONDS: Final = 60.0
+"""A round that takes so long has its results stored."""
 
 _NOTHING = Held()
 
@@ -40,6 +48,7 @@ class _Journey:
     replica: int
     next_step: int
     share: Share
+    set_out_at: float
 
 
 @final
@@ -60,6 +69,7 @@ class LocalSgd:
         optim: OptimConfig,
         sync_every: SyncEvery,
         outer_learning_rate: float,
+        results: StoredResults,
     ) -> None:
         """`inner` computes on a network of its own, of which replicas take turns."""
         self._state = state
@@ -70,7 +80,11 @@ class LocalSgd:
         self._rounds = Rounds(plan=inner.plan, sync_every=sync_every)
         self._outer_learning_rate = outer_learning_rate
         self._no_moments = optimizer_state.counters_of(inner.state.model, inner.state.optimizer)
+        self._results = results
         self._round = ""
+        self._round_began, self._last_round_seconds = 0.0, 0.0
+        self._turns = 1
+        """Replicas that a worker has to do in the round, one after the other."""
         self._share = Share.empty(range(0))
         self._finished: tuple[int, ...] = ()
         self._journey: _Journey | None = None
@@ -88,8 +102,10 @@ class LocalSgd:
         return Held(finished=self._finished, replica=self._journey.replica, steps=steps)
 
     def compute(self, agreement: Agreement, rank: int, clock: Clock) -> Share | None:
+        is_new = not self._round
         if self._round != self._round_at_hand:
             self._begin_round()
+        self._turns = -(-self._plan.num_replicas // agreement.world_size)
         helds = [member.position.held if agreement.is_current(member) else _NOTHING for member in agreement.members]
         duties = duties_of(helds, self._plan.num_replicas)
         duty = duties[rank]
@@ -98,14 +114,18 @@ class LocalSgd:
         if not duty.goes_on:
             self._journey = None
         self._take_back_sums()
+        # Nobody can have finished anything of a round that all begin together, unless all of those who did are dead.
+        may_be_stored = duty.replicas and (is_new or any(held != _NOTHING for held in helds))
+        stored = self._look(clock) if may_be_stored else frozenset()
         gone = self._owners.keys() - {r for r, owner in self._owners.items() if owner in agreement.replica_ids}
-        if redone := gone & set(duty.replicas):
+        if redone := (gone & set(duty.replicas)) - stored:
             clock.note_redone(sorted(redone))
         self._owners |= {
             replica: owner for owner, one in zip(agreement.replica_ids, duties, strict=True) for replica in one.replicas
         }
         for replica in duty.replicas:
-            if not self._travel(replica, clock, has_others=len(duty.replicas) > 1):
+            is_done = replica in stored and self._journey is None and self._take_up(replica, clock)
+            if not is_done and not self._travel(replica, clock, has_others=len(duty.replicas) > 1):
                 return None
         if agreement.world_size > 1:
             self._kept_sums = [summand.grad.clone() for summand in self._state.summands() if summand.grad is not None]
@@ -122,6 +142,7 @@ class LocalSgd:
             if not (math.isfinite(figures.loss) and math.isfinite(figures.gradient_norm)):
                 raise DivergedError(step, figures)
         self._kept_sums = []
+        self._last_round_seconds = time.monotonic() - self._round_began
         self._state.apply(self._outer_learning_rate, quorum_id, total.evidences)
         for parameter in self._state.trained():
             parameter.grad = None
@@ -140,7 +161,8 @@ class LocalSgd:
         return f"{self._state.step} {self._state.lineage}"
 
     def _begin_round(self) -> None:
-        self._round = self._round_at_hand
+        self._results.delete_used()  # the others have come here too: the round before counts
+        self._round, self._round_began = self._round_at_hand, time.monotonic()
         self._owners = {}
         self._journey = None
         self._forget_finished()
@@ -182,9 +204,50 @@ class LocalSgd:
             journey.next_step = step + 1
             if step + 1 < end and clock.is_called():
                 return False
+        if self._is_long(journey):
+            self._store(journey, clock)
         self._arrive(journey)
         self._journey = None
         return True
+
+    def _is_long(self, journey: _Journey) -> bool:
+        """Whether the round takes long, by this replica of it, or by the round before, which the slowest has ended."""
+        seconds = (time.monotonic() - journey.set_out_at) * self._turns
+        return max(seconds, self._last_round_seconds) >= LONG_ROUND_SECONDS
+
+    def _store(self, journey: _Journey, clock: Clock) -> None:
+        inner, replica, with_moments = self._inner.state, journey.replica, self._state.moments is not None
+        with clock.phase("store"):
+            try:
+                self._results.write(self._at, replica, inner, journey.share, with_moments=with_moments)
+            except Exception as error:  # whatever it was, training goes on
+                clock.note_unsaved(f"the result of replica {replica}: {error}")
+
+    def _look(self, clock: Clock) -> frozenset[int]:
+        """The replicas whose results lie on storage."""
+        with clock.phase("store"):
+            try:
+                return self._results.replicas_of(self._at)
+            except SunsparkError as error:
+                clock.note_unsaved(f"no results of replicas can be taken up: {error}")
+                return frozenset()
+
+    def _take_up(self, replica: int, clock: Clock) -> bool:
+        """Take the result of the replica from storage, as if it were computed here; False when it is of no use."""
+        journey = self._set_out(replica)
+        with clock.phase("store"):
+            try:
+                self._results.load(self._at, replica, self._inner.state, journey.share, self._no_moments)
+            except SunsparkError as error:
+                clock.note_unsaved(f"replica {replica} is done again: {error}")
+                return False
+        self._arrive(journey)
+        return True
+
+    @property
+    def _at(self) -> Round:
+        """By the steps alone: evaluations of the state where the round begins do not change what becomes of it."""
+        return Round(step=self._state.step, lineage=self._state.ledger.lineage)
 
     def _set_out(self, replica: int) -> _Journey:
         inner = self._inner.state
@@ -193,7 +256,12 @@ class LocalSgd:
             self._state.moments.load_into(inner.model, inner.optimizer, replica)
         else:
             optimizer_state.load(inner.model, inner.optimizer, {}, self._no_moments)
-        return _Journey(replica=replica, next_step=self._share.steps.start, share=Share.empty(self._share.steps))
+        return _Journey(
+            replica=replica,
+            next_step=self._share.steps.start,
+            share=Share.empty(self._share.steps),
+            set_out_at=time.monotonic(),
+        )
 
     @torch.no_grad()
     def _arrive(self, journey: _Journey) -> None:

@@ -100,6 +100,9 @@ class Clock(Protocol):
     def note_redone(self, replicas: Sequence[int]) -> None:
         """These replicas of the steps at hand, which a lost worker had, are done again."""
 
+    def note_unsaved(self, cause: str) -> None:
+        """Something of the steps at hand is not on storage, or cannot be taken from there."""
+
 
 class Strategy(Protocol):
     """How workers train one network together."""
