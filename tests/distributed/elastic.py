@@ -30,6 +30,14 @@ def holds(run: Path) -> list[Fault]:
 
 def play(run: Path, set_workers: Callable[[int], object]) -> None:
     """Have each number of workers when its time has come; `set_workers` returns when those who go are gone."""
+    try:
+        _play(run, set_workers)
+    finally:  # whatever happened, the run shall end
+        for step in _HOLDS:
+            _release(run, step).touch()
+
+
+def _play(run: Path, set_workers: Callable[[int], object]) -> None:
     arrived = MOST
     wait_until(lambda: _num_joined(run) >= MOST, _PATIENCE_SECONDS, f"the arrival of {MOST} workers")
     for before, size, hold in zip((MOST, *SIZES), SIZES, _HOLDS, strict=False):

@@ -11,12 +11,15 @@ def executor_ids(context: SparkContext) -> set[str]:
 
 
 def have_executors(context: SparkContext, count: int) -> None:
-    """Ask Spark for that many, and wait until they are there; those that are too many are killed, the last first."""
-    scala = context._jsc.sc()
+    """Set how many Spark shall have, and wait until so many are there; those that are too many are killed."""
     there = sorted(executor_ids(context), key=int)
-    if missing := count - len(there):
-        if missing > 0:
-            scala.requestExecutors(missing)
-        for executor in there[count:]:
-            scala.killExecutor(executor)
+    _set_total(context, count)
+    for executor in there[count:]:
+        context._jsc.sc().killExecutor(executor)
+    _set_total(context, count)  # each that was killed has lowered it
     wait_until(lambda: len(executor_ids(context)) == count, 90, f"{count} executors")
+
+
+def _set_total(context: SparkContext, count: int) -> None:
+    no_wishes = context._jvm.org.apache.spark.api.python.PythonUtils.toScalaMap(context._jvm.java.util.HashMap())
+    context._jsc.sc().requestTotalExecutors(count, 0, no_wishes)
