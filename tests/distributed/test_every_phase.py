@@ -30,7 +30,9 @@ FIRST: tuple[Phase, ...] = (
 LAST: tuple[Phase, ...] = ("checkpoint", "close", "end")
 EVERY = 8
 """Steps from one stall to the next: rounds of all strategies begin there."""
-CHECKPOINT_STEP = 120
+CHECKPOINT_STEPS = (112, 120, 128)
+"""Worker 0 dies at the first of these whose checkpoint it writes: none is written while another is under way."""
+LAST_STALL = 136
 NUM_EPOCHS = 9
 
 
@@ -43,7 +45,7 @@ def test_a_worker_killed_in_every_phase_loses_nothing(law_dataset: str, run_fold
     config = config_of(strategy, workers=2, num_epochs=NUM_EPOCHS)
     config = replace(
         config,
-        training=replace(config.training, checkpoint_every=CHECKPOINT_STEP),
+        training=replace(config.training, checkpoint_every=EVERY),
         validation=ValidationConfig(eval_every=1, eval_split="train"),
     )
     controller = threading.Thread(target=play, args=(run_folder,), daemon=True)
@@ -61,7 +63,7 @@ def deaths() -> list[Fault]:
     one_after_another = [Fault(worker=1, phase=phase, incarnation=k) for k, phase in enumerate(FIRST, 1)]
     return [
         *one_after_another,
-        Fault(worker=0, phase="checkpoint"),
+        *(Fault(worker=0, phase="checkpoint", step=step) for step in CHECKPOINT_STEPS),
         *(Fault(worker=0, phase=phase, incarnation=2) for phase in ("close", "end")),
         *(Fault(worker=1, phase=phase, incarnation=len(FIRST) + 1) for phase in ("close", "end")),
     ]
@@ -74,7 +76,7 @@ def stall_steps() -> list[int]:
 
 def stalls(run: Path) -> list[Fault]:
     back = [holds_until(release(run, step), 1, 300, step)[0] for step in stall_steps()]
-    return [*back, *holds_until(release(run, CHECKPOINT_STEP + EVERY), 2, 300, CHECKPOINT_STEP + EVERY)]
+    return [*back, *holds_until(release(run, LAST_STALL), 2, 300, LAST_STALL)]
 
 
 def release(run: Path, step: int) -> Path:
@@ -85,7 +87,7 @@ def play(run: Path) -> None:
     try:
         release_one_after_another(run)
     finally:  # whatever happened, the run shall end
-        for step in [*stall_steps(), CHECKPOINT_STEP + EVERY]:
+        for step in [*stall_steps(), LAST_STALL]:
             release(run, step).touch()
 
 
@@ -94,4 +96,4 @@ def release_one_after_another(run: Path) -> None:
         wait_until(lambda: joined(run, 1, incarnation), 120, f"process {incarnation} of worker 1")  # noqa: B023
         release(run, step).touch()
     wait_until(lambda: joined(run, 0, 2), 120, "the second process of worker 0")
-    release(run, CHECKPOINT_STEP + EVERY).touch()
+    release(run, LAST_STALL).touch()

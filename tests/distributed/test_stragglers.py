@@ -22,7 +22,7 @@ SYNCHRONOUS = ("all_reduce", "local_sgd", "diloco")
 def test_the_worker_that_others_wait_for_is_named(
     law_dataset: str, alone: Callable[[str], str], run_folder: Path, strategy: str
 ) -> None:
-    train(law_dataset, str(run_folder), config_of(strategy, workers=2), [stall_at(1, "forward", "every", seconds=0.3)])
+    train(law_dataset, str(run_folder), config_of(strategy, workers=2), [stall_at(1, "forward", "every", seconds=0.05)])
     straggler = straggler_of(read_records(str(run_folder)))
     assert straggler is not None
     assert straggler.worker == 1
