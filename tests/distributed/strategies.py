@@ -5,11 +5,13 @@ A law that holds for every strategy takes its names from `STRATEGIES`.
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from sunspark.launch.config import TrainConfig
 from sunspark.training.strategies.config import StrategyConfig
-from tests.distributed.laws import GradientPath, law_config
+from sunspark.training.verify import verify
+from tests.distributed.laws import GradientPath, distance, law_config
 
 STEPS_PER_EPOCH: Final = 16
 NUM_EPOCHS: Final = 6
@@ -33,3 +35,11 @@ def config_of(
     config = law_config("adam", workers=workers, gradient_path=gradient_path)
     training = replace(config.training, epochs=num_epochs)
     return replace(config, training=training, strategy=SETTINGS[setting])
+
+
+def assert_exactly_once(run: Path, setting: str, alone: Undisturbed) -> None:
+    """Every sample once by the ledger's sums; where updates have an order, the weights of one worker alone, too."""
+    verdict = verify(str(run))
+    assert verdict.exactly_once, verdict.problems
+    if SETTINGS[setting].strategy not in ("async", "hogwild"):
+        assert distance(str(run), alone(setting)) <= 1e-9

@@ -9,8 +9,7 @@ import pytest
 from sunspark.launch import job as launch_job
 from sunspark.launch.train import train
 from tests.distributed import elastic
-from tests.distributed.laws import assert_nothing_was_lost
-from tests.distributed.strategies import STRATEGIES, config_of
+from tests.distributed.strategies import STRATEGIES, assert_exactly_once, config_of
 from tests.distributed.supervisors import ProcessLauncher, kill_with_its_workers, start_supervisor
 
 pytestmark = [pytest.mark.laws, pytest.mark.timeout(300)]
@@ -32,7 +31,7 @@ def test_workers_come_and_go(
     train(law_dataset, str(run_folder), config, elastic.holds(run_folder))
     controller.join(10)
     elastic.assert_nothing_was_lost_on_the_way(run_folder)
-    assert_nothing_was_lost(str(run_folder), alone(strategy))
+    assert_exactly_once(run_folder, strategy, alone)
 
 
 def set_supervisors(count: int) -> None:

@@ -27,6 +27,8 @@ FIRST: tuple[Phase, ...] = (
     *("backward", "reduce", "reduced", "optimizer", "applied"),
 )
 """Of worker 1, in this order."""
+TO_A_SERVER: tuple[Phase, ...] = ("sent", "pushed")
+"""Of strategies with a parameter server: `test_async.py`."""
 LAST: tuple[Phase, ...] = ("checkpoint", "close", "end")
 EVERY = 8
 """Steps from one stall to the next: rounds of all strategies begin there."""
@@ -37,7 +39,7 @@ NUM_EPOCHS = 9
 
 
 def test_all_phases_are_among_them() -> None:
-    assert {*FIRST, *LAST} == {*PHASES}
+    assert {*FIRST, *LAST, *TO_A_SERVER} == {*PHASES}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

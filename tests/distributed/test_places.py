@@ -16,8 +16,8 @@ from sunspark.parallel.faults import Fault
 from sunspark.parallel.membership import Lighthouse, Membership, Position
 from sunspark.parallel.rpc import RpcServer
 from tests.distributed.harness import descendants, events, is_running, joined, train_and_watch, wait_until
-from tests.distributed.laws import Optimizer, assert_nothing_was_lost, distance, law_config
-from tests.distributed.strategies import NUM_STEPS, STEPS_PER_EPOCH, STRATEGIES, config_of
+from tests.distributed.laws import Optimizer, distance, law_config
+from tests.distributed.strategies import NUM_STEPS, STEPS_PER_EPOCH, STRATEGIES, assert_exactly_once, config_of
 from tests.distributed.supervisors import ProcessLauncher, outcome_of, start_supervisor
 
 pytestmark = pytest.mark.timeout(200)
@@ -61,7 +61,7 @@ def test_a_zombie_that_wakes_up_past_its_lease_finds_itself_unwanted(
     )
     assert seen == {"old": "lost place"}
     assert result.recoveries >= 1
-    assert_nothing_was_lost(str(run_folder), alone(strategy))
+    assert_exactly_once(run_folder, strategy, alone)
 
 
 def test_a_worker_that_hangs_in_silence_is_replaced_by_its_supervisor(

@@ -9,8 +9,7 @@ from sunspark.bench.stragglers import in_words, straggler_of
 from sunspark.launch.train import train
 from sunspark.parallel.faults import stall_at
 from sunspark.records import read_records
-from tests.distributed.laws import assert_nothing_was_lost
-from tests.distributed.strategies import config_of
+from tests.distributed.strategies import assert_exactly_once, config_of
 
 pytestmark = [pytest.mark.laws, pytest.mark.timeout(300)]
 
@@ -27,4 +26,4 @@ def test_the_worker_that_others_wait_for_is_named(
     assert straggler is not None
     assert straggler.worker == 1
     print(in_words(straggler))
-    assert_nothing_was_lost(str(run_folder), alone(strategy))
+    assert_exactly_once(run_folder, strategy, alone)

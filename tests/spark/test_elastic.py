@@ -19,8 +19,7 @@ from sunspark.launch.train import train
 from sunspark.training.verify import verify
 from tests.distributed import elastic
 from tests.distributed.harness import wait_until
-from tests.distributed.laws import assert_nothing_was_lost
-from tests.distributed.strategies import STRATEGIES, config_of
+from tests.distributed.strategies import STRATEGIES, assert_exactly_once, config_of
 from tests.spark.executors import executor_ids, have_executors
 
 pytestmark = [pytest.mark.spark, pytest.mark.laws, pytest.mark.timeout(500)]
@@ -41,7 +40,7 @@ def test_executors_come_and_go(law_dataset: str, alone: Callable[[str], str], ru
         train(law_dataset, str(run_folder), on_spark(strategy, elastic.MOST), elastic.holds(run_folder))
         controller.join(10)
     elastic.assert_nothing_was_lost_on_the_way(run_folder)
-    assert_nothing_was_lost(str(run_folder), alone(strategy))
+    assert_exactly_once(run_folder, strategy, alone)
 
 
 @pytest.fixture

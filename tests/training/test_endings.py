@@ -44,7 +44,7 @@ def a_state() -> TrainingState:
 
 
 def a_publisher(driver: DriverLink) -> Publisher:
-    return Publisher("file:///nowhere", WorkConfig(), None, driver, FaultInjector((), 0, 1))  # type: ignore[arg-type]
+    return Publisher("file:///nowhere", WorkConfig(), None, driver.note, FaultInjector((), 0, 1))  # type: ignore[arg-type]
 
 
 def test_a_leader_that_never_publishes_the_end_is_not_waited_for_for_ever(
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_storage_does_not_take_is_told_and_tried_again_later(
     monkeypatch.setattr(DriverLink, "note", lambda _, *event: told.append(event))
     monkeypatch.setattr(checkpoint, "publish", refuse)
     work = WorkConfig(training=TrainingConfig(checkpoint_every=1))
-    publisher_ = Publisher("file:///nowhere", work, None, driver, FaultInjector((), 0, 1))  # type: ignore[arg-type]
+    publisher_ = Publisher("file:///nowhere", work, None, driver.note, FaultInjector((), 0, 1))  # type: ignore[arg-type]
     publisher_.published_step = -1
     for _ in range(3):
         publisher_.publish_when_due(a_state())
@@ -135,7 +135,7 @@ def test_nobody_goes_on_before_the_best_state_is_on_storage(
     state = a_state()
     state.add_evaluation(Evaluation(step=0, samples=1, top1=1.0, top5=1.0, mean_per_class=1.0, loss=0.5))
     work = WorkConfig(validation=ValidationConfig(eval_every=1, keep="best"))
-    publisher_ = Publisher(str(tmp_path), work, None, driver, FaultInjector((), 0, 1))  # type: ignore[arg-type]
+    publisher_ = Publisher(str(tmp_path), work, None, driver.note, FaultInjector((), 0, 1))  # type: ignore[arg-type]
     publisher_.published_step = -1
     if refusals == 2:
         publisher_.publish_when_due(state)

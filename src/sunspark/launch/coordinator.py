@@ -9,14 +9,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 from sunspark.launch.excuses import Excuses
 from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Ending, Note, Roster
 from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
-from sunspark.parallel.rpc import Reply, RpcServer
-from sunspark.records import EventName
+from sunspark.parallel.rpc import ChunkReader, ChunkWriter, Handler, Reply, RpcServer
+from sunspark.records import DRIVER, EventName
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,17 @@ _KEPT_ADDRESSES: Final = 32
 """Of each worker: processes that die one after the other stand in quorums together, while their heartbeats last."""
 _KEPT_GROUPS: Final = 16
 """Groups follow one another: a member of one that is older than so many has long heard that it was cut."""
+
+
+class Service(Protocol):
+    """Another part of the driver that workers call."""
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]: ...
+    @property
+    def chunk_readers(self) -> Mapping[str, ChunkReader]: ...
+    @property
+    def chunk_writers(self) -> Mapping[str, ChunkWriter]: ...
 
 
 @final
@@ -41,8 +52,12 @@ class Coordinator:
         leases: LeaseBook | None = None,
         find_resume: Callable[[bool], str | None] = lambda _: None,
         excuses: Excuses | None = None,
+        service: Service | None = None,
     ) -> None:
-        """`find_resume` names the state that a process starts from; it is told whether no other process is alive."""
+        """`find_resume` names the state that a process starts from; it is told whether no other process is alive.
+
+        `service`: calls and streams of another part of the driver, behind the same port and token.
+        """
         self.roster = roster
         self._leases = leases or LeaseBook(ranges=[], count=lambda _: None)
         self._find_resume = find_resume
@@ -78,7 +93,10 @@ class Coordinator:
                 "get": self._get,
                 "lease": self._lease,
                 "hand_in": self._hand_in,
+                **(service.handlers if service else {}),
             },
+            service.chunk_readers if service else {},
+            service.chunk_writers if service else {},
         )
 
     @property
@@ -106,6 +124,33 @@ class Coordinator:
         with self._lock:
             self.roster.check(now := time.monotonic())
             return self.roster.is_deserted(worker, now)
+
+    def is_gone(self, replica_id: str) -> bool:
+        """Whether that process has ended, or another one has its place, or is to take it."""
+        with self._lock:
+            return self.roster.is_gone(replica_id, time.monotonic())
+
+    def note(self, replica_id: str, event: EventName, step: int, detail: str) -> None:
+        """Keep an event of a worker."""
+        with self._lock:
+            self.roster.note(replica_id, event, step, detail)
+
+    def note_of_run(self, event: EventName, step: int, detail: str) -> None:
+        """Keep an event of the run as a whole."""
+        with self._lock:
+            self.roster.notes.append(Note(worker=DRIVER, incarnation=0, event=event, step=step, detail=detail))
+
+    def note_update(self, step: int, num_workers: int, report: Mapping[str, float]) -> None:
+        """The run has come so far, with so many workers; `report` is for displays."""
+        with self._lock:
+            self.roster.step, self.roster.report = step, dict(report)
+            self.roster.note_workers(num_workers)
+            self.roster.note_progress()
+
+    def finish(self) -> None:
+        """The end of the run is published."""
+        with self._lock:
+            self.roster.finish()
 
     def stop(self, ending: Ending) -> None:
         """End the run before its time; the workers save what they have."""
@@ -206,15 +251,14 @@ class Coordinator:
         return {}
 
     def _take_note(self, replica_id: str, event: EventName, step: int, detail: str) -> Reply:
-        with self._lock:
-            self.roster.note(replica_id, event, step, detail)
+        self.note(replica_id, event, step, detail)
         return {}
 
     def _finish(self, step: int, most_workers: int) -> Reply:
         with self._lock:
             self.roster.step = step
             self.roster.note_workers(most_workers)
-            self.roster.finish()
+        self.finish()
         return {}
 
     def _give_up(self, cause: str) -> Reply:

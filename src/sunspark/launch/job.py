@@ -162,30 +162,35 @@ class Job:
             work=to_dict(work),
         )
 
-    def work_off(self, coordinator: Coordinator, spec: WorkerSpec, onlooker: Onlooker) -> Ending:
+    def work_off(self, coordinator: Coordinator, spec: WorkerSpec, *onlookers: Onlooker) -> Ending:
         """Start the workers and wait for the end of their task.
 
-        Raises KeyboardInterrupt when it was interrupted, and what the onlooker raises, after the workers have saved
+        Raises KeyboardInterrupt when it was interrupted, and what an onlooker raises, after the workers have saved
         what they have and are gone.
         """
         launcher = self._launcher(coordinator)
+
+        def look() -> None:
+            for onlooker in onlookers:
+                onlooker.look(coordinator)
+
         try:
             launcher.start(spec, self.num_workers)
             while (ending := coordinator.roster.ending) is None:
                 time.sleep(0.1)
                 coordinator.check()
-                onlooker.look(coordinator)
+                look()
         except KeyboardInterrupt:
             coordinator.stop(Ending(is_finished=False, cause="interrupted"))
             self._wait_for_workers(launcher)
-            onlooker.look(coordinator)
+            look()
             raise
-        except Exception as error:  # the onlooker cannot go on: its storage is full, say
+        except Exception as error:  # an onlooker cannot go on: its storage is full, say
             coordinator.stop(Ending(is_finished=False, cause=str(error)))
             self._wait_for_workers(launcher)
             raise
         self._wait_for_workers(launcher)
-        onlooker.look(coordinator)
+        look()
         return ending
 
     def _wait_for_workers(self, launcher: Launcher) -> None:

@@ -296,6 +296,14 @@ class Roster:
             if place.process and place.process.is_ready and not _is_lost(place.process, now)
         ]
 
+    def is_gone(self, replica_id: str, now: float) -> bool:
+        """Whether that process has ended, or has lost its place, or has been silent for so long that it will."""
+        worker, incarnation = worker_and_incarnation_of(replica_id)
+        place = self._places[worker]
+        if incarnation != place.incarnation or place.process is None:
+            return True
+        return place.process.is_gone or now - place.process.last_heard > REPLACE_SECONDS
+
     def is_deserted(self, worker: int, now: float) -> bool:
         """Whether no supervisor has held that place for as long as one may be silent."""
         return now - self._places[worker].last_heard > CLAIM_SECONDS

@@ -1,7 +1,8 @@
 """Train on a dataset into a run, or go on with the run that is there."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sunspark import run_directory, storage
@@ -11,7 +12,7 @@ from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
 from sunspark.launch.excuses import Excuses
-from sunspark.launch.job import Job, raise_unless_finished
+from sunspark.launch.job import Job, Onlooker, raise_unless_finished
 from sunspark.launch.resume import (
     delete_abandoned_files,
     refuse_other_folders,
@@ -21,6 +22,7 @@ from sunspark.launch.resume import (
     what_is_saved,
 )
 from sunspark.launch.roster import Note
+from sunspark.launch.server import ServerInDriver
 from sunspark.launch.start import write_start
 from sunspark.launch.tracker import check_tracker, tracked
 from sunspark.launch.watch import Watch, event_of
@@ -101,13 +103,27 @@ def _stopped(step: int, cause: str) -> EventRecord:
     return event_of(Note(worker=DRIVER, incarnation=0, event="stopped", step=step, detail=cause))
 
 
+@contextlib.contextmanager
+def _saved_in_any_case(server: ServerInDriver | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if server is not None:
+            server.save()
+
+
 def _train(
     job: Job, opened: Dataset, dataset: str, run: str, work: WorkConfig, faults: tuple[Fault, ...]
 ) -> TrainResult:
     start = checkpoint.adopt_candidate(run)
     first_step = start.step if start else 0
+    records = RecordWriter(driver_file(run))
+    server = (
+        ServerInDriver(run, opened, work, start.uri if start else None, records) if work.strategy.has_server else None
+    )
     coordinator = job.open_coordinator(
-        find_resume=lambda is_alone: state_to_start_from(run, is_alone),
+        find_resume=(lambda _: None) if server else lambda is_alone: state_to_start_from(run, is_alone),
+        service=server.server if server else None,
         excuses=Excuses(
             run=run,
             path_of=opened.path_of,
@@ -117,16 +133,16 @@ def _train(
     spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)
     plan = plan_of(opened, work)
     coordinator.roster.step = first_step
-    records = RecordWriter(driver_file(run))
     if start:
         records.write(event_of(Note(worker=DRIVER, incarnation=0, event="resumed", step=first_step, detail=start.uri)))
     display = Display(plan.num_steps, plan.num_epochs, plan.steps_per_epoch)
     if start:
         display.event(f"going on from step {first_step} of {plan.num_steps}")
     watch = Watch(records, display, plan, job.num_workers)
+    onlookers: list[Onlooker] = [server, watch] if server else [watch]
     try:
-        with tracked(run, plan, job.launch):
-            ending = job.work_off(coordinator, spec, watch)
+        with tracked(run, plan, job.launch), _saved_in_any_case(server):
+            ending = job.work_off(coordinator, spec, *onlookers)
         if not ending.is_finished:
             records.write(_stopped(coordinator.roster.step, ending.cause))
     except KeyboardInterrupt:

@@ -151,3 +151,43 @@ class CompressedSum:
     def forget(self) -> None:
         """Forget what was lost: it belongs to another history."""
         self._staged = self._residual.zero_()
+
+
+@final
+class CompressedUpdates:
+    """Encodes updates of one worker for a parameter server, and remembers what each has lost for the next."""
+
+    def __init__(self, size: int, codec: Codec) -> None:
+        self._size = size
+        self._codec = codec
+        self._residual = torch.zeros(_whole_blocks(size))
+        self._staged = self._residual
+
+    def encode(self, update: Tensor) -> Tensor:
+        """The bytes of `update`, shape (size,). What they lose is remembered by `commit`, once they have been used."""
+        lost = self._residual.clone()
+        lost[: self._size] += update
+        encoded = torch.empty(self._codec.num_bytes(len(lost)), dtype=torch.uint8)
+        self._codec.encode(lost, encoded)
+        self._staged = lost
+        return encoded
+
+    def commit(self) -> None:
+        """The last update has been used: add to the next one what it has lost."""
+        self._residual = self._staged
+
+
+def num_encoded_bytes(size: int, codec: Codec) -> int:
+    """Bytes of an update of so many numbers."""
+    return codec.num_bytes(_whole_blocks(size))
+
+
+def decoded(encoded: Tensor, size: int, codec: Codec) -> Tensor:
+    """The update of so many numbers that `encode` has made these bytes of."""
+    numbers = torch.empty(_whole_blocks(size))
+    codec.decode(encoded, numbers)
+    return numbers[:size]
+
+
+def _whole_blocks(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK

@@ -26,6 +26,11 @@ Phase = Literal[
     "reduced",
     "optimizer",
     "applied",
+    "lease",
+    "pull",
+    "push",
+    "sent",
+    "pushed",
     "evaluate",
     "checkpoint",
     "close",
@@ -42,7 +47,8 @@ class Fault:
 
     worker: int
     phase: Phase
-    """The phase just begun ("reduced": the all-reduce has ended; "applied": the step is applied)."""
+    """The phase just begun ("reduced": the all-reduce has ended; "applied": the step is applied; "sent": an update has
+    left, its reply has not come; "pushed": it has)."""
     step: Moment = "first"
     """The step; first: the first time that the phase is reached, whatever the step; every: each time."""
     incarnation: int = 1

@@ -1,13 +1,15 @@
 """Calls between the processes of one run: JSON over Arrow Flight, refused without the run's token.
 
-One seam for pyarrow.flight: a call is a Flight action (JSON in, JSON out), a stream of bytes is a Flight `do_get`.
+One seam for pyarrow.flight: a call is a Flight action (JSON in, JSON out), a stream of bytes is a Flight `do_get` from
+the server, and a `do_put` to it, which is answered with JSON.
 Nothing is unpickled. Servers listen on the one address that they are given.
 """
 
 import hmac
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, final
 from urllib.parse import urlsplit
 
@@ -19,6 +21,8 @@ from sunspark.errors import DeadlineError, SetupError, SunsparkError, WorkerErro
 Reply = dict[str, Any]
 Handler = Callable[..., Reply]
 ChunkReader = Callable[..., Iterator[bytes | memoryview]]
+ChunkWriter = Callable[..., Reply]
+"""Gets the chunks of a stream as its first argument."""
 
 _HEADER = "authorization"
 _LONGEST_CAUSE = 300
@@ -37,10 +41,12 @@ class RpcServer(flight.FlightServerBase):  # type: ignore[misc]
         token: str,
         handlers: Mapping[str, Handler],
         chunk_readers: Mapping[str, ChunkReader] | None = None,
+        chunk_writers: Mapping[str, ChunkWriter] | None = None,
     ) -> None:
         """Listen on `host`:`port` (0: any free port). Raises SetupError when that cannot be."""
         self._handlers = dict(handlers)
         self._chunk_readers = dict(chunk_readers or {})
+        self._chunk_writers = dict(chunk_writers or {})
         self._host = host
         try:
             super().__init__(f"grpc://{host}:{port}", middleware={"token": _TokenCheck(token)})
@@ -66,6 +72,17 @@ class RpcServer(flight.FlightServerBase):  # type: ignore[misc]
         request = json.loads(ticket.ticket)
         chunks = self._chunk_readers[request.pop("stream")](**request)
         return flight.GeneratorStream(_CHUNK_SCHEMA, (_batch_of(chunk) for chunk in chunks))
+
+    def do_put(
+        self,
+        _context: flight.ServerCallContext,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.FlightMetadataWriter,
+    ) -> None:
+        request = json.loads(descriptor.command)
+        reply = self._chunk_writers[request.pop("stream")]((_chunk_of(batch) for batch in reader), **request)
+        writer.write(json.dumps(reply).encode())
 
 
 @final
@@ -93,7 +110,28 @@ class RpcClient:
         with _flight_errors(f"the stream {stream!r} from {self.uri}", timeout_seconds):
             ticket = flight.Ticket(json.dumps({"stream": stream, **arguments}).encode())
             for batch in self._client.do_get(ticket, self._options(timeout_seconds)):
-                yield memoryview(batch.data.column(0)[0].as_buffer())
+                yield _chunk_of(batch)
+
+    def write_chunks(
+        self,
+        stream: str,
+        chunks: Iterable[bytes | memoryview],
+        *,
+        timeout_seconds: float,
+        when_sent: Callable[[], None] = lambda: None,
+        **arguments: Any,
+    ) -> Reply:
+        """Send the chunks of a stream; the reply. `when_sent` is called before it is waited for. Raises like `call`."""
+        with _flight_errors(f"the stream {stream!r} to {self.uri}", timeout_seconds):
+            descriptor = flight.FlightDescriptor.for_command(json.dumps({"stream": stream, **arguments}).encode())
+            writer, replies = self._client.do_put(descriptor, _CHUNK_SCHEMA, self._options(timeout_seconds))
+            with writer:
+                for chunk in chunks:
+                    writer.write_batch(_batch_of(chunk))
+                writer.done_writing()
+                when_sent()
+                reply: Reply = json.loads(replies.read().to_pybytes())
+        return reply
 
     def close(self) -> None:
         self._client.close()
@@ -141,7 +179,15 @@ class _flight_errors:
 
 
 def _batch_of(chunk: bytes | memoryview) -> pa.RecordBatch:
-    return pa.record_batch([pa.array([pa.py_buffer(chunk).to_pybytes()], pa.large_binary())], _CHUNK_SCHEMA)
+    """One row that shares the chunk's memory."""
+    ends = pa.py_buffer(struct.pack("=qq", 0, memoryview(chunk).nbytes))
+    return pa.record_batch(
+        [pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(chunk)])], schema=_CHUNK_SCHEMA
+    )
+
+
+def _chunk_of(batch: flight.FlightStreamChunk) -> memoryview:
+    return memoryview(batch.data.column(0)[0].as_buffer())
 
 
 def _refuse_address_of_others(host: str) -> None:

@@ -33,11 +33,26 @@ class BatchStatistics:
     def __bool__(self) -> bool:
         return bool(self._moving)
 
+    @property
+    def moving(self) -> list[Tensor]:
+        """Means and variances that are committed."""
+        return [self.committed[name] for name in self._moving]
+
+    def moving_of(self, twin: nn.Module) -> list[Tensor]:
+        """The same of a network of the same kind, as it holds them."""
+        buffers = dict(twin.named_buffers())
+        return [buffers[name] for name in self._moving]
+
+    def count(self, num_steps: int) -> None:
+        """So many steps have been taken whose statistics are among `moving` already."""
+        for name in self._counters:
+            self.committed[name] += num_steps
+
     def stage(self, share: float, other: "BatchStatistics") -> None:
         """Stage what another network of the same kind has committed, which is `share` of the whole."""
         assert self.staged.grad is not None
         if self._moving:
-            self.staged.grad += share * torch.cat([other.committed[name].flatten() for name in self._moving])
+            self.staged.grad += share * torch.cat([buffer.flatten() for buffer in other.moving])
 
     def take_over(self) -> None:
         """Commit what the network holds."""

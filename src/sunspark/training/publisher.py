@@ -10,15 +10,16 @@ import copy
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, final
 
 from sunspark.data.dataset import Dataset
 from sunspark.errors import DeadlineError
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.recovery import Snapshot
+from sunspark.records import EventName
 from sunspark.training import checkpoint, state_file
 from sunspark.training.config import WorkConfig
-from sunspark.training.driver_link import DriverLink
 from sunspark.training.export import export_model
 from sunspark.training.state import TrainingState
 from sunspark.training.validation import best_of
@@ -37,11 +38,19 @@ _BEST_SECONDS: Final = 45.0
 class Publisher:
     """Writes the states of one run; `published_step` is the furthest that is known to be on storage."""
 
-    def __init__(self, run: str, work: WorkConfig, dataset: Dataset, driver: DriverLink, faults: FaultInjector) -> None:
+    def __init__(
+        self,
+        run: str,
+        work: WorkConfig,
+        dataset: Dataset,
+        note: Callable[[EventName, int, str], None],
+        faults: FaultInjector,
+    ) -> None:
+        """`note` tells the driver of an event: its name, the step, details."""
         self._run = run
         self._work = work
         self._dataset = dataset
-        self._driver = driver
+        self._note = note
         self._faults = faults
         self._writing: threading.Thread | None = None
         self._not_before = 0.0
@@ -68,6 +77,13 @@ class Publisher:
                 raise self._failure
             time.sleep(_BEST_PAUSE_SECONDS)
 
+    def publish_now(self, state: TrainingState) -> None:
+        """Write a checkpoint, due or not, and wait for it; storage that does not take it is told of."""
+        self._wait_for_writing()
+        best = best_of(state.evaluations)
+        self._start_writing(state.snapshot(), best.step if best else 0)
+        self._wait_for_writing()
+
     def _is_due(self, state: TrainingState) -> bool:
         if state.step - self.published_step < self._work.training.checkpoint_every:
             return False
@@ -86,10 +102,10 @@ class Publisher:
         except Exception as error:  # whatever it was, training goes on
             self._failure = error
             self._not_before = time.monotonic() + _PAUSE_SECONDS
-            self._driver.note("unsaved", snapshot.step, f"no checkpoint: {error}")
+            self._note("unsaved", snapshot.step, f"no checkpoint: {error}")
             return
         self.published_step = snapshot.step
-        self._driver.note("checkpoint", snapshot.step, uri)
+        self._note("checkpoint", snapshot.step, uri)
 
     def _wait_for_writing(self) -> None:
         if self._writing is None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, LedgerLine
+from sunspark.parallel.open_steps import OpenSteps
 from sunspark.parallel.recovery import Snapshot
 from sunspark.training import optimizer_state, state_file
 from sunspark.training.batch_statistics import BatchStatistics
@@ -45,6 +46,8 @@ class TrainingState:
         self.statistics = BatchStatistics(model)
         self.moments = moments
         self.ledger = Ledger()
+        self.open_steps = OpenSteps()
+        """What is applied of steps that the ledger does not hold yet."""
         self.evaluations: tuple[Evaluation, ...] = ()
         self.lock = threading.RLock()
         self.is_whole = True
@@ -125,7 +128,7 @@ class TrainingState:
             self.statistics.commit(num_steps)
         if self.moments:
             self.moments.commit()
-        self._move_average(num_steps)
+        self.move_average(num_steps)
 
     def add_evaluation(self, evaluation: Evaluation) -> None:
         """Write down what an evaluation of this state has found."""
@@ -150,6 +153,8 @@ class TrainingState:
                 tensors["moments"] = self.moments.committed
             tensors |= optimizer_state.tensors_of(self.model, self.optimizer)
             tensors["ledger"] = torch.from_numpy(self.ledger.to_array())
+            if self.open_steps:
+                tensors["open_steps"] = torch.from_numpy(self.open_steps.to_array())
             metadata = {
                 "step": str(self.step),
                 "lineage": self.lineage,
@@ -177,6 +182,8 @@ class TrainingState:
         moments = contents.tensors.get("moments")
         if (None if moments is None else moments.shape) != (self.moments and self.moments.committed.shape):
             raise RunError(f"{source} holds other moments of replicas than this run keeps")
+        parts = contents.tensors.get("open_steps")
+        open_steps = OpenSteps() if parts is None else OpenSteps.from_array(parts.numpy(), source)
         with self.lock:
             self.is_whole = False
             self.model.load_state_dict(weights)
@@ -186,7 +193,7 @@ class TrainingState:
             if self.moments is not None and moments is not None:
                 self.moments.committed.copy_(moments)
             optimizer_state.load(self.model, self.optimizer, contents.tensors, metadata["counters"])
-            self.ledger, self.evaluations = ledger, evaluations
+            self.ledger, self.open_steps, self.evaluations = ledger, open_steps, evaluations
             self.is_whole = True
 
     def _check(self, weights: dict[str, Tensor], optimizer: str, source: str) -> None:
@@ -206,7 +213,8 @@ class TrainingState:
         return self.model.state_dict() | self.statistics.committed
 
     @torch.no_grad()
-    def _move_average(self, num_steps: int) -> None:
+    def move_average(self, num_steps: float) -> None:
+        """Let the average of the weights, if there is one, follow them for so many steps."""
         if self._average is None:
             return
         ours = self.model.state_dict()

@@ -1,8 +1,8 @@
 """A training state as bytes: one safetensors file, the same as a checkpoint, a candidate, and what peers hand over.
 
 Tensors: `model.*` the network, `average.*` the average of its weights where one is kept, `optimizer.<parameter>.*`,
-`moments` of replicas that take steps of their own, `ledger`. The header tells step, lineage, optimizer and
-evaluations, and can be read without the tensors.
+`moments` of replicas that take steps of their own, `ledger`, `open_steps` that are applied in part. The header tells
+step, lineage, optimizer and evaluations, and can be read without the tensors.
 
 What goes to storage is sealed with a digest of all of it, and checked when it comes back; recovery (between peers) has
 a digest of its own.

@@ -88,23 +88,27 @@ class Validator:
         Raises GroupBrokenError, and DatasetError when no image is left to evaluate on.
         """
         group.wait([group.start_all_reduce(tensor, timeout_seconds) for tensor in (counts.per_class, counts.loss)])
-        samples_K, top1_K, top5_K = counts.per_class
-        seen = samples_K > 0
-        num_samples = int(samples_K.sum())
-        if not num_samples:
-            raise DatasetError(
-                f"every image of the split {self.config.split!r} ({len(self.rows)}) kills the process that decodes it; "
-                "take these images out of the source and ingest into another folder, or evaluate on another split "
-                "with --eval-split"
-            )
-        return Evaluation(
-            step=step,
-            samples=num_samples,
-            top1=int(top1_K.sum()) / num_samples,
-            top5=int(top5_K.sum()) / num_samples,
-            mean_per_class=float((top1_K[seen] / samples_K[seen].double()).mean()),
-            loss=float(counts.loss) / num_samples,
+        return evaluation_of(counts, step, self.config.split)
+
+
+def evaluation_of(counts: Counts, step: int, split: str) -> Evaluation:
+    """What was found of the weights after `step` steps. Raises DatasetError when no image is left to evaluate on."""
+    samples_K, top1_K, top5_K = counts.per_class
+    seen = samples_K > 0
+    num_samples = int(samples_K.sum())
+    if not num_samples:
+        raise DatasetError(
+            f"every image of the split {split!r} kills the process that decodes it; take these images out of the "
+            "source and ingest into another folder, or evaluate on another split with --eval-split"
         )
+    return Evaluation(
+        step=step,
+        samples=num_samples,
+        top1=int(top1_K.sum()) / num_samples,
+        top5=int(top5_K.sum()) / num_samples,
+        mean_per_class=float((top1_K[seen] / samples_K[seen].double()).mean()),
+        loss=float(counts.loss) / num_samples,
+    )
 
 
 @contextlib.contextmanager

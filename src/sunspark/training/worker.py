@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
@@ -26,7 +27,6 @@ from sunspark.data.in_hand import InHand
 from sunspark.data.loader import EvaluationLoader, Loader
 from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, RunError, StorageError, SunsparkError, WorkerError
-from sunspark.models.registry import build_model
 from sunspark.parallel.faults import FaultInjector
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Membership, replica_id_of
@@ -35,18 +35,23 @@ from sunspark.parallel.rpc import RpcClient, RpcServer, address_towards
 from sunspark.records import RecordWriter, worker_file
 from sunspark.run_directory import initial_weights_file
 from sunspark.training import checkpoint
+from sunspark.training.async_trainer import AsyncCourse, AsyncTrainer
 from sunspark.training.config import WorkConfig, plan_of
 from sunspark.training.device import open_device
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.evaluate import evaluate_leases
+from sunspark.training.flat_weights import FlatWeights
 from sunspark.training.loss import Loss
+from sunspark.training.observers import Observers
 from sunspark.training.publisher import Publisher
 from sunspark.training.pulse import Farewell, Heart, Progress, Pulse
+from sunspark.training.server_link import ServerLink
 from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_LEFT, EXIT_UNWANTED, EXIT_USERS_MISTAKE, WorkerSpec
 from sunspark.training.state import TrainingState
-from sunspark.training.strategies.build import build_strategy
-from sunspark.training.trainer import Course, Observers, Peers, Trainer
+from sunspark.training.strategies.build import build_local_steps, build_network, build_strategy
+from sunspark.training.trainer import Course, Peers, Trainer
 from sunspark.training.validator import Validator
+from sunspark.training.wire import Wire
 
 logger = logging.getLogger(__name__)
 
@@ -117,23 +122,63 @@ class TrainingWorker:
         threading.Thread(target=self._watch_parent, daemon=True, name="watch-parent").start()
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=self._leave, args=("stop",)).start())
         dataset = Dataset.open(self._spec.dataset)
+        if self._work.strategy.has_server:
+            self._train_with_server(dataset)
+        else:
+            self._train_with_peers(dataset)
+        self._records.close()
+
+    def _train_with_peers(self, dataset: Dataset) -> None:
         course = self._build_course(dataset)
-        publisher = Publisher(self._spec.run, self._work, dataset, self._driver, self._faults)
+        publisher = Publisher(self._spec.run, self._work, dataset, self._driver.note, self._faults)
         publisher.published_step = course.state.step
         peers = self._open_lines(course.state)
         self._state, self._publisher = course.state, publisher
         self._heart = Heart(peers.membership)
         self._heart.start()
+        self._start_pulse()
+        self._run(Trainer(course, peers, self._driver, publisher, self._observers).run)
+
+    def _train_with_server(self, dataset: Dataset) -> None:
+        work, plan = self._work, plan_of(dataset, self._work)
+        state, local_steps = build_local_steps(
+            self._build_model(dataset), work, plan, self._open_loader(dataset, plan), self._loss(dataset, plan)
+        )
+        self._start_from_initial_weights(state)  # of what is not trained, nothing travels
+        self._join()
+        weights = FlatWeights(state)
+        server = ServerLink(
+            self._coordinator,
+            self._replica_id,
+            weights,
+            Wire(weights, work.strategy.compression),
+            may_share_memory=self._spec.gradient_path == "auto",
+        )
+        rows = dataset.rows(plan.split)
+        course = AsyncCourse(
+            state=state,
+            local_steps=local_steps,
+            validator=self._build_validator(dataset, plan),
+            paths_of=lambda *part: [dataset.path_of(int(row)) for row in rows[plan.rows_of_slice(*part)]],
+        )
+        self._start_pulse()
+        self._run(AsyncTrainer(course, server, self._driver, self._observers, self._replica_id).run)
+
+    def _start_pulse(self) -> None:
         self._pulse.start()
         if not self._pulse.may_go.wait(_START_SECONDS):
             raise DeadlineError(f"the driver did not say go within {_START_SECONDS:.0f} s")
-        observers = Observers(progress=self._progress, write=self._records.write, faults=self._faults)
+
+    def _run(self, train: Callable[[], None]) -> None:
         try:
-            Trainer(course, peers, self._driver, publisher, observers).run()
+            train()
         except Exception:
             logger.exception("the training of this worker failed")
             self._leave("failed")
-        self._records.close()
+
+    @property
+    def _observers(self) -> Observers:
+        return Observers(progress=self._progress, write=self._records.write, faults=self._faults)
 
     def _open_lines(self, state: TrainingState) -> Peers:
         """Serve this worker's state, and say where: whoever is not announced is a stranger."""
@@ -156,10 +201,8 @@ class TrainingWorker:
     def _build_course(self, dataset: Dataset) -> Course:
         work, plan = self._work, plan_of(dataset, self._work)
         rows = dataset.rows(plan.split)
-        per_class = np.bincount(dataset.labels[rows], minlength=len(dataset.classes)).tolist()
-        self._loader = Loader(dataset, plan, work.data, self._spec.cores, self._in_hand)
-        model = self._build_model(dataset)
-        state, strategy = build_strategy(model, work, plan, self._loader, Loss(work.loss, per_class))
+        loader, loss = self._open_loader(dataset, plan), self._loss(dataset, plan)
+        state, strategy = build_strategy(self._build_model(dataset), work, plan, loader, loss)
         self._bring_up(state)
         return Course(
             state=state,
@@ -169,6 +212,14 @@ class TrainingWorker:
             validator=self._build_validator(dataset, plan),
             paths_of=lambda step: [dataset.path_of(int(row)) for row in rows[plan.rows_of(step)]],
         )
+
+    def _open_loader(self, dataset: Dataset, plan: StepPlan) -> Loader:
+        self._loader = Loader(dataset, plan, self._work.data, self._spec.cores, self._in_hand)
+        return self._loader
+
+    def _loss(self, dataset: Dataset, plan: StepPlan) -> Loss:
+        labels = dataset.labels[dataset.rows(plan.split)]
+        return Loss(self._work.loss, np.bincount(labels, minlength=len(dataset.classes)).tolist())
 
     def _build_validator(self, dataset: Dataset, plan: StepPlan) -> Validator:
         config, evaluates = self._work.validation, bool(self._work.validation.eval_every)
@@ -183,21 +234,11 @@ class TrainingWorker:
         )
 
     def _build_model(self, dataset: Dataset) -> nn.Module:
-        work = self._work
-        model = build_model(
-            work.model,
-            num_classes=len(dataset.classes),
-            image_size=work.data.image_size,
-            seed=work.training.seed,
-        )
-        if work.training.dtype == "float64":
-            model = model.double()
-        return model.to(self._device)
+        return build_network(dataset, self._work).to(self._device)
 
     def _bring_up(self, state: TrainingState) -> None:
         """Bring the state to where the run stands, as far as storage tells."""
-        if self._work.model.has_initial_weights:
-            state.start_from(safetensors.torch.load(storage.read_bytes(initial_weights_file(self._spec.run))))
+        self._start_from_initial_weights(state)
         for _ in range(_MOST_READS):
             if (resume := self._join()) is None:
                 return
@@ -213,6 +254,10 @@ class TrainingWorker:
         raise WorkerError(
             f"{_MOST_READS} checkpoints in a row were deleted before they were read; raise --checkpoint-every"
         )
+
+    def _start_from_initial_weights(self, state: TrainingState) -> None:
+        if self._work.model.has_initial_weights:
+            state.start_from(safetensors.torch.load(storage.read_bytes(initial_weights_file(self._spec.run))))
 
     def _cut_when_lost(self, lost: frozenset[str], abandoned: frozenset[str]) -> None:
         if self._group.key in abandoned or lost & frozenset(self._group.members):

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from sunspark.data.loader import Loader
+from sunspark.data.rounds import Rounds, SyncEvery
 from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.parallel.membership import Agreement
 from sunspark.parallel.round import Held, duties_of
 from sunspark.training import optimizer_state
 from sunspark.training.compute import Computation
 from sunspark.training.state import TrainingState
-from sunspark.training.strategies.config import SyncEvery
 from sunspark.training.strategies.local_steps import LocalSteps
 from sunspark.training.strategies.strategy import Applied, Clock, DivergedError, Share
 
@@ -67,7 +67,7 @@ class LocalSgd:
         self._inner = inner
         self._optim = optim
         self._local_steps = LocalSteps(computation=inner, loader=loader, optim=optim)
-        self._sync_every = sync_every
+        self._rounds = Rounds(plan=inner.plan, sync_every=sync_every)
         self._outer_learning_rate = outer_learning_rate
         self._no_moments = optimizer_state.counters_of(inner.state.model, inner.state.optimizer)
         self._round = ""
@@ -155,10 +155,8 @@ class LocalSgd:
 
     @property
     def _steps(self) -> range:
-        """The round that begins where the state stands; none reaches beyond its epoch."""
-        step = self._state.step
-        end_of_epoch = (self._plan.epoch_of(step) + 1) * self._plan.steps_per_epoch
-        return range(step, end_of_epoch if self._sync_every == "epoch" else min(step + self._sync_every, end_of_epoch))
+        """The round that begins where the state stands."""
+        return self._rounds.steps_of(self._rounds.round_of(self._state.step))
 
     @property
     def _num_samples(self) -> int:

@@ -1,0 +1,166 @@
+"""The parameter server's judgement: who trains on which samples, whose update counts, and who must wait.
+
+The samples of a training are cut into units: a replica's slices of some consecutive steps. A worker leases a unit,
+takes the parameters as they are, trains, and pushes what it has changed. The push closes the lease. A lease whose
+worker is gone is void, and its unit is leased again; a push under a void lease is refused, a repeated one gets its
+first answer. So each unit is applied once, whoever dies, comes back, or asks twice.
+
+How stale an update is, is the number of others applied since its worker took the parameters; it is scaled by
+1 / (1 + staleness) (Zhang et al., arXiv 1511.05950, equation 5). With a bound nobody takes the parameters while that
+could make an update staler (Ho et al., "More effective distributed ML via a stale synchronous parallel parameter
+server", NIPS 2013): whoever is ahead waits, nothing is dropped.
+
+No network, no tensors, no clock: a test can play any interleaving.
+"""
+
+import heapq
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import final
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Unit:
+    """What is leased: the slices of one replica in the steps of one round."""
+
+    round: int
+    replica: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """The right to push the update of a unit, once."""
+
+    number: int
+    """No other lease ever has it."""
+    unit: Unit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """The update of a push is to be applied."""
+
+    unit: Unit
+    staleness: int
+    """Updates of others that were applied since the worker took the parameters."""
+    is_repeated: bool = False
+    """It has been applied before, and is not to be applied again."""
+
+    @property
+    def scale(self) -> float:
+        """What the update is multiplied with."""
+        return 1.0 / (1 + self.staleness)
+
+
+@dataclass(slots=True)
+class _Holding:
+    lease: Lease
+    holder: str
+    version: int | None = None
+    """Updates that were applied when the holder took the parameters; None before it has."""
+
+
+@final
+class LeaseDesk:
+    """Leases out all units in order, and closes each once."""
+
+    def __init__(
+        self,
+        num_replicas: int,
+        staleness_bound: int | None = None,
+        *,
+        first_round: int = 0,
+        applied: Collection[Unit] = (),
+    ) -> None:
+        """Of the units from `first_round` on, the updates of those in `applied` are in the parameters already."""
+        self._num_replicas = num_replicas
+        self._staleness_bound = staleness_bound
+        self._applied = set(applied)
+        self._next = first_round * num_replicas
+        self._returned: list[Unit] = []
+        self._holdings: dict[int, _Holding] = {}
+        self._answers: dict[str, tuple[int, Accepted]] = {}
+        """Holder -> its last push that was accepted."""
+        self._waiting: list[int] = []
+        """Leases that could not be begun, in the order of their first attempt."""
+        self._last_number = 0
+        self.version = 0
+        """Updates applied."""
+        self.end_round = first_round
+        """Units of this round and later ones are not leased yet."""
+
+    @property
+    def holders(self) -> set[str]:
+        """Who has a lease."""
+        return {holding.holder for holding in self._holdings.values()}
+
+    def ask(self, holder: str) -> Lease | None:
+        """A unit for `holder` to train on: the one it has not begun yet, else the first free one, if there is any."""
+        for holding in self._holdings.values():
+            if holding.holder == holder and holding.version is None:
+                return holding.lease
+        unit = self._returned[0] if self._returned else self._next_unit()
+        if unit.round >= self.end_round:
+            return None
+        if self._returned:
+            heapq.heappop(self._returned)
+        else:
+            self._next += 1
+        self._last_number += 1
+        lease = Lease(number=self._last_number, unit=unit)
+        self._holdings[lease.number] = _Holding(lease, holder)
+        return lease
+
+    def is_held(self, number: int) -> bool:
+        """Whether the lease of that number is neither closed nor void."""
+        return number in self._holdings
+
+    def begin(self, number: int) -> bool:
+        """The holder takes the parameters now; False when it has to wait. The lease must be held."""
+        if number not in self._waiting:
+            self._waiting.append(number)
+        if self._waiting[0] != number or self._may_go_stale(number):
+            return False
+        self._waiting.remove(number)
+        self._holdings[number].version = self.version
+        return True
+
+    def _may_go_stale(self, number: int) -> bool:
+        """Whether an update may get staler than allowed if this one is begun now."""
+        begun = [h.version for h in self._holdings.values() if h.version is not None and h.lease.number != number]
+        if self._staleness_bound is None or not begun:
+            return False
+        return self.version - min(begun) + len(begun) > self._staleness_bound  # were the oldest pushed after them all
+
+    def push(self, holder: str, number: int) -> Accepted | None:
+        """An update comes: whether it is to be applied. None: its lease is void, and it counts nowhere."""
+        last_number, answer = self._answers.get(holder, (0, None))
+        if number == last_number and answer is not None:
+            return Accepted(unit=answer.unit, staleness=answer.staleness, is_repeated=True)
+        holding = self._holdings.get(number)
+        if holding is None or holding.holder != holder or holding.version is None:
+            return None
+        del self._holdings[number]
+        accepted = Accepted(unit=holding.lease.unit, staleness=self.version - holding.version)
+        self.version += 1
+        self._answers[holder] = (number, accepted)
+        return accepted
+
+    def release(self, holder: str) -> list[Unit]:
+        """A worker process is gone: its leases are void. The units that somebody else has to do again, if begun."""
+        gone = [holding for holding in self._holdings.values() if holding.holder == holder]
+        for holding in gone:
+            del self._holdings[holding.lease.number]
+            self._waiting = [number for number in self._waiting if number != holding.lease.number]
+            heapq.heappush(self._returned, holding.lease.unit)
+        self._answers.pop(holder, None)
+        return [holding.lease.unit for holding in gone if holding.version is not None]
+
+    def _next_unit(self) -> Unit:
+        """The first that was never leased."""
+        while True:
+            unit = Unit(round=self._next // self._num_replicas, replica=self._next % self._num_replicas)
+            if unit not in self._applied:
+                return unit
+            self._applied.discard(unit)
+            self._next += 1

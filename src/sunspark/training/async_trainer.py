@@ -1,0 +1,216 @@
+"""The training loop of a worker with a parameter server: lease, pull, take some steps, push; it waits for no other.
+
+Source: Downpour SGD (Dean et al., NIPS 2012, section 4.1). Communicates once a lease: parameters down, their change up.
+The optimizer's moments stay with the worker and go with it. While it trains on one lease it holds the next, so that
+images of that are decoded meanwhile. A worker that dies costs what it has trained of its lease.
+"""
+
+import logging
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, NoReturn, final
+
+from sunspark.data.loader import Place
+from sunspark.errors import WorkerError
+from sunspark.optim import learning_rate_at
+from sunspark.parallel.membership import worker_and_incarnation_of
+from sunspark.records import StepRecord
+from sunspark.training import divergence
+from sunspark.training.driver_link import DriverLink
+from sunspark.training.flat_weights import FlatWeights
+from sunspark.training.observers import Observers
+from sunspark.training.server_link import EvaluationPart, ServerLink, Task
+from sunspark.training.state import TrainingState
+from sunspark.training.step_clock import StepClock
+from sunspark.training.strategies.local_steps import LocalSteps
+from sunspark.training.strategies.strategy import Applied, Share
+from sunspark.training.validator import Validator
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 0.02
+_OWN_DEADLINE: Final = frozenset({"data", "lease", "pull", "push"})
+"""Phases that end by a deadline of their own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AsyncCourse:
+    """What this worker trains, and how."""
+
+    state: TrainingState
+    """Its own copy of the network, with the optimizer that stays with it."""
+    local_steps: LocalSteps
+    validator: Validator
+    paths_of: Callable[[int, int], Sequence[str]]
+    """The images of a replica's part of a step, for messages."""
+
+
+@final
+class AsyncTrainer:
+    """Does what the server gives it, until the run has ended: the pulse then ends the process."""
+
+    def __init__(
+        self, course: AsyncCourse, server: ServerLink, driver: DriverLink, observers: Observers, replica_id: str
+    ) -> None:
+        self._state, self._local_steps, self._validator = course.state, course.local_steps, course.validator
+        self._paths_of = course.paths_of
+        self._plan = course.local_steps.computation.plan
+        self._weights = FlatWeights(course.state)
+        self._server = server
+        self._driver = driver
+        self._progress, self._write = observers.progress, observers.write
+        self._clock = StepClock(observers.progress, observers.faults)
+        self._worker, self._incarnation = worker_and_incarnation_of(replica_id)
+        self._start_N = self._weights.empty()
+        """The parameters that the task at hand began with."""
+        self._reserved: Task | EvaluationPart | None = None
+        self._num_bytes = 0
+
+    def run(self) -> NoReturn:
+        """Train. Raises WorkerError when the server fails again and again, or the training diverges."""
+        while True:
+            task, self._reserved = self._reserved, None
+            if task is None:
+                with self.phase("lease"):
+                    task = self._server.ask()
+            match task:
+                case Task():
+                    self._train(task)
+                case EvaluationPart():
+                    self._evaluate(task)
+                case None:
+                    self._progress.enter("lease", has_own_deadline=True)
+                    time.sleep(_POLL_SECONDS)
+
+    def _train(self, task: Task) -> None:
+        self._clock.step = task.steps.start
+        with self.phase("lease"):
+            if not self._begin(task):
+                return
+        with self.phase("pull"):
+            self._weights.write(self._start_N.copy_(self._server.pull()))
+        with self.phase("lease"):
+            self._reserved = self._server.ask()
+        share = self._take_steps(task)
+        with self.phase("push"):
+            self._weights.change_since(self._start_N, self._server.outbox_N)
+            last = self._figures_of(share, task.steps[-1])
+            report = {"loss": last.loss, "learning_rate": last.learning_rate}
+            num_workers = self._server.push(task, share.evidences, report, lambda: self._clock.reach("sent"))
+        self._clock.reach("pushed")
+        if num_workers:
+            self._write_records(task, share, num_workers)
+        else:
+            logger.info("replica %d of step %d is another worker's now", task.replica, task.steps.start)
+
+    def _begin(self, task: Task) -> bool:
+        """Wait until the parameters may be taken; False when the lease is void."""
+        while (answer := self._server.begin(task)) == "wait":
+            self._progress.enter("lease", has_own_deadline=True)
+            time.sleep(_POLL_SECONDS)
+        return answer == "yes"
+
+    def _take_steps(self, task: Task) -> Share:
+        share = Share.empty(task.steps)
+        for step in task.steps:
+            self.at(step)
+            self._local_steps.take(step, task.replica, share, self, self._following(task, step))
+            figures = self._figures_of(share, step)
+            if not (math.isfinite(figures.loss) and math.isfinite(figures.gradient_norm)):
+                self._give_up(step, task.replica, figures)
+        self._clock.end_step()
+        return share
+
+    def _figures_of(self, share: Share, step: int) -> Applied:
+        """Of this worker's part of a step."""
+        index = step - share.steps.start
+        samples = max(1, share.samples[index])
+        return Applied(
+            loss=float(share.losses[index]) / samples,
+            learning_rate=learning_rate_at(self._local_steps.optim, step, self._plan.num_steps),
+            gradient_norm=float(share.norms[index]) / samples,
+        )
+
+    def _following(self, task: Task, step: int) -> Iterator[Place]:
+        """What is computed after `step`, as far as it is known."""
+        tasks = [task, self._reserved] if isinstance(self._reserved, Task) else [task]
+        for one in tasks:
+            for other in one.steps:
+                if one is not task or other > step:
+                    yield other, range(one.replica, one.replica + 1)
+
+    # --- a `Clock`, for the steps ---
+
+    def phase(self, phase: str) -> AbstractContextManager[None]:
+        """Enter a phase of the step at hand."""
+        return self._clock.phase(phase, has_own_deadline=phase in _OWN_DEADLINE)
+
+    def at(self, step: int) -> None:
+        """This step is computed from now on."""
+        self._clock.begin_step(step)
+
+    def before_last_backward(self) -> None:
+        """Gradients do not leave this worker."""
+
+    def is_called(self) -> bool:
+        """Nobody waits for this worker."""
+        return False
+
+    def note_redone(self, replicas: Sequence[int]) -> None:
+        """The server knows what is done again."""
+
+    def _evaluate(self, part: EvaluationPart) -> None:
+        with self._clock.phase("evaluate"):
+            self._weights.write(self._server.pull_judged())
+            counts = self._validator.count(
+                self._state, part.part, part.num_parts, lambda: self._progress.enter("evaluate")
+            )
+            self._server.hand_in(part, counts)
+
+    def _give_up(self, step: int, replica: int, figures: Applied) -> NoReturn:
+        """The training has diverged: no worker could do better."""
+        paths = self._paths_of(step, replica)
+        self._driver.note("diverged", step, divergence.note_of(figures, paths))
+        cause = divergence.cause_of(step, figures, paths)
+        self._driver.give_up(cause)
+        raise WorkerError(cause)
+
+    def _write_records(self, task: Task, share: Share, num_workers: int) -> None:
+        """A record for each step of the lease; what they took together is spread over them."""
+        ended, seconds, num_steps = time.time(), self._clock.take_seconds(), len(task.steps)
+        num_bytes, self._num_bytes = self._server.num_bytes - self._num_bytes, self._server.num_bytes
+        took = sum(seconds.values())
+
+        def spent(*phases: str) -> float:
+            return sum(seconds.get(phase, 0.0) for phase in phases) / num_steps
+
+        for index, step in enumerate(task.steps):
+            figures = self._figures_of(share, step)
+            self._write(
+                StepRecord(
+                    worker=self._worker,
+                    incarnation=self._incarnation,
+                    time_unix_seconds=ended - took * (num_steps - 1 - index) / num_steps,
+                    step=step,
+                    epoch=self._plan.epoch_of(step),
+                    loss=figures.loss,
+                    learning_rate=figures.learning_rate,
+                    gradient_norm=figures.gradient_norm,
+                    samples=share.samples[index],
+                    quorum_seconds=spent("lease"),
+                    data_seconds=spent("data"),
+                    forward_seconds=spent("forward"),
+                    backward_seconds=spent("backward"),
+                    communication_seconds=spent("pull", "push"),
+                    optimizer_seconds=spent("optimizer"),
+                    peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                    world_size=num_workers,
+                    rank=self._worker,
+                    bytes_sent=num_bytes // num_steps,
+                    replica=task.replica,
+                )
+            )

@@ -1,0 +1,80 @@
+"""What training moves in a network, as numbers in a row: the way parameters and their changes travel to and fro.
+
+Trained parameters stand in front, in the order of their memory (which all workers share), batch statistics behind them.
+Shape legend: N numbers in all, T of them trained.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from sunspark.training.state import TrainingState
+
+
+@final
+class FlatWeights:
+    """The weights of one state."""
+
+    def __init__(self, state: TrainingState) -> None:
+        self._state = state
+        self.num_trained = sum(parameter.numel() for parameter in state.trained())
+        self._sizes = [tensor.numel() for tensor in self._tensors()]
+        self.size = sum(self._sizes)
+        self.dtype = next(state.model.parameters()).dtype
+
+    def empty(self) -> Tensor:
+        """Room for them, on the processor; shape (N,)."""
+        return torch.empty(self.size, dtype=self.dtype)
+
+    def read(self, out_N: Tensor | None = None) -> Tensor:
+        """Copy them into `out_N`, or into a tensor of its own."""
+        return self._copied(self._tensors(), out_N)
+
+    def read_judged(self, out_N: Tensor | None = None) -> Tensor:
+        """The same of the network that is evaluated and kept."""
+        judged = self._state.judged_model
+        if judged is self._state.model:
+            return self.read(out_N)
+        trained = [parameter for parameter in judged.parameters() if parameter.requires_grad]
+        return self._copied([*trained, *self._state.statistics.moving_of(judged)], out_N)
+
+    def change_since(self, start_N: Tensor, out_N: Tensor) -> Tensor:
+        """Write into `out_N` how far they have come from `start_N`."""
+        starts = start_N.split(self._sizes)
+        for (tensor, piece), start in zip(self._with_pieces(out_N), starts, strict=True):
+            torch.sub(tensor.to(piece.device), start, out=piece)
+        return out_N
+
+    @torch.no_grad()
+    def write(self, numbers_N: Tensor) -> None:
+        """Become `numbers_N`."""
+        for tensor, piece in self._with_pieces(numbers_N):
+            tensor.copy_(piece)
+        self._state.statistics.restore()
+
+    @torch.no_grad()
+    def add(self, change_N: Tensor, scale: float) -> None:
+        """Move by `change_N`, scaled."""
+        for tensor, piece in self._with_pieces(change_N):
+            tensor.add_(piece, alpha=scale)
+        self._state.statistics.restore()
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self._state.trained(), *self._state.statistics.moving]
+
+    def _copied(self, tensors: Sequence[Tensor], out_N: Tensor | None) -> Tensor:
+        out_N = self.empty() if out_N is None else out_N
+        for piece, tensor in zip(out_N.split(self._sizes), tensors, strict=True):
+            piece.copy_(_in_memory_order(tensor))
+        return out_N
+
+    def _with_pieces(self, numbers_N: Tensor) -> list[tuple[Tensor, Tensor]]:
+        tensors = [_in_memory_order(tensor) for tensor in self._tensors()]
+        return list(zip(tensors, numbers_N.split(self._sizes), strict=True))
+
+
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    """A flat view; weights are dense, contiguous or channels_last."""
+    return tensor.detach().as_strided((tensor.numel(),), (1,))

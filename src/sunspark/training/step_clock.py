@@ -1,0 +1,51 @@
+"""Where a worker is and how long it has been there: for its pulse, for injected faults, and for its records."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+from sunspark.parallel.faults import FaultInjector
+from sunspark.training.pulse import Progress
+
+
+@final
+class StepClock:
+    """Tells phases to `progress` and `faults`, and adds up what they take."""
+
+    def __init__(self, progress: Progress, faults: FaultInjector) -> None:
+        self._progress, self._faults = progress, faults
+        self._seconds: dict[str, float] = {}
+        self._began = 0.0
+        self.step = 0
+        """The step at hand."""
+
+    @contextmanager
+    def phase(self, phase: str, *, has_own_deadline: bool = False) -> Iterator[None]:
+        """Be in that phase meanwhile."""
+        self._progress.enter(phase, has_own_deadline=has_own_deadline)
+        self.reach(phase)
+        started = time.monotonic()
+        yield
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started
+
+    def reach(self, phase: str) -> None:
+        """A moment at which faults may be injected."""
+        self._faults.reach(phase, self.step)  # type: ignore[arg-type]
+
+    def begin_step(self, step: int) -> None:
+        """This step is computed from now on."""
+        self.end_step()
+        self.step, self._began = step, time.monotonic()
+
+    def end_step(self) -> None:
+        """The step that was computed is over: how long it took, for deadlines."""
+        if self._began:
+            seconds = time.monotonic() - self._began
+            self._progress.slowest_step_seconds = max(self._progress.slowest_step_seconds, seconds)
+        self._began = 0.0
+
+    def take_seconds(self) -> dict[str, float]:
+        """By phase, since the last call."""
+        seconds, self._seconds = self._seconds, {}
+        return seconds

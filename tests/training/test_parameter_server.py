@@ -1,0 +1,173 @@
+"""Laws of the parameter server: alone it is serial training; whoever dies, comes back or repeats itself, once is once.
+
+Workers are hands in this process that a test moves one at a time; between them and the server are real calls.
+"""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from sunspark.errors import WorkerError
+from sunspark.models.registry import ModelConfig
+from sunspark.optim import OptimConfig
+from sunspark.parallel.compression import CompressedUpdates, Int8, decoded
+from sunspark.training.flat_weights import FlatWeights
+from sunspark.training.wire import Wire, chunks_of
+from tests.training.server_table import Hand, server_table
+from tests.training.test_strategies import ADAM, RESNET, SCENE_VGG, SGD, distance, trained, work_of
+
+pytestmark = pytest.mark.timeout(240)
+
+MOMENTUM = OptimConfig(optimizer="sgd", learning_rate=0.02, momentum=0.9, schedule="cosine", warmup_fraction=0.1)
+ALONE = {"strategy": "async", "sync_every": 1, "staleness_bound": 0}
+
+
+# --- what equals what -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("worker", "strategy", "optim", "model"),
+    [
+        (0, ALONE, MOMENTUM, SCENE_VGG),
+        (1, ALONE, ADAM, RESNET),
+        (0, {"strategy": "hogwild", "sync_every": 4}, ADAM, SCENE_VGG),
+        (1, {"strategy": "async", "sync_every": "epoch"}, MOMENTUM, RESNET),
+    ],
+    ids=["momentum", "adam, batch norm, shared memory", "hogwild", "epoch, shared memory"],
+)
+def test_one_worker_trains_as_one_alone(
+    law_dataset: str, worker: int, strategy: dict[str, Any], optim: OptimConfig, model: Any
+) -> None:
+    work = work_of(strategy, optim=optim, model=model, replicas=1)
+    serial = trained(law_dataset, work_of({"strategy": "serial"}, optim=optim, model=model, replicas=1))
+    with server_table(law_dataset, work) as table:
+        table.sit(worker)
+        state = table.train()
+    assert distance(state, serial) <= 1e-9
+    assert state.ledger.lines[-1].evidence == serial.ledger.lines[-1].evidence
+
+
+def test_two_workers_do_not(law_dataset: str) -> None:
+    """So the law above can fail."""
+    serial = trained(law_dataset, work_of({"strategy": "serial"}, optim=MOMENTUM, replicas=1))
+    work = work_of({"strategy": "async", "sync_every": 1}, optim=MOMENTUM, replicas=1)
+    with server_table(law_dataset, work) as table:
+        table.sit(0)
+        table.sit(1)
+        state = table.train()
+        table.assert_exactly_once()
+    assert distance(state, serial) > 1e-6
+
+
+# --- who dies, who comes back -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["async", "hogwild"])
+def test_whoever_dies_or_comes_back_every_sample_is_applied_once(
+    law_dataset: str, strategy: str, dice: random.Random
+) -> None:
+    work = work_of({"strategy": strategy, "sync_every": 3, "staleness_bound": 6}, optim=SGD, replicas=3, epochs=2)
+    with server_table(law_dataset, work) as table:
+        incarnations = [1, 1, 1]
+        for worker in range(3):
+            table.sit(worker)
+        zombies: list[Hand] = []
+        deaths = 0
+        while not table.office.has_finished:
+            hand = dice.choice(table.hands)
+            if deaths < 5 and dice.random() < 0.08:
+                deaths += 1
+                if hand.share is not None:
+                    zombies.append(hand)
+                table.leave(hand)
+                worker = int(hand.replica_id.split(".")[0])
+                incarnations[worker] += 1
+                table.sit(worker, incarnations[worker])
+            elif zombies and dice.random() < 0.2:
+                before = FlatWeights(table.state).read()
+                assert not zombies.pop().push(), "its lease is void"
+                assert torch.equal(FlatWeights(table.state).read(), before)
+            else:
+                hand.move()
+            table.server.look()
+        table.assert_exactly_once()
+
+
+def test_a_push_whose_reply_was_lost_is_repeated_and_applied_once(law_dataset: str) -> None:
+    with server_table(law_dataset, work_of({"strategy": "async", "sync_every": 2}, optim=SGD, replicas=2)) as table:
+        hand = table.sit(0)
+        for _ in range(2):
+            hand.move()
+        assert hand.push()
+        weights = FlatWeights(table.state).read()
+        assert hand.push()
+        assert torch.equal(FlatWeights(table.state).read(), weights)
+        hand.task = hand.share = None
+        table.train()
+        table.assert_exactly_once()
+
+
+def test_an_update_that_is_not_whole_changes_nothing_and_may_come_again(law_dataset: str) -> None:
+    with server_table(law_dataset, work_of({"strategy": "async", "sync_every": 2}, optim=SGD, replicas=2)) as table:
+        hand = table.sit(0)
+        for _ in range(2):
+            hand.move()
+        assert hand.task is not None
+        before, half = FlatWeights(table.state).read(), torch.zeros(1000, dtype=torch.uint8)
+        arguments: dict[str, Any] = {"replica_id": hand.replica_id, "lease": hand.task.lease, "evidences": []}
+        with pytest.raises(WorkerError, match="1000 bytes came"):
+            table.client.write_chunks("push", chunks_of(half), timeout_seconds=10, report={}, **arguments)
+        assert torch.equal(FlatWeights(table.state).read(), before)
+        assert hand.push()
+
+
+def test_a_checkpoint_between_two_parts_of_a_step_goes_on_with_the_other(law_dataset: str) -> None:
+    """Without memory in the optimizer, bit for bit."""
+    work = work_of({"strategy": "async", "sync_every": 2}, optim=SGD, replicas=2)
+    with server_table(law_dataset, work) as table:
+        hand = table.sit(0)
+        for _ in range(3 * 5):
+            hand.move()
+        assert table.state.open_steps, "one of two replicas of a round is applied"
+        saved = table.state.snapshot().body
+        undisturbed = FlatWeights(table.train()).read()
+    with server_table(law_dataset, work, resume=saved) as table:
+        table.sit(7)
+        assert torch.equal(FlatWeights(table.train()).read(), undisturbed)
+        table.assert_exactly_once()
+
+
+# --- compression ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("compression", "most_up"), [("bf16", 0.51), ("int8", 0.27)])
+def test_compressed_updates_are_as_small_as_they_are_said_to_be(
+    law_dataset: str, compression: str, most_up: float
+) -> None:
+    model = ModelConfig(model_args={"n_filters": 8, "wide_units": 64})
+    work = work_of({"strategy": "async", "sync_every": 8, "compression": compression}, model=model, replicas=1)
+    with server_table(law_dataset, work) as table:
+        weights = FlatWeights(table.state)
+        wire = Wire(weights, work.strategy.compression)
+        numbers = torch.randn(weights.size, dtype=weights.dtype)
+        assert len(wire.pack_update(numbers)) <= most_up * 4 * weights.size
+        assert len(wire.pack_parameters(numbers)) <= 0.51 * 4 * weights.size
+        table.sit(0)
+        table.train()
+        table.assert_exactly_once()
+
+
+def test_what_an_update_loses_is_in_the_next_one() -> None:
+    torch.manual_seed(0)
+    updates, codec = CompressedUpdates(1000, Int8()), Int8()
+    true_sum, arrived, arrived_without = torch.zeros(1000), torch.zeros(1000), torch.zeros(1000)
+    for _ in range(100):
+        update = torch.randn(1000) * 0.01 + 0.0001
+        true_sum += update
+        arrived += decoded(updates.encode(update), 1000, codec)
+        updates.commit()
+        arrived_without += decoded(CompressedUpdates(1000, codec).encode(update), 1000, codec)
+    assert (arrived - true_sum).abs().max() <= 0.0004, "one last rounding"
+    assert (arrived_without - true_sum).abs().max() > 0.0008
