@@ -28,7 +28,7 @@ IDLE_SECONDS = 3
 
 
 def on_spark(strategy: str, workers: int) -> TrainConfig:
-    return replace(config_of(strategy, workers), launch=LaunchConfig(workers=workers))
+    return replace(config_of(strategy, workers), launch=LaunchConfig(workers=workers, start_timeout=300))
 
 
 @pytest.mark.parametrize("strategy", ["all_reduce", "diloco"])
