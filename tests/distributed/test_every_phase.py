@@ -21,7 +21,7 @@ from sunspark.training.verify import verify
 from tests.distributed.harness import events, holds_until, joined, train_and_watch, wait_until
 from tests.distributed.strategies import STEPS_PER_EPOCH, STRATEGIES, config_of
 
-pytestmark = [pytest.mark.laws, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.laws, pytest.mark.timeout(600)]
 
 FIRST: tuple[Phase, ...] = (
     *("evaluate", "data", "recovery", "quorum", "connect", "forward"),
@@ -88,7 +88,7 @@ def play(run: Path) -> None:
     """Let worker 0 go on whenever the next process of worker 1 is there."""
     try:
         for incarnation, step in zip(itertools.count(2), STALLS, strict=False):
-            wait_until(lambda: joined(run, 1, incarnation), 60, f"process {incarnation} of worker 1")  # noqa: B023
+            wait_until(lambda: joined(run, 1, incarnation), 150, f"process {incarnation} of worker 1")  # noqa: B023
             release(run, step).touch()
     finally:  # whatever happened, the run shall end
         for step in STALLS:
