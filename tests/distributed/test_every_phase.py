@@ -24,10 +24,10 @@ from tests.distributed.strategies import STEPS_PER_EPOCH, STRATEGIES, config_of
 pytestmark = [pytest.mark.laws, pytest.mark.timeout(600)]
 
 FIRST: tuple[Phase, ...] = (
-    *("evaluate", "data", "recovery", "quorum", "connect", "forward"),
+    *("evaluate", "recovery", "data", "quorum", "connect", "forward"),
     *("backward", "reduce", "reduced", "optimizer", "applied"),
 )
-"""Of worker 1, in this order: who comes after one that died late in a step is behind, and recovers."""
+"""Of worker 1, in this order: no checkpoint is written before the first evaluation ends, so the second is behind."""
 LAST: tuple[Phase, ...] = ("checkpoint", "close", "end")
 TO_A_SERVER: tuple[Phase, ...] = ("sent", "pushed")
 """Of strategies with a parameter server: `test_async.py`."""
