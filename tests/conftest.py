@@ -68,6 +68,21 @@ def undisturbed(law_dataset: str, once: Once) -> Callable[[Optimizer], str]:
 
 
 @pytest.fixture(scope="session")
+def alone(law_dataset: str, once: Once) -> Callable[[str], str]:
+    """The run of one local worker that nothing happened to; trained once for each setting of a strategy."""
+    from sunspark.launch.train import train
+    from tests.distributed.strategies import config_of
+
+    def run_of(setting: str) -> str:
+        def make(folder: Path) -> None:
+            train(law_dataset, str(folder / "run"), config_of(setting, workers=1))
+
+        return str(once(f"alone-{setting}", make) / "run")
+
+    return run_of
+
+
+@pytest.fixture(scope="session")
 def finished(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run of a few steps; it may be read, and evaluated."""
     from sunspark.launch.train import train

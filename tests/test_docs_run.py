@@ -70,6 +70,10 @@ def test_predictions_are_written(folder: Path) -> None:
     assert (folder / "predictions.csv").read_text().count("\n") == 121
 
 
+def test_faults_on_purpose_lose_nothing(folder: Path) -> None:
+    run_page(DOCS / "guides" / "faults.md", folder)
+
+
 def test_a_folder_of_images_becomes_a_model(tmp_path: Path) -> None:
     run_page(DOCS / "guides" / "own-images.md", tmp_path)
 

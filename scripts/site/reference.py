@@ -156,6 +156,8 @@ def python_page() -> str:
         "Drawn from the code. Each function is one command; importing sunspark is cheap, because what a function needs "
         "is imported when it is called.",
         f"Settings are {', '.join(classes)}; what they hold stands on the page [Configuration](configuration.md).",
+        f"Faults on purpose are {', '.join(f'`sunspark.{name}`' for name in sunspark._FAULTS)}: see "
+        "[Test what a training survives](../guides/faults.md).",
         *(_function(name) for name in names),
     ]
     return _page(parts)

@@ -2,7 +2,8 @@
 
 Each function is one command of the command line, typed. Importing sunspark is cheap: the code behind a
 function, and with it torch or Spark, is imported when the function is called. The configuration classes live
-beside the code that they configure and are found here by name too: `sunspark.TrainConfig`.
+beside the code that they configure and are found here by name too: `sunspark.TrainConfig`. So are the faults that a
+test may inject into a training: `sunspark.kill_at`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from sunspark.launch.train import TrainResult
     from sunspark.models.registry import ModelConfig as ModelConfig
     from sunspark.optim import OptimConfig as OptimConfig
+    from sunspark.parallel.faults import Fault as Fault
+    from sunspark.parallel.faults import fail_at as fail_at
+    from sunspark.parallel.faults import kill_at as kill_at
+    from sunspark.parallel.faults import stall_at as stall_at
     from sunspark.spark.ingest import IngestConfig as IngestConfig
     from sunspark.spark.ingest import IngestResult
     from sunspark.training.config import TrainingConfig as TrainingConfig
@@ -56,6 +61,7 @@ _HOMES: Final = {
     "TrainingConfig": "sunspark.training.config",
     "ValidationConfig": "sunspark.training.validation",
 }
+_FAULTS: Final = ("Fault", "fail_at", "kill_at", "stall_at")
 
 
 def doctor(config: DoctorConfig | None = None) -> DoctorResult:
@@ -95,15 +101,16 @@ def inspect(dataset: str) -> DatasetSummary:
     return summarize(Dataset.open(dataset))
 
 
-def train(dataset: str, run: str, config: TrainConfig | None = None) -> TrainResult:
+def train(dataset: str, run: str, config: TrainConfig | None = None, *, faults: Sequence[Fault] = ()) -> TrainResult:
     """Train on `dataset` into the directory `run`, or go on where that run stopped.
 
+    `faults` happen to its workers on purpose (`kill_at`, `fail_at`, `stall_at`), to test what the run survives.
     Raises RunError when `run` was started with another dataset or with settings that may not change.
     """
     from sunspark.launch import train as launch_train
     from sunspark.launch.config import TrainConfig
 
-    return launch_train.train(dataset, run, config or TrainConfig())
+    return launch_train.train(dataset, run, config or TrainConfig(), faults)
 
 
 def evaluate(
@@ -178,7 +185,9 @@ def report(run: str, out: str) -> ReportResult:
 
 
 def __getattr__(name: str) -> Any:
-    """The configuration classes, imported when they are asked for (PEP 562)."""
+    """The configuration classes and the faults, imported when they are asked for (PEP 562)."""
+    if name in _FAULTS:
+        return getattr(importlib.import_module("sunspark.parallel.faults"), name)
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sunspark' has no attribute {name!r}")

@@ -74,7 +74,7 @@ class Standalone:
             "SPARK_DAEMON_JAVA_OPTS": _SHORT_LIVED,
             "SPARK_CONF_DIR": str(folder / "conf"),
             "PYSPARK_PYTHON": sys.executable,
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}",
         }
 
     def __enter__(self) -> Self:

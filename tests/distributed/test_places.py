@@ -1,15 +1,11 @@
-"""A place has one worker: a second task leaves, a stopped worker is replaced and finds itself unwanted."""
+"""A place has one worker: a second task waits, a stopped worker is replaced and finds itself unwanted."""
 
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -19,78 +15,36 @@ from sunspark.launch.train import train
 from sunspark.parallel.faults import Fault
 from sunspark.parallel.membership import Lighthouse, Membership, Position
 from sunspark.parallel.rpc import RpcServer
-from sunspark.training.spec import WorkerSpec
 from tests.distributed.harness import descendants, events, is_running, joined, train_and_watch, wait_until
-from tests.distributed.laws import Optimizer, assert_nothing_was_lost, distance, law_config
+from tests.distributed.laws import Optimizer, distance, law_config
+from tests.distributed.strategies import NUM_STEPS, STEPS_PER_EPOCH, STRATEGIES, assert_exactly_once, config_of
+from tests.distributed.supervisors import ProcessLauncher, outcome_of, start_supervisor
 
 pytestmark = pytest.mark.timeout(200)
 
-_SUPERVISOR = """
-import sys
-from sunspark.launch.supervisor import supervise
-from sunspark.training.spec import WorkerSpec
-print(supervise(WorkerSpec.from_json(sys.stdin.read())))
-"""
 
-
-class ProcessLauncher:
-    """Supervisors as processes, as Spark has them; the test can stop them and start more."""
-
-    specs: ClassVar[list[WorkerSpec]] = []
-    supervisors: ClassVar[list["subprocess.Popen[str]"]] = []
-
-    def start(self, spec: WorkerSpec, num_workers: int) -> None:
-        self.specs.clear()
-        self.supervisors.clear()
-        for worker in range(num_workers):
-            self.specs.append(spec.for_worker(worker, 0))
-            self.supervisors.append(start_supervisor(self.specs[-1]))
-
-    def join(self, timeout_seconds: float) -> None:
-        for process in self.supervisors:
-            outcome_of(process, timeout_seconds)
-
-
-def start_supervisor(spec: WorkerSpec) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SUPERVISOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    process.stdin.write(spec.to_json())
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def outcome_of(process: "subprocess.Popen[str]", timeout_seconds: float) -> str:
-    assert process.stdout is not None
-    process.wait(timeout_seconds)
-    if process.stdout.closed:
-        return ""
-    with process.stdout:
-        return process.stdout.read().strip()
-
-
-def test_a_stopped_worker_is_replaced_and_finds_itself_unwanted(
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(name, marks=() if name == "all_reduce" else pytest.mark.laws) for name in STRATEGIES]
+)
+def test_a_zombie_that_wakes_up_past_its_lease_finds_itself_unwanted(
     law_dataset: str,
-    undisturbed: Callable[[Optimizer], str],
+    alone: Callable[[str], str],
     run_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
+    strategy: str,
 ) -> None:
+    """A second task for its place waits while it works, and takes over when it has stalled for too long."""
     monkeypatch.setattr(launch_job, "LocalLauncher", ProcessLauncher)
     seen: dict[str, object] = {}
 
     def stop_and_continue() -> None:
         wait_until(lambda: joined(run_folder, 1, 1), 60, "worker 1 to join")
-        time.sleep(1)
         supervisor = ProcessLauncher.supervisors[1]
+        ProcessLauncher.supervisors.append(start_supervisor(ProcessLauncher.specs[1]))
+        wait_until(lambda: "duplicate" in [event["event"] for event in events(run_folder)], 60, "a second supervisor")
         frozen = [supervisor.pid, *descendants(supervisor.pid)]
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
-        second = start_supervisor(ProcessLauncher.specs[1])
-        seen["early"] = outcome_of(second, 30)  # the place is still held: it leaves
-        time.sleep(6)
-        ProcessLauncher.supervisors.append(start_supervisor(ProcessLauncher.specs[1]))
         wait_until(lambda: joined(run_folder, 1, 2), 60, "its replacement to join")
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
@@ -100,14 +54,14 @@ def test_a_stopped_worker_is_replaced_and_finds_itself_unwanted(
     result = train_and_watch(
         law_dataset,
         run_folder,
-        law_config("adam", workers=2),
+        config_of(strategy, workers=2),
         until=lambda: "old" in seen,
         on_start=stop_and_continue,
+        hold_at_step=NUM_STEPS - STEPS_PER_EPOCH,
     )
-    assert seen == {"early": "duplicate", "old": "lost place"}
-    assert any(event["event"] == "duplicate" for event in events(run_folder))
+    assert seen == {"old": "lost place"}
     assert result.recoveries >= 1
-    assert_nothing_was_lost(str(run_folder), undisturbed("adam"))
+    assert_exactly_once(run_folder, strategy, alone)
 
 
 def test_a_worker_that_hangs_in_silence_is_replaced_by_its_supervisor(

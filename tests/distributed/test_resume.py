@@ -22,6 +22,7 @@ from sunspark.records import StepRecord, read_records
 from sunspark.training.verify import verify
 from tests.distributed.harness import descendants, is_running, step_reached, wait_until
 from tests.distributed.laws import Optimizer, assert_nothing_was_lost, law_config
+from tests.distributed.strategies import STRATEGIES, config_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -146,3 +147,22 @@ def test_a_driver_that_dies_leaves_a_candidate_that_resume_takes_up(
     assert_records_are_of_two_starts(run_folder, result.resumed_from_step)
     assert not list((run_folder / "candidates").glob("*"))
     assert_nothing_was_lost(str(run_folder), undisturbed("adam"))
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "all_reduce"])
+def test_a_driver_that_dies_takes_its_workers_with_it_whatever_the_strategy(
+    law_dataset: str, run_folder: Path, strategy: str
+) -> None:
+    config = config_of(strategy, workers=2, num_epochs=19)
+    driver = start_driver(law_dataset, run_folder, config)
+    wait_until(lambda: step_reached(run_folder) >= 40, 150, "step 40")
+    workers = descendants(driver.pid)
+    driver.kill()
+    driver.wait(10)
+    wait_until(lambda: not any(map(is_running, workers)), 30, "the end of all workers")
+    result = train(law_dataset, str(run_folder), config)
+    assert 40 <= result.resumed_from_step < 304
+    assert_records_are_of_two_starts(run_folder, result.resumed_from_step)
+    verdict = verify(str(run_folder))
+    assert verdict.exactly_once, verdict.problems

@@ -5,7 +5,6 @@ Interleavings are played in `tests/training/test_strategies.py`; here processes 
 
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,42 +16,15 @@ from sunspark.launch.train import train
 from sunspark.parallel.faults import Fault, Phase
 from sunspark.training.strategies.config import StrategyConfig
 from tests.distributed.harness import joined, train_and_watch
-from tests.distributed.laws import CHECKPOINT_EVERY, PATHS, GradientPath, assert_nothing_was_lost, law_config
+from tests.distributed.laws import CHECKPOINT_EVERY, PATHS, GradientPath, assert_nothing_was_lost
+from tests.distributed.strategies import NUM_STEPS, SETTINGS, STEPS_PER_EPOCH, Undisturbed, config_of
 
 pytestmark = pytest.mark.timeout(300)
 
-STEPS_PER_EPOCH = 16
-NUM_EPOCHS = 6
-HOLD_AT_STEP = (NUM_EPOCHS - 1) * STEPS_PER_EPOCH
-
-
-SETTINGS = {
-    "local_sgd": StrategyConfig(strategy="local_sgd", sync_every=4),
-    "local_sgd-epoch": StrategyConfig(strategy="local_sgd", sync_every="epoch", inner_state="reset"),
-    "diloco": StrategyConfig(strategy="diloco", sync_every=8, inner_state="keep"),
-}
+HOLD_AT_STEP = NUM_STEPS - STEPS_PER_EPOCH
+WITH_ROUNDS = [name for name, strategy in SETTINGS.items() if strategy.is_local]
 PHASES: tuple[Phase, ...] = ("quorum", "data", "backward", "reduce", "reduced", "applied")
-KILLS = list(product(SETTINGS, PHASES))
-Undisturbed = Callable[[str], str]
-
-
-def config_of(setting: str, workers: int, gradient_path: GradientPath = "auto") -> TrainConfig:
-    config = law_config("adam", workers=workers, gradient_path=gradient_path)
-    training = replace(config.training, epochs=NUM_EPOCHS)
-    return replace(config, training=training, strategy=SETTINGS[setting])
-
-
-@pytest.fixture(scope="session")
-def alone(law_dataset: str, once: Callable[[str, Callable[[Path], object]], Path]) -> Undisturbed:
-    """The run of one local worker that nothing happened to; trained once for each setting."""
-
-    def run_of(setting: str) -> str:
-        def make(folder: Path) -> None:
-            train(law_dataset, str(folder / "run"), config_of(setting, workers=1))
-
-        return str(once(f"alone-{setting}", make) / "run")
-
-    return run_of
+KILLS = list(product(WITH_ROUNDS, PHASES))
 
 
 def step_to_die_at(dice: random.Random, setting: str, phase: Phase) -> int:
@@ -98,7 +70,7 @@ def test_one_drawn_case_of_a_killed_worker(
 
 
 @pytest.mark.laws
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", WITH_ROUNDS)
 def test_everything_killed_between_checkpoints_goes_on_from_the_last(
     law_dataset: str, alone: Undisturbed, run_folder: Path, setting: str, dice: random.Random
 ) -> None:

@@ -38,10 +38,22 @@ def spec_of(coordinator: Coordinator, folder: Path) -> WorkerSpec:
     )  # fmt: skip
 
 
-def test_a_second_supervisor_of_a_living_worker_leaves_at_once(coordinator: Coordinator, tmp_path: Path) -> None:
+def test_a_second_supervisor_of_a_living_worker_waits_until_the_first_has_left(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
     coordinator.roster.claim(0, "the first", time.monotonic())
-    assert supervise(spec_of(coordinator, tmp_path)) == "duplicate"
+    outcomes: list[str] = []
+    second = threading.Thread(target=lambda: outcomes.append(supervise(spec_of(coordinator, tmp_path))))
+    second.start()
+    second.join(1.5)
+    coordinator.stop(Ending(is_finished=False, cause="enough"))
     assert coordinator.roster.renew(0, "the first", time.monotonic()) == "go on"
+    second.join(1.5)
+    assert not outcomes, "Spark would kill the first, which still saves its state"
+    coordinator.roster.release(0, "the first")
+    second.join(10)
+    assert outcomes == ["ended"]
+    assert [note.event for note in coordinator.take_notes()] == ["duplicate"]
 
 
 def test_a_supervisor_that_comes_after_the_end_leaves_at_once(coordinator: Coordinator, tmp_path: Path) -> None:

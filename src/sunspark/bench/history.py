@@ -92,11 +92,7 @@ def training_clock(records: Sequence[Record]) -> TrainingClock:
 
 def step_history(records: Iterable[Record], clock: TrainingClock) -> History:
     """The arrays over steps."""
-    by_step: dict[int, list[StepRecord]] = defaultdict(list)
-    for record in records:
-        if isinstance(record, StepRecord):
-            by_step[record.step].append(record)
-    groups = [_last_attempt(by_step[step]) for step in sorted(by_step)]
+    groups = steps_as_done(records)
     ends = [clock.seconds(max(record.time_unix_seconds for record in group)) for group in groups]
     phases = [[_phase_seconds(record) for record in group] for group in groups]
     return History(
@@ -110,6 +106,15 @@ def step_history(records: Iterable[Record], clock: TrainingClock) -> History:
         num_workers_S=np.array([len({record.worker for record in group}) for group in groups], np.int64),
         phase_seconds_SP=np.array([np.mean(rows, axis=0) for rows in phases]).reshape(len(groups), len(PHASES)),
     )
+
+
+def steps_as_done(records: Iterable[Record]) -> list[list[StepRecord]]:
+    """The steps in order, each as it was done last: the records of those who took part."""
+    by_step: dict[int, list[StepRecord]] = defaultdict(list)
+    for record in records:
+        if isinstance(record, StepRecord):
+            by_step[record.step].append(record)
+    return [_last_attempt(by_step[step]) for step in sorted(by_step)]
 
 
 def images_per_second(history: History, num_bins: int) -> tuple[Floats, Floats]:

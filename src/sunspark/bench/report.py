@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from sunspark import storage
-from sunspark.bench import bars, confusion, curves
+from sunspark.bench import bars, confusion, curves, stragglers
 from sunspark.bench.classes import class_section
 from sunspark.bench.download import csv_download
 from sunspark.bench.history import (
@@ -78,6 +78,7 @@ def render(files: RunFiles) -> str:
             curves=_curves(files, history),
             phases=curves.phase_chart(history) if len(history.step_S) else None,
             segments=bars.phase_segments(totals) if sum(totals.values()) > 0 else (),
+            waited=_waited(files),
             total_time=duration(sum(totals.values())),
             totals_download=csv_download("time.csv", {"phase": list(totals), "seconds": list(totals.values())}),
             time_line=time_line(history, lives(files.records, clock), events, clock),
@@ -139,6 +140,12 @@ def _curves(files: RunFiles, history: History) -> list[Chart]:
         curves.gradient_norm_chart(history),
     ]
     return [chart for chart in charts if chart is not None]
+
+
+def _waited(files: RunFiles) -> str:
+    """For whom the others waited; where updates go to a server, nobody waits for another."""
+    strategy = files.config.get("work", {}).get("strategy", {}).get("strategy")
+    return "" if strategy in ("async", "hogwild") else stragglers.in_words(stragglers.straggler_of(files.records))
 
 
 def _event_rows(events: Sequence[EventRecord], clock: TrainingClock) -> list[dict[str, str]]:

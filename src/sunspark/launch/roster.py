@@ -107,6 +107,8 @@ class Roster:
         self._go_deadline = now + start_timeout_seconds
         self._last_alive = now
         self._abandoned: dict[str, float] = {}
+        self._in_reserve: set[str] = set()
+        """Supervisors that were told that their place is held."""
         self._redone: set[tuple[int, str]] = set()
         self._losses = 0
         self._last_check = now
@@ -130,14 +132,16 @@ class Roster:
         return len(self._redone)
 
     def claim(self, worker: int, supervisor: str, now: float) -> ClaimAnswer:
-        """A supervisor asks for a place."""
+        """A supervisor asks for a place; one that is held until its holder is gone, after the end too."""
         self._notice_absence(now)
-        if self.farewell:
-            return "ended"
         place = self._places[worker]
         if place.supervisor not in ("", supervisor) and now - place.last_heard < CLAIM_SECONDS:
-            self._note(worker, "duplicate", "a second task for a worker that is alive; it leaves")
+            if supervisor not in self._in_reserve:
+                self._in_reserve.add(supervisor)
+                self._note(worker, "duplicate", "a second task for a worker that is alive; it waits in reserve")
             return "duplicate"
+        if self.farewell:
+            return "ended"
         place.supervisor, place.last_heard = supervisor, now
         return "granted"
 

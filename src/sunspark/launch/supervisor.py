@@ -30,7 +30,7 @@ from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_UNWANTED, Worker
 
 logger = logging.getLogger(__name__)
 
-Outcome = Literal["ended", "duplicate", "lost place"]
+Outcome = Literal["ended", "lost place"]
 
 _RENEW_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 1.0
@@ -64,20 +64,28 @@ class _Supervisor:
 
     def run(self) -> Outcome:
         try:
-            answer = self._ask("claim")["answer"]
-            if answer != "granted":
-                return "ended" if answer == "ended" else "duplicate"
-            return self._keep_running()
+            return self._keep_running() if self._await_place() == "granted" else "ended"
         finally:
             self._try_to_tell("release")
             self._coordinator.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _await_place(self) -> str:
+        """Claim the place, in reserve while another supervisor has it.
+
+        To return would tell Spark that the task is done, and of a task that it has started twice, because it takes it
+        for slow (`spark.speculation`), it would kill the one that works.
+        """
+        while (answer := str(self._ask("claim")["answer"])) == "duplicate":
+            time.sleep(_PAUSE_SECONDS)
+        return answer
+
     def _keep_running(self) -> Outcome:
         while incarnation := self._ask("next_incarnation")["incarnation"]:
             spec = self._spec.for_worker(self._spec.worker, incarnation, str(self._folder / f"{incarnation}.in-hand"))
             try:
-                process = _WorkerProcess(spec, self._nursery)
+                with self._holding_the_place():  # the first one waits for torch to be loaded, longer than a lease
+                    process = _WorkerProcess(spec, self._nursery)
             except (SunsparkError, OSError) as error:  # the nursery died while it was asked
                 self._try_to_tell("process_ended", incarnation=incarnation, code=EXIT_FAILED, cause=str(error))
                 time.sleep(_PAUSE_SECONDS)

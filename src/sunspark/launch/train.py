@@ -26,7 +26,7 @@ from sunspark.launch.server import ServerInDriver
 from sunspark.launch.start import write_start
 from sunspark.launch.tracker import check_tracker, tracked
 from sunspark.launch.watch import Watch, event_of
-from sunspark.parallel.faults import Fault
+from sunspark.parallel.faults import Fault, refuse_pointless
 from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
@@ -72,6 +72,7 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     with run_directory.only_driver(run):
         delete_abandoned_files(run)
         config = settle(run, dataset, opened, config)
+        refuse_pointless(faults, config.launch.workers, plan_of(opened, config.work).num_steps)
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)

@@ -1,15 +1,19 @@
 """Faults on purpose, for tests of what a run survives: kill, stop, stall or fail a worker at a phase of a step.
 
-They travel in the worker's spec, so that a test (of this project or of its users) can name the exact moment.
+They are handed to `sunspark.train` and travel in the worker's spec, so that a test (of this project or of its users)
+can name the exact moment.
 """
 
 import os
 import signal
 import threading
 import time
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Final, Literal, final
+
+from sunspark.errors import ConfigError
 
 Phase = Literal[
     "quorum",
@@ -33,7 +37,9 @@ Phase = Literal[
     "close",
     "end",
 ]
+PHASES: Final[tuple[Phase, ...]] = typing.get_args(Phase)
 Action = Literal["kill", "stop", "stall", "raise"]
+Moment = int | Literal["first", "every"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +50,8 @@ class Fault:
     phase: Phase
     """The phase just begun ("reduced": the all-reduce has ended; "applied": the step is applied; "sent": an update has
     left, its reply has not come; "pushed": it has)."""
-    step: int = -1
-    """The step; -1 for the first time that the phase is reached."""
+    step: Moment = "first"
+    """The step; first: the first time that the phase is reached, whatever the step; every: each time."""
     incarnation: int = 1
     """Which process of the worker: 1 is its first. 0 for every one."""
     action: Action = "kill"
@@ -54,6 +60,42 @@ class Fault:
     """kill, stop: how long after the moment (the worker goes on meanwhile). stall: how long at most."""
     until_exists: str = ""
     """stall: a file whose appearance ends it."""
+
+    def __post_init__(self) -> None:
+        if self.phase not in PHASES:
+            raise ConfigError(f"a step has no phase {self.phase!r}; choose one of {', '.join(PHASES)}")
+        if self.action not in typing.get_args(Action):
+            raise ConfigError(f"a fault cannot {self.action!r}; choose one of {', '.join(typing.get_args(Action))}")
+        if self.step not in ("first", "every") and not (isinstance(self.step, int) and self.step >= 0):
+            raise ConfigError(f"the step of a fault must be at least 0, first or every; got {self.step!r}")
+        if self.worker < 0 or self.incarnation < 0:
+            raise ConfigError(f"worker and incarnation count from 0; got {self.worker} and {self.incarnation}")
+        if self.delay_seconds < 0 or (self.action == "stall" and not self.delay_seconds):
+            raise ConfigError(f"a fault of {self.delay_seconds:g} s has no effect; give it a time above 0")
+
+
+def kill_at(worker: int, phase: Phase, step: Moment) -> Fault:
+    """SIGKILL for the worker's process as it begins that phase of that step; its next one is left alone."""
+    return Fault(worker=worker, phase=phase, step=step)
+
+
+def fail_at(worker: int, phase: Phase, step: Moment) -> Fault:
+    """An exception in the worker's process, which ends by it; its next one is left alone."""
+    return Fault(worker=worker, phase=phase, step=step, action="raise")
+
+
+def stall_at(worker: int, phase: Phase, step: Moment, seconds: float) -> Fault:
+    """The worker stands still for so long, whichever process of it; with step "every" it is a slow worker."""
+    return Fault(worker=worker, phase=phase, step=step, incarnation=0, action="stall", delay_seconds=seconds)
+
+
+def refuse_pointless(faults: Sequence[Fault], num_workers: int, num_steps: int) -> None:
+    """Raises ConfigError where a fault can never happen in a run of so many workers and steps."""
+    for fault in faults:
+        if fault.worker >= num_workers:
+            raise ConfigError(f"a fault is for worker {fault.worker}, but workers are 0 to {num_workers - 1}")
+        if isinstance(fault.step, int) and fault.step > num_steps:
+            raise ConfigError(f"a fault is for step {fault.step}, but the run ends after {num_steps} steps")
 
 
 @final
@@ -66,8 +108,9 @@ class FaultInjector:
     def reach(self, phase: Phase, step: int) -> None:
         """The worker begins `phase` of `step`."""
         for fault in list(self._faults):
-            if fault.phase == phase and fault.step in (-1, step):
-                self._faults.remove(fault)
+            if fault.phase == phase and fault.step in ("first", "every", step):
+                if fault.step != "every":
+                    self._faults.remove(fault)
                 _carry_out(fault)
 
 
