@@ -29,8 +29,8 @@ FIRST: tuple[Phase, ...] = (
 )
 """Of worker 1, in this order: no checkpoint is written before the first evaluation ends, so the second is behind."""
 LAST: tuple[Phase, ...] = ("checkpoint", "close", "end")
-TO_A_SERVER: tuple[Phase, ...] = ("sent", "pushed")
-"""Of strategies with a parameter server: `test_async.py`."""
+ELSEWHERE: tuple[Phase, ...] = ("lease", "pull", "push", "sent", "pushed", "store")
+"""Of strategies with a parameter server: `test_async.py`; of long rounds: `test_rounds.py`."""
 EVERY = 8
 """Steps from one stall to the next: rounds of all strategies begin there."""
 STALLS = [STEPS_PER_EPOCH + EVERY * k for k in range(1, len(FIRST) + 1)]
@@ -38,7 +38,7 @@ STALLS = [STEPS_PER_EPOCH + EVERY * k for k in range(1, len(FIRST) + 1)]
 
 
 def test_all_phases_are_among_them() -> None:
-    assert {*FIRST, *LAST, *TO_A_SERVER} == {*PHASES}
+    assert {*FIRST, *LAST, *ELSEWHERE} == {*PHASES}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
