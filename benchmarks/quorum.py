@@ -192,7 +192,9 @@ def keeps(timings: Sequence[Sequence[Timing]], bound_seconds: float | None) -> b
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, nargs="+", default=[2, 32])
-    parser.add_argument("--steps", type=int, nargs="+", default=[600, 100], help="measured steps, for each of --members")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[600, 100], help="measured steps, for each of --members"
+    )
     arguments = parser.parse_args()
     if len(arguments.steps) != len(arguments.members):
         parser.error("give as many --steps as --members")
