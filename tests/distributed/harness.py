@@ -21,8 +21,8 @@ _HOLD_SECONDS = 120.0
 
 
 def events(run: Path) -> list[dict[str, object]]:
-    """What the driver has recorded so far."""
-    return records_in(run / "records" / "driver.jsonl")
+    """The events that the driver has recorded so far."""
+    return [record for record in records_in(run / "records" / "driver.jsonl") if record.get("kind") == "event"]
 
 
 def records_in(path: Path, last: int | None = None) -> list[dict[str, object]]:

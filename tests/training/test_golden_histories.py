@@ -18,11 +18,15 @@ from sunspark.data.order import StepPlan
 from sunspark.optim import OptimConfig
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.membership import Agreement, Member, Position
+from sunspark.parallel.rpc import RpcClient, RpcServer
 from sunspark.training.config import TrainingConfig, WorkConfig
+from sunspark.training.flat_weights import FlatWeights
+from sunspark.training.parameter_server import ParameterServer
 from sunspark.training.state import TrainingState
 from sunspark.training.strategies import build
-from sunspark.training.strategies.build import build_strategy
+from sunspark.training.strategies.build import build_local_steps, build_server_state, build_strategy
 from sunspark.training.strategies.config import StrategyConfig
+from tests.training.server_table import Hand, Office
 from tests.training.table import Clock
 
 GOLDEN = Path(__file__).with_name("golden_histories.json")
@@ -40,6 +44,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "local_sgd, epoch": ("sgd", {"strategy": "local_sgd", "sync_every": "epoch"}),
     "diloco, adam": ("adam", {"strategy": "diloco", "sync_every": 3}),
     "diloco, no momentum": ("sgd", {"strategy": "diloco", "sync_every": 2, "outer_momentum": 0.0}),
+    "async, sgd": ("sgd", {"strategy": "async", "sync_every": 2}),
+    "async, adam": ("adam", {"strategy": "async", "sync_every": 1, "staleness_bound": 3}),
+    "hogwild, adam": ("adam", {"strategy": "hogwild", "sync_every": "epoch"}),
 }
 
 
@@ -69,18 +76,24 @@ class NoLoader:
         return []
 
 
-def history(optimizer: str, strategy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
-    monkeypatch.setattr(build, "_computation", lambda state, *_: GivenGradients(state, PLAN))
-    torch.manual_seed(0)
+def network() -> nn.Module:
     model = nn.Linear(2, 1).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(0.5)
+    return model
+
+
+def history(optimizer: str, strategy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+    monkeypatch.setattr(build, "_computation", lambda state, *_: GivenGradients(state, PLAN))
+    model = network()
     work = WorkConfig(
         optim=OptimConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.01, warmup_fraction=0.0),
         training=TrainingConfig(global_batch_size=6, replicas=2),
         strategy=StrategyConfig(**strategy),
     )
+    if work.strategy.has_server:
+        return history_with_server(model, work)
     state, moves = build_strategy(model, work, PLAN, NoLoader(), None)  # type: ignore[arg-type]
     weights = []
     while state.step < PLAN.num_steps:
@@ -91,6 +104,30 @@ def history(optimizer: str, strategy: dict[str, Any], monkeypatch: pytest.Monkey
         moves.apply(share, 1)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]).tolist())
     return weights
+
+
+def history_with_server(model: nn.Module, work: WorkConfig) -> list[list[float]]:
+    """After every update of two workers who take turns, the second a move behind the first."""
+    state, office = build_server_state(model, work), Office()
+    server = ParameterServer(state, PLAN, work, office, office, num_classes=1, num_evaluated=0)  # type: ignore[arg-type]
+    rpc = RpcServer("127.0.0.1", 0, "t", server.handlers, server.chunk_readers, server.chunk_writers)
+    client, weights = RpcClient(rpc.uri, "t"), FlatWeights(state)
+    hands = [
+        Hand(client, name, *build_local_steps(network(), work, PLAN, NoLoader(), None), work)  # type: ignore[arg-type]
+        for name in ("0000.000001", "0001.000001")
+    ]
+    server.look()
+    hands[0].move()
+    found = [weights.read()]
+    while not office.has_finished:
+        for hand in hands:
+            hand.move()
+            if not torch.equal(found[-1], weights.read()):
+                found.append(weights.read())
+        server.look()
+    client.close()
+    rpc.shutdown()
+    return [numbers.tolist() for numbers in found[1:]]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -102,12 +102,12 @@ def step_history(records: Iterable[Record], clock: TrainingClock) -> History:
     return History(
         step_S=np.array([group[0].step for group in groups], np.int64),
         epoch_S=np.array([group[0].epoch for group in groups], np.int64),
-        loss_S=np.array([group[0].loss for group in groups], np.float64),
+        loss_S=np.array([_loss(group) for group in groups], np.float64),
         learning_rate_S=np.array([group[0].learning_rate for group in groups], np.float64),
         gradient_norm_S=np.array([group[0].gradient_norm for group in groups], np.float64),
         samples_S=np.array([sum(record.samples for record in group) for group in groups], np.int64),
         finished_seconds_S=np.maximum.accumulate(np.array(ends, np.float64)),
-        num_workers_S=np.array([len(group) for group in groups], np.int64),
+        num_workers_S=np.array([len({record.worker for record in group}) for group in groups], np.int64),
         phase_seconds_SP=np.array([np.mean(rows, axis=0) for rows in phases]).reshape(len(groups), len(PHASES)),
     )
 
@@ -176,11 +176,19 @@ def _last_attempt(records: list[StepRecord]) -> list[StepRecord]:
     size, or gave the ranks anew.
     """
     newest_first = sorted(records, key=lambda record: record.time_unix_seconds, reverse=True)
-    by_rank: dict[int, StepRecord] = {}
+    parts: dict[tuple[int, int], StepRecord] = {}
     for record in newest_first:
-        if record.world_size == newest_first[0].world_size:
-            by_rank.setdefault(record.rank, record)
-    return list(by_rank.values())
+        if record.replica >= 0:
+            parts.setdefault((-1, record.replica), record)
+        elif record.world_size == newest_first[0].world_size:
+            parts.setdefault((record.rank, -1), record)
+    return list(parts.values())
+
+
+def _loss(group: Sequence[StepRecord]) -> float:
+    """Of a step: its workers say the same, its replicas each their own."""
+    samples = sum(record.samples for record in group)
+    return sum(record.loss * record.samples for record in group) / samples if samples else group[0].loss
 
 
 def _phase_seconds(record: StepRecord) -> list[float]:

@@ -71,7 +71,7 @@ class LiveRun:
         self._newest: StepRecord | None = None
         self._last_unix_seconds: float | None = None
         self._stopped_unix_seconds = 0.0
-        self._steps: dict[int, int] = {}
+        self._steps: dict[tuple[int, int], int] = {}
         """The last step of each worker."""
         self._pace = _Pace()
 
@@ -130,9 +130,9 @@ class LiveRun:
             self._state, self._step = "waiting", event.step
 
     def _take_step(self, record: StepRecord) -> None:
-        if record.step <= self._steps.get(record.worker, -1):  # everybody died, and did it again
+        if record.step <= self._steps.get((record.worker, record.replica), -1):  # everybody died, and did it again
             self._go_back()
-        self._steps[record.worker] = record.step
+        self._steps[record.worker, record.replica] = record.step
         self._pace.add(record)
         if record.step >= self._step:  # some workers' records come later than others'
             self._step, self._newest = record.step + 1, record

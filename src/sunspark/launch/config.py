@@ -33,7 +33,8 @@ class LaunchConfig:
     start_timeout: float = 120.0
     """How long the first step waits for all workers, and the run for any worker at all (seconds)."""
     gradient_path: Literal["auto", "network"] = "auto"
-    """auto: workers that are all on one machine sum gradients in memory they share, unless on GPUs. network: never."""
+    """auto: workers that are all on one machine sum gradients in memory they share, unless on GPUs; with a parameter
+    server, those on its machine share memory with it. network: never."""
     host: str | None = None
     """Address of this machine that workers reach; if not given, Spark's driver address, or 127.0.0.1."""
     port: int = 0
@@ -76,11 +77,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.strategy.strategy == "serial" and self.launch.workers != 1:
             raise ConfigError(f"--strategy serial trains with one worker, got --workers {self.launch.workers}; give 1")
-        if self.strategy.has_server and self.launch.gradient_path != "auto":
-            raise ConfigError(
-                f"--gradient-path {self.launch.gradient_path} has no effect with --strategy {self.strategy.strategy}, "
-                "whose workers send nothing to each other; leave it out"
-            )
 
     @property
     def work(self) -> WorkConfig:

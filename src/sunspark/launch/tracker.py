@@ -96,8 +96,8 @@ class StepTracker:
         self._tail = RecordTail(run)
         self._writer = _open(run)
         self._held: list[StepRecord] = []
-        self._last_of: dict[int, int] = {}
-        """The last step of each worker."""
+        self._last_of: dict[tuple[int, int], int] = {}
+        """The last step of each worker, and of its parts if a server leased them."""
         self._written: StepRecord | None = None
 
     def look(self) -> None:
@@ -120,12 +120,12 @@ class StepTracker:
         self._writer.flush()
 
     def _write(self, record: StepRecord) -> None:
-        if record.step <= self._last_of.get(record.worker, -1):  # everybody died, and did it again
+        if record.step <= self._last_of.get((record.worker, record.replica), -1):  # everybody died, and did it again
             self._writer.close()
             self._writer = _open(self._run, purge_step=record.step)
             self._last_of.clear()
             self._written = None
-        self._last_of[record.worker] = record.step
+        self._last_of[record.worker, record.replica] = record.step
         if self._written is not None and record.step <= self._written.step:
             return  # another worker's record of the same step
         values = {

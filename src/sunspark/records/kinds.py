@@ -40,7 +40,7 @@ class StepRecord:
     step: int
     epoch: int
     loss: float
-    """Mean loss over all samples of the step (nats): the same on every worker."""
+    """Mean loss over all samples of the step (nats), the same on every worker; of `replica`, over its own."""
     learning_rate: float
     gradient_norm: float
     """L2 norm of the step's gradient over all parameters, before it is clipped."""
@@ -57,16 +57,19 @@ class StepRecord:
     peak_memory_bytes: int
     """Largest resident memory of the process so far."""
     world_size: int
-    """Workers in the quorum of this step."""
+    """Workers in the quorum of this step; of `replica`, those that held leases when it was applied."""
     rank: int
     bytes_sent: int = 0
-    """To other workers, by collectives; what travels in shared memory is not sent."""
+    """To other workers, by collectives; what travels in shared memory is not sent. To and from a parameter server."""
+    replica: int = -1
+    """Whose part of the step this is, where a parameter server leases parts; else -1."""
     kind: Literal["step"] = "step"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRecord:
-    """What an evaluation while training has found: the same from every worker that took part."""
+    """What an evaluation while training has found: the same from every worker, or from the driver if it keeps the
+    parameters."""
 
     worker: int
     incarnation: int

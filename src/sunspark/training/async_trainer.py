@@ -61,6 +61,8 @@ class AsyncTrainer:
         self._progress, self._write = observers.progress, observers.write
         self._clock = StepClock(observers.progress, observers.faults)
         self._worker, self._incarnation = worker_and_incarnation_of(replica_id)
+        self._start_N = self._weights.empty()
+        """The parameters that the task at hand began with."""
         self._reserved: Task | EvaluationPart | None = None
         self._num_bytes = 0
 
@@ -86,19 +88,18 @@ class AsyncTrainer:
             if not self._begin(task):
                 return
         with self.phase("pull"):
-            start_N = self._server.pull()
-            self._weights.write(start_N)
+            self._weights.write(self._start_N.copy_(self._server.pull()))
         with self.phase("lease"):
             self._reserved = self._server.ask()
         share = self._take_steps(task)
         with self.phase("push"):
-            change_N = self._weights.read().sub_(start_N)
+            self._weights.change_since(self._start_N, self._server.outbox_N)
             report = {"loss": float(share.losses.sum()) / max(1, sum(share.samples))}
             report["learning_rate"] = learning_rate_at(self._local_steps.optim, task.steps[-1], self._plan.num_steps)
-            is_applied = self._server.push(task, change_N, share.evidences, report, lambda: self._clock.reach("sent"))
+            num_workers = self._server.push(task, share.evidences, report, lambda: self._clock.reach("sent"))
         self._clock.reach("pushed")
-        if is_applied:
-            self._write_records(task, share)
+        if num_workers:
+            self._write_records(task, share, num_workers)
         else:
             logger.info("replica %d of step %d is another worker's now", task.replica, task.steps.start)
 
@@ -163,7 +164,7 @@ class AsyncTrainer:
         self._driver.give_up(cause)
         raise WorkerError(cause)
 
-    def _write_records(self, task: Task, share: Share) -> None:
+    def _write_records(self, task: Task, share: Share, num_workers: int) -> None:
         """A record for each step of the lease; what they took together is spread over them."""
         ended, seconds, num_steps = time.time(), self._clock.take_seconds(), len(task.steps)
         num_bytes, self._num_bytes = self._server.num_bytes - self._num_bytes, self._server.num_bytes
@@ -192,8 +193,9 @@ class AsyncTrainer:
                     communication_seconds=spent("pull", "push"),
                     optimizer_seconds=spent("optimizer"),
                     peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                    world_size=self._plan.num_replicas,
-                    rank=task.replica,
+                    world_size=num_workers,
+                    rank=self._worker,
                     bytes_sent=num_bytes // num_steps,
+                    replica=task.replica,
                 )
             )

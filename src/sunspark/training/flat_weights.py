@@ -20,20 +20,32 @@ class FlatWeights:
     def __init__(self, state: TrainingState) -> None:
         self._state = state
         self.num_trained = sum(parameter.numel() for parameter in state.trained())
-        self.size = self.num_trained + sum(buffer.numel() for buffer in state.statistics.moving)
+        self._sizes = [tensor.numel() for tensor in self._tensors()]
+        self.size = sum(self._sizes)
         self.dtype = next(state.model.parameters()).dtype
 
-    def read(self) -> Tensor:
-        """A copy of them, on the processor; shape (N,)."""
-        return self._concatenated(self._tensors())
+    def empty(self) -> Tensor:
+        """Room for them, on the processor; shape (N,)."""
+        return torch.empty(self.size, dtype=self.dtype)
 
-    def read_judged(self) -> Tensor:
+    def read(self, out_N: Tensor | None = None) -> Tensor:
+        """Copy them into `out_N`, or into a tensor of its own."""
+        return self._copied(self._tensors(), out_N)
+
+    def read_judged(self, out_N: Tensor | None = None) -> Tensor:
         """The same of the network that is evaluated and kept."""
         judged = self._state.judged_model
         if judged is self._state.model:
-            return self.read()
+            return self.read(out_N)
         trained = [parameter for parameter in judged.parameters() if parameter.requires_grad]
-        return self._concatenated([*trained, *self._state.statistics.moving_of(judged)])
+        return self._copied([*trained, *self._state.statistics.moving_of(judged)], out_N)
+
+    def change_since(self, start_N: Tensor, out_N: Tensor) -> Tensor:
+        """Write into `out_N` how far they have come from `start_N`."""
+        starts = start_N.split(self._sizes)
+        for (tensor, piece), start in zip(self._with_pieces(out_N), starts, strict=True):
+            torch.sub(tensor.to(piece.device), start, out=piece)
+        return out_N
 
     @torch.no_grad()
     def write(self, numbers_N: Tensor) -> None:
@@ -52,13 +64,15 @@ class FlatWeights:
     def _tensors(self) -> list[Tensor]:
         return [*self._state.trained(), *self._state.statistics.moving]
 
-    def _concatenated(self, tensors: Sequence[Tensor]) -> Tensor:
-        return torch.cat([_in_memory_order(tensor).cpu() for tensor in tensors])
+    def _copied(self, tensors: Sequence[Tensor], out_N: Tensor | None) -> Tensor:
+        out_N = self.empty() if out_N is None else out_N
+        for piece, tensor in zip(out_N.split(self._sizes), tensors, strict=True):
+            piece.copy_(_in_memory_order(tensor))
+        return out_N
 
     def _with_pieces(self, numbers_N: Tensor) -> list[tuple[Tensor, Tensor]]:
         tensors = [_in_memory_order(tensor) for tensor in self._tensors()]
-        pieces = numbers_N.split([len(tensor) for tensor in tensors])
-        return list(zip(tensors, pieces, strict=True))
+        return list(zip(tensors, numbers_N.split(self._sizes), strict=True))
 
 
 def _in_memory_order(tensor: Tensor) -> Tensor:

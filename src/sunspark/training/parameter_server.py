@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 import torch
+from torch import Tensor
 
 from sunspark.data.order import StepPlan
 from sunspark.data.rounds import Rounds
+from sunspark.errors import WorkerError
 from sunspark.parallel.lease_desk import LeaseDesk, Unit
 from sunspark.parallel.ledger import Evidence, LedgerLine
 from sunspark.parallel.rpc import ChunkReader, ChunkWriter, Handler, Reply
 from sunspark.parallel.shared_lock import SharedLock
+from sunspark.parallel.shared_memory import SharedMemory, create_shared_memory
 from sunspark.records import EventName
 from sunspark.training.config import WorkConfig
 from sunspark.training.flat_weights import FlatWeights
@@ -103,6 +106,8 @@ class ParameterServer:
         self._applying = (
             self._weights_lock.shared if work.strategy.strategy == "hogwild" else self._weights_lock.exclusive
         )
+        self._mailboxes: dict[str, SharedMemory] = {}
+        """Of workers on this host."""
         self._evaluation: _EvaluationUnderWay | None = None
         self._has_ended = False
         self._end_step = state.step
@@ -110,7 +115,14 @@ class ParameterServer:
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        return {"ask": self.ask, "begin": self.begin, "hand_in_counts": self.hand_in_counts}
+        return {
+            "ask": self.ask,
+            "begin": self.begin,
+            "hand_in_counts": self.hand_in_counts,
+            "open_mailbox": self.open_mailbox,
+            "fill_mailbox": self.fill_mailbox,
+            "push_shared": self.push_shared,
+        }
 
     @property
     def chunk_readers(self) -> dict[str, ChunkReader]:
@@ -161,7 +173,47 @@ class ParameterServer:
         report: Mapping[str, float],
     ) -> Reply:
         """Apply an update; `evidences`: what was seen of each step of the unit, as `Evidence.to_array` gives it."""
-        change_N = self._wire.unpack_update(gathered(chunks))
+        return self._apply(self._wire.unpack_update(gathered(chunks)), replica_id, lease, evidences, report)
+
+    def open_mailbox(self, replica_id: str) -> Reply:
+        """Memory for that worker's parameters and changes, if it is on this host: what it needs to open it."""
+        mailbox = create_shared_memory(self._weights.size * self._weights.dtype.itemsize)
+        if mailbox is None:
+            return {"ticket": ""}
+        self._mailboxes[replica_id] = mailbox
+        return {"ticket": mailbox.ticket}
+
+    def fill_mailbox(self, replica_id: str, judged: bool) -> Reply:
+        """As `weights`, into that worker's memory."""
+        numbers_N = self._in_mailbox(replica_id)
+        with self._weights_lock.shared():
+            if judged:
+                self._weights.read_judged(numbers_N)
+            else:
+                self._weights.read(numbers_N)
+        return {}
+
+    def push_shared(
+        self, replica_id: str, lease: int, evidences: Sequence[Sequence[int]], report: Mapping[str, float]
+    ) -> Reply:
+        """As `push`, with the change in that worker's memory."""
+        if replica_id not in self._mailboxes:
+            return {"answer": "void"}
+        return self._apply(self._in_mailbox(replica_id), replica_id, lease, evidences, report)
+
+    def _in_mailbox(self, replica_id: str) -> Tensor:
+        if (mailbox := self._mailboxes.get(replica_id)) is None:
+            raise WorkerError(f"{replica_id} shares no memory with the parameter server: it is thought to be gone")
+        return mailbox.tensor(self._weights.dtype, 0, self._weights.size)
+
+    def _apply(
+        self,
+        change_N: Tensor,
+        replica_id: str,
+        lease: int,
+        evidences: Sequence[Sequence[int]],
+        report: Mapping[str, float],
+    ) -> Reply:
         with self._applying():
             with self._desk_lock:
                 accepted = self._desk.push(replica_id, lease)
@@ -173,7 +225,7 @@ class ParameterServer:
                     self._weights.add(change_N, accepted.scale)
                     self._account(accepted.unit, [Evidence.from_array(sums) for sums in evidences])
         self._driver.note_update(self._state.step, num_workers, report)
-        return {"answer": "applied", "staleness": accepted.staleness}
+        return {"answer": "applied", "workers": num_workers}
 
     def hand_in_counts(self, part: int, step: int, per_class: Sequence[Sequence[int]], loss: float) -> Reply:
         """Take what was counted in a part of the split with the weights after `step` steps; the first one counts."""
@@ -232,6 +284,8 @@ class ParameterServer:
             raise
 
     def _release_lost(self) -> None:
+        for replica_id in filter(self._driver.is_gone, list(self._mailboxes)):
+            del self._mailboxes[replica_id]
         with self._desk_lock:
             holders = self._desk.holders
         for holder in filter(self._driver.is_gone, holders):

@@ -11,6 +11,7 @@ from torch import Tensor
 from sunspark.errors import SunsparkError
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.rpc import Reply, RpcClient
+from sunspark.parallel.shared_memory import open_shared_memory
 from sunspark.training.flat_weights import FlatWeights
 from sunspark.training.validator import Counts
 from sunspark.training.wire import Wire, chunks_of, gathered
@@ -47,7 +48,10 @@ class EvaluationPart:
 class ServerLink:
     """Asks, pulls and pushes for one worker. Raises what `RpcClient` does, when that happens twenty times in a row."""
 
-    def __init__(self, server: RpcClient, replica_id: str, weights: FlatWeights, wire: Wire) -> None:
+    def __init__(
+        self, server: RpcClient, replica_id: str, weights: FlatWeights, wire: Wire, *, may_share_memory: bool = False
+    ) -> None:
+        """`may_share_memory`: parameters and changes need not travel if the server is on this host."""
         self._server = server
         self._replica_id = replica_id
         self._weights = weights
@@ -55,7 +59,10 @@ class ServerLink:
         num_bytes = weights.size * weights.dtype.itemsize
         self._deadline_seconds = max(_LEAST_DEADLINE_SECONDS, num_bytes / _SLOWEST_BYTES_PER_SECOND)
         self.num_bytes = 0
-        """That have travelled so far, both ways."""
+        """That have travelled so far, both ways; what lies in shared memory does not."""
+        self._shared_N = self._open_mailbox() if may_share_memory and wire.is_plain else None
+        self.outbox_N = self._shared_N if self._shared_N is not None else weights.empty()
+        """Where the change that is pushed next is to be written."""
 
     def ask(self) -> Task | EvaluationPart | None:
         """What this worker is to do; None to ask again later."""
@@ -73,41 +80,50 @@ class ServerLink:
         return answer
 
     def pull(self) -> Tensor:
-        """The parameters, as `FlatWeights` has them."""
+        """The parameters, as `FlatWeights` has them; until something else is pulled, or written into `outbox_N`."""
+        if self._shared_N is not None:
+            return self._fill(self._shared_N, judged=False)
         return self._wire.unpack_parameters(self._read(judged=False))
 
     def pull_judged(self) -> Tensor:
         """The same of the network that is evaluated and kept; it travels as it is."""
+        if self._shared_N is not None:
+            return self._fill(self._shared_N, judged=True)
         return self._wire.unpack_exact(self._read(judged=True))
 
     def push(
         self,
         task: Task,
-        change_N: Tensor,
         evidences: Sequence[Evidence],
         report: dict[str, float],
-        when_sent: Callable[[], None],
-    ) -> bool:
-        """Push what training has changed; False when the lease is void, and the change counts nowhere."""
-        packed = self._wire.pack_update(change_N)
+        when_sent: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Push the change that lies in `outbox_N`; `when_sent` is called before the reply is waited for.
 
-        def push() -> Reply:
-            return self._server.write_chunks(
-                "push",
-                chunks_of(packed),
-                timeout_seconds=self._deadline_seconds,
-                when_sent=when_sent,
-                replica_id=self._replica_id,
-                lease=task.lease,
-                evidences=[evidence.to_array().tolist() for evidence in evidences],
-                report=report,
+        How many workers train at the moment; 0 when the lease is void, and the change counts nowhere.
+        """
+        what: dict[str, Any] = {
+            "replica_id": self._replica_id,
+            "lease": task.lease,
+            "evidences": [evidence.to_array().tolist() for evidence in evidences],
+            "report": report,
+        }
+        reply = self._send(what, when_sent)
+        if reply["answer"] == "void":
+            return 0
+        self._wire.commit()
+        return int(reply["workers"])
+
+    def _send(self, what: dict[str, Any], when_sent: Callable[[], None]) -> Reply:
+        if self._shared_N is not None:
+            when_sent()
+            return _persistently(
+                lambda: self._server.call("push_shared", timeout_seconds=self._deadline_seconds, **what)
             )
-
-        is_applied = bool(_persistently(push)["answer"] == "applied")
+        packed = self._wire.pack_update(self.outbox_N)
         self.num_bytes += packed.nbytes
-        if is_applied:
-            self._wire.commit()
-        return is_applied
+        timing: dict[str, Any] = {"timeout_seconds": self._deadline_seconds, "when_sent": when_sent}
+        return _persistently(lambda: self._server.write_chunks("push", chunks_of(packed), **timing, **what))
 
     def hand_in(self, part: EvaluationPart, counts: Counts) -> None:
         """Hand in what was counted."""
@@ -119,6 +135,19 @@ class ServerLink:
             loss=float(counts.loss),
         )
 
+    def _open_mailbox(self) -> Tensor | None:
+        num_bytes = self._weights.size * self._weights.dtype.itemsize
+        ticket = self._call("open_mailbox", replica_id=self._replica_id)["ticket"]
+        memory = open_shared_memory(ticket, num_bytes)
+        if memory is None:
+            return None
+        memory.close_descriptor()
+        return memory.tensor(self._weights.dtype, 0, self._weights.size)
+
+    def _fill(self, shared_N: Tensor, *, judged: bool) -> Tensor:
+        self._call("fill_mailbox", replica_id=self._replica_id, judged=judged)
+        return shared_N
+
     def _read(self, *, judged: bool) -> bytearray:
         def read() -> bytearray:
             return gathered(self._server.read_chunks("weights", timeout_seconds=self._deadline_seconds, judged=judged))
@@ -128,7 +157,8 @@ class ServerLink:
         return body
 
     def _call(self, name: str, **arguments: Any) -> Reply:
-        return _persistently(lambda: self._server.call(name, **arguments))
+        seconds = self._deadline_seconds
+        return _persistently(lambda: self._server.call(name, timeout_seconds=seconds, **arguments))
 
 
 def _persistently(call: Callable[[], T]) -> T:

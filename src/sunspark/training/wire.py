@@ -34,6 +34,11 @@ class Wire:
         self._num_trained, self._size = weights.num_trained, weights.size
         self._updates = None if self._codec is None else CompressedUpdates(weights.num_trained, self._codec)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether numbers travel as they are."""
+        return self._codec is None
+
     def pack_parameters(self, numbers_N: Tensor) -> Tensor:
         """Bytes, shape (E,)."""
         if self._codec is None:

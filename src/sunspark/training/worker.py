@@ -147,7 +147,13 @@ class TrainingWorker:
         self._start_from_initial_weights(state)  # of what is not trained, nothing travels
         self._join()
         weights = FlatWeights(state)
-        server = ServerLink(self._coordinator, self._replica_id, weights, Wire(weights, work.strategy.compression))
+        server = ServerLink(
+            self._coordinator,
+            self._replica_id,
+            weights,
+            Wire(weights, work.strategy.compression),
+            may_share_memory=self._spec.gradient_path == "auto",
+        )
         course = AsyncCourse(state=state, local_steps=local_steps, validator=self._build_validator(dataset, plan))
         self._start_pulse()
         self._run(AsyncTrainer(course, server, self._driver, self._observers, self._replica_id).run)
