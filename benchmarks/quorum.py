@@ -35,6 +35,7 @@ from sunspark.parallel.recovery import RecoverySource
 from sunspark.parallel.rpc import RpcClient, RpcServer
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.pulse import Heart, Progress, Pulse
+from sunspark.training.strategies.strategy import Share
 
 BOUNDS_SECONDS: Final = {2: 0.003, 32: 0.040}
 _HOST: Final = "127.0.0.1"
@@ -105,11 +106,12 @@ class Member:
         self._group.form(agreement, _DEADLINE_SECONDS)
         agreed = time.perf_counter()
         self._progress.enter("reduce", has_own_deadline=True)
-        evidence = torch.from_numpy(Evidence(samples=1, sample_sum=step, pixel_sum=step).to_array())
+        share = Share.empty(range(step, step + 1))
+        share.add(step, Evidence(samples=1, sample_sum=step, pixel_sum=step), loss_sum=1.0)
         self._parameter.grad = torch.ones(1)
-        self._sum.reduce((evidence, torch.ones(1, dtype=torch.float64)), self._group, _DEADLINE_SECONDS)
-        total = Evidence.from_array(evidence.numpy())
-        assert total.samples == self._place.num_members
+        self._sum.reduce(share.tallies, self._group, _DEADLINE_SECONDS)
+        (total,) = share.evidences
+        assert total.samples == self._place.num_members, f"{total.samples} samples in step {step}"
         self._ledger.append(LedgerLine(step=step, quorum_id=agreement.quorum_id, evidence=total))
         return Timing(agreed - started, time.perf_counter() - agreed)
 
