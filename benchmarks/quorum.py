@@ -103,6 +103,7 @@ class Member:
         agreement = self._membership.agree(position, _DEADLINE_SECONDS)
         assert agreement.world_size == self._place.num_members, f"{agreement.world_size} members in step {step}"
         self._driver.check_members(agreement)
+        assert len(agreement.current) == agreement.world_size, f"a member is behind in step {step}"
         self._group.form(agreement, _DEADLINE_SECONDS)
         agreed = time.perf_counter()
         self._progress.enter("reduce", has_own_deadline=True)
