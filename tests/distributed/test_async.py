@@ -42,7 +42,7 @@ def config_of(strategy: StrategyConfig, workers: int, epochs: int = 6, **trainin
     return replace(
         config,
         training=replace(config.training, epochs=epochs, **training),
-        validation=ValidationConfig(eval_every=2, eval_split="train"),
+        validation=ValidationConfig(eval_every=2, eval_split="train", keep="best"),
         strategy=strategy,
     )
 

@@ -9,7 +9,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NoReturn, final
@@ -19,6 +19,7 @@ from sunspark.errors import WorkerError
 from sunspark.optim import learning_rate_at
 from sunspark.parallel.membership import worker_and_incarnation_of
 from sunspark.records import StepRecord
+from sunspark.training import divergence
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.flat_weights import FlatWeights
 from sunspark.training.observers import Observers
@@ -26,7 +27,7 @@ from sunspark.training.server_link import EvaluationPart, ServerLink, Task
 from sunspark.training.state import TrainingState
 from sunspark.training.step_clock import StepClock
 from sunspark.training.strategies.local_steps import LocalSteps
-from sunspark.training.strategies.strategy import Share
+from sunspark.training.strategies.strategy import Applied, Share
 from sunspark.training.validator import Validator
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class AsyncCourse:
     """Its own copy of the network, with the optimizer that stays with it."""
     local_steps: LocalSteps
     validator: Validator
+    paths_of: Callable[[int, int], Sequence[str]]
+    """The images of a replica's part of a step, for messages."""
 
 
 @final
@@ -54,6 +57,7 @@ class AsyncTrainer:
         self, course: AsyncCourse, server: ServerLink, driver: DriverLink, observers: Observers, replica_id: str
     ) -> None:
         self._state, self._local_steps, self._validator = course.state, course.local_steps, course.validator
+        self._paths_of = course.paths_of
         self._plan = course.local_steps.computation.plan
         self._weights = FlatWeights(course.state)
         self._server = server
@@ -94,8 +98,8 @@ class AsyncTrainer:
         share = self._take_steps(task)
         with self.phase("push"):
             self._weights.change_since(self._start_N, self._server.outbox_N)
-            report = {"loss": float(share.losses.sum()) / max(1, sum(share.samples))}
-            report["learning_rate"] = learning_rate_at(self._local_steps.optim, task.steps[-1], self._plan.num_steps)
+            last = self._figures_of(share, task.steps[-1])
+            report = {"loss": last.loss, "learning_rate": last.learning_rate}
             num_workers = self._server.push(task, share.evidences, report, lambda: self._clock.reach("sent"))
         self._clock.reach("pushed")
         if num_workers:
@@ -115,11 +119,21 @@ class AsyncTrainer:
         for step in task.steps:
             self.at(step)
             self._local_steps.take(step, task.replica, share, self, self._following(task, step))
-            index = step - task.steps.start
-            if not (math.isfinite(share.losses[index]) and math.isfinite(share.norms[index])):
-                self._give_up(step, float(share.losses[index]), float(share.norms[index]))
+            figures = self._figures_of(share, step)
+            if not (math.isfinite(figures.loss) and math.isfinite(figures.gradient_norm)):
+                self._give_up(step, task.replica, figures)
         self._clock.end_step()
         return share
+
+    def _figures_of(self, share: Share, step: int) -> Applied:
+        """Of this worker's part of a step."""
+        index = step - share.steps.start
+        samples = max(1, share.samples[index])
+        return Applied(
+            loss=float(share.losses[index]) / samples,
+            learning_rate=learning_rate_at(self._local_steps.optim, step, self._plan.num_steps),
+            gradient_norm=float(share.norms[index]) / samples,
+        )
 
     def _following(self, task: Task, step: int) -> Iterator[Place]:
         """What is computed after `step`, as far as it is known."""
@@ -139,6 +153,9 @@ class AsyncTrainer:
         """This step is computed from now on."""
         self._clock.begin_step(step)
 
+    def before_last_backward(self) -> None:
+        """Gradients do not leave this worker."""
+
     def is_called(self) -> bool:
         """Nobody waits for this worker."""
         return False
@@ -154,13 +171,11 @@ class AsyncTrainer:
             )
             self._server.hand_in(part, counts)
 
-    def _give_up(self, step: int, loss: float, norm: float) -> NoReturn:
+    def _give_up(self, step: int, replica: int, figures: Applied) -> NoReturn:
         """The training has diverged: no worker could do better."""
-        cause = (
-            f"the {'gradient' if math.isfinite(loss) else 'loss'} of step {step} is not finite (sum of losses {loss}, "
-            f"of gradient norms {norm}); lower --learning-rate, or set --clip-norm"
-        )
-        self._driver.note("diverged", step, cause)
+        paths = self._paths_of(step, replica)
+        self._driver.note("diverged", step, divergence.note_of(figures, paths))
+        cause = divergence.cause_of(step, figures, paths)
         self._driver.give_up(cause)
         raise WorkerError(cause)
 
@@ -174,7 +189,7 @@ class AsyncTrainer:
             return sum(seconds.get(phase, 0.0) for phase in phases) / num_steps
 
         for index, step in enumerate(task.steps):
-            samples = max(1, share.samples[index])
+            figures = self._figures_of(share, step)
             self._write(
                 StepRecord(
                     worker=self._worker,
@@ -182,9 +197,9 @@ class AsyncTrainer:
                     time_unix_seconds=ended - took * (num_steps - 1 - index) / num_steps,
                     step=step,
                     epoch=self._plan.epoch_of(step),
-                    loss=float(share.losses[index]) / samples,
-                    learning_rate=learning_rate_at(self._local_steps.optim, step, self._plan.num_steps),
-                    gradient_norm=float(share.norms[index]) / samples,
+                    loss=figures.loss,
+                    learning_rate=figures.learning_rate,
+                    gradient_norm=figures.gradient_norm,
                     samples=share.samples[index],
                     quorum_seconds=spent("lease"),
                     data_seconds=spent("data"),

@@ -6,7 +6,6 @@ along.
 """
 
 import logging
-import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.round import Held
 from sunspark.records import EvaluationRecord, StepRecord
+from sunspark.training import divergence
 from sunspark.training.deadline import FIRST_DEADLINE_SECONDS, deadline_seconds
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.observers import Observers
@@ -198,6 +198,10 @@ class Trainer:
         self._end_step()
         self._step, self._step_began = step, time.monotonic()
 
+    def before_last_backward(self) -> None:
+        """Let gradients leave as soon as they are final; the others may be a whole step behind."""
+        self._sum.leave_early(self._peers.group, 2 * self._deadline_seconds())
+
     def is_called(self) -> bool:
         """Whether this group has ended, or a worker outside of it waits for the next one."""
         group = self._peers.group
@@ -236,15 +240,9 @@ class Trainer:
 
     def _give_up(self, step: int, figures: Applied) -> NoReturn:
         """The training has diverged: no worker could do better. The state before this step is what is saved."""
-        loss, gradient_norm = figures.loss, figures.gradient_norm
         paths = self._course.paths_of(step)
-        self._driver.note("diverged", step, f"loss {loss}, gradient norm {gradient_norm}, images: {', '.join(paths)}")
-        what = "loss" if not math.isfinite(loss) else "gradient"
-        cause = (
-            f"the {what} of step {step} is not finite (loss {loss}, gradient norm {gradient_norm}, learning rate "
-            f"{figures.learning_rate:g}); lower --learning-rate, or set --clip-norm; its {len(paths)} images begin "
-            f"with {', '.join(paths[:5])}, and the event 'diverged' in the run's records names all"
-        )
+        self._driver.note("diverged", step, divergence.note_of(figures, paths))
+        cause = divergence.cause_of(step, figures, paths)
         self._driver.give_up(cause)
         raise WorkerError(cause)
 
@@ -326,6 +324,7 @@ class Trainer:
                 forward_seconds=seconds.get("forward", 0.0),
                 backward_seconds=seconds.get("backward", 0.0),
                 communication_seconds=seconds.get("reduce", 0.0),
+                hidden_communication_seconds=self._sum.hidden_seconds / len(steps),
                 optimizer_seconds=seconds.get("optimizer", 0.0),
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 world_size=agreement.world_size,

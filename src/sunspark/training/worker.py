@@ -154,7 +154,13 @@ class TrainingWorker:
             Wire(weights, work.strategy.compression),
             may_share_memory=self._spec.gradient_path == "auto",
         )
-        course = AsyncCourse(state=state, local_steps=local_steps, validator=self._build_validator(dataset, plan))
+        rows = dataset.rows(plan.split)
+        course = AsyncCourse(
+            state=state,
+            local_steps=local_steps,
+            validator=self._build_validator(dataset, plan),
+            paths_of=lambda *part: [dataset.path_of(int(row)) for row in rows[plan.rows_of_slice(*part)]],
+        )
         self._start_pulse()
         self._run(AsyncTrainer(course, server, self._driver, self._observers, self._replica_id).run)
 
