@@ -1,8 +1,10 @@
-"""Images per second: two workers on Spark, one local worker with two threads, and a plain PyTorch loop.
+"""Images per second: two workers with one thread each, one worker with two threads, and a plain PyTorch loop.
 
 `scene_vgg` with n_filters 8 at 128 px, 397 classes, 18.5 M parameters, global batch 64, bf16 where the processor has
-it. The three arms run in alternation; each is the median over the steps of a run, without the first ten. The plain
-loop (channels_last, bf16 autocast, fused Adam) trains on pixels that are in memory already; the others load theirs.
+it. The arms run in alternation; each is the median over the steps of a run, without the first ten. The plain loop
+(channels_last, bf16 autocast, fused Adam) trains on pixels that are in memory already; the others load theirs.
+
+Fails when two local workers with one thread each come to less than 0.9 of one with two: they differ in nothing else.
 
     python benchmarks/throughput.py [--repeats 5] [--steps 60]
 """
@@ -31,6 +33,7 @@ from sunspark.training.config import TrainingConfig
 _NUM_CLASSES = 397
 _BATCH = 64
 _WARMUP_STEPS = 10
+_LEAST_OF_TWO_WORKERS = 0.9
 
 _PLAIN_LOOP = """
 import sys, time, statistics, torch
@@ -72,6 +75,7 @@ def main() -> None:
             return images_per_second(run)
 
         arms: dict[str, Callable[[], float]] = {
+            "two local workers, one thread each": lambda: trained(LaunchConfig(launcher="local", workers=2)),
             "two workers on Spark": lambda: trained(LaunchConfig(master="local[2]", workers=2)),
             "one local worker, two threads": lambda: trained(
                 LaunchConfig(launcher="local", workers=1, cores_per_worker=2)
@@ -86,14 +90,20 @@ def main() -> None:
     for arm, found in rates.items():
         spread = f"{min(found):.1f} to {max(found):.1f}"
         print(f"{arm}: n={len(found)} median {statistics.median(found):.1f} ({spread}) images/s")
-    spark, local, plain = rates.values()
-    print_ratio("Spark / local", spark, local)
-    print_ratio("local / plain", local, plain)
+    two, spark, one, plain = rates.values()
+    two_by_one = print_ratio("two workers / one worker", two, one)
+    print_ratio("Spark / one worker", spark, one)
+    print_ratio("one worker / plain", one, plain)
+    if two_by_one < _LEAST_OF_TWO_WORKERS:
+        sys.exit(f"two workers come to {two_by_one:.3f} of one, less than {_LEAST_OF_TWO_WORKERS}")
 
 
-def print_ratio(what: str, ones: list[float], others: list[float]) -> None:
+def print_ratio(what: str, ones: list[float], others: list[float]) -> float:
+    """The median of pairs."""
     ratios = [one / other for one, other in zip(ones, others, strict=True)]
-    print(f"{what}: median of pairs {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    median = statistics.median(ratios)
+    print(f"{what}: median of pairs {median:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    return median
 
 
 def make_dataset(folder: Path) -> str:

@@ -47,6 +47,10 @@ class Position:
     held: Held = field(default_factory=Held)
     """What it has of the round that begins with `step`."""
 
+    def has_state_of(self, other: "Position") -> bool:
+        """Whether the same steps led to both."""
+        return (self.step, self.lineage) == (other.step, other.lineage)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
@@ -89,7 +93,8 @@ class Agreement:
     @property
     def current(self) -> tuple[Member, ...]:
         """The members whose state is the leader's."""
-        return tuple(member for member in self.members if self.is_current(member))
+        leader = self.leader.position  # once, not for every member: all members ask for this at every step
+        return tuple(member for member in self.members if member.position.has_state_of(leader))
 
     @property
     def group_key(self) -> str:
@@ -105,8 +110,7 @@ class Agreement:
         return self.replica_ids.index(replica_id)
 
     def is_current(self, member: Member) -> bool:
-        leader = self.leader.position
-        return (member.position.step, member.position.lineage) == (leader.step, leader.lineage)
+        return member.position.has_state_of(self.leader.position)
 
 
 def replica_id_of(worker: int, incarnation: int) -> str:
