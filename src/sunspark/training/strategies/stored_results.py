@@ -59,7 +59,7 @@ class StoredResults:
         tensors = {f"model.{name}": tensor for name, tensor in state.weights().items()}
         if with_moments:
             tensors |= optimizer_state.tensors_of(state.model, state.optimizer)
-        names = ("share.evidence", "share.losses", "share.norms")
+        names = ("share.evidence", "share.figures")
         tensors |= dict(zip(names, share.tallies, strict=True))
         optimizer = type(state.optimizer).__name__
         body = state_file.write(
@@ -82,7 +82,7 @@ class StoredResults:
             raise RunError(f"{uri} is the result of another round or replica")
         weights, tallies = state_file.part_of(tensors, "model."), state_file.part_of(tensors, "share.")
         state.check(weights, metadata["optimizer"], uri)
-        seen = Share(steps=share.steps, **{name: tallies[name] for name in ("evidence", "losses", "norms")})
+        seen = Share(steps=share.steps, **{name: tallies[name] for name in ("evidence", "figures")})
         if seen.evidence.shape != share.evidence.shape:
             raise RunError(f"{uri} is the result of a round of {len(seen.losses)} steps, not {len(share.steps)}")
         state.start_from(weights)

@@ -24,10 +24,8 @@ class Share:
     steps: range
     evidence: Tensor
     """int64, shape (steps, 3): samples, sample sum, pixel sum."""
-    losses: Tensor
-    """float64, shape (steps,): the sum over the samples (nats)."""
-    norms: Tensor
-    """float64, shape (steps,): gradient norms times samples, where replicas have gradients of their own."""
+    figures: Tensor
+    """float64, shape (2, steps): `losses` and `norms`, which travel together."""
 
     @classmethod
     def empty(cls, steps: range) -> "Share":
@@ -35,8 +33,7 @@ class Share:
         return cls(
             steps=steps,
             evidence=torch.zeros((len(steps), 3), dtype=torch.int64),
-            losses=torch.zeros(len(steps), dtype=torch.float64),
-            norms=torch.zeros(len(steps), dtype=torch.float64),
+            figures=torch.zeros((2, len(steps)), dtype=torch.float64),
         )
 
     def add(self, step: int, evidence: Evidence, loss_sum: float, norm: float = 0.0) -> None:
@@ -53,13 +50,23 @@ class Share:
 
     def copy(self) -> "Share":
         """With tallies of its own."""
-        evidence, losses, norms = (tally.clone() for tally in self.tallies)
-        return Share(steps=self.steps, evidence=evidence, losses=losses, norms=norms)
+        evidence, figures = (tally.clone() for tally in self.tallies)
+        return Share(steps=self.steps, evidence=evidence, figures=figures)
 
     @property
-    def tallies(self) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(self) -> Tensor:
+        """Shape (steps,): the sum over the samples (nats)."""
+        return self.figures[0]
+
+    @property
+    def norms(self) -> Tensor:
+        """Shape (steps,): gradient norms times samples, where replicas have gradients of their own."""
+        return self.figures[1]
+
+    @property
+    def tallies(self) -> tuple[Tensor, Tensor]:
         """What is summed over the workers."""
-        return self.evidence, self.losses, self.norms
+        return self.evidence, self.figures
 
     @property
     def evidences(self) -> list[Evidence]:
