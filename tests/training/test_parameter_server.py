@@ -139,6 +139,18 @@ def test_a_checkpoint_between_two_parts_of_a_step_goes_on_with_the_other(law_dat
         table.assert_exactly_once()
 
 
+def test_no_variance_of_a_batch_norm_is_negative_when_all_start_at_once(law_dataset: str) -> None:
+    """Each has seen the first, large variance go; taking that away once for each would leave less than nothing."""
+    work = work_of({"strategy": "async", "sync_every": "epoch"}, optim=SGD, model=RESNET, replicas=4)
+    with server_table(law_dataset, work) as table:
+        hands = [table.sit(2 * worker) for worker in range(4)]
+        for hand in (*hands, *hands, *hands):
+            assert hand.move()
+        variances = [v for name, v in table.state.weights().items() if name.endswith("running_var")]
+        assert variances
+        assert all(float(v.min()) >= 0 for v in variances), min(float(v.min()) for v in variances)
+
+
 # --- compression ------------------------------------------------------------------------------------------------------
 
 
