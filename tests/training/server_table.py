@@ -58,11 +58,11 @@ class Office:
     def give_up(self, cause: str) -> None:
         self.cause = cause
 
-    def publish_when_due(self, state: TrainingState) -> None:
+    def publish_when_due(self, _state: TrainingState) -> None:
         """The tests take snapshots themselves."""
         self.when_published()
 
-    def publish_now(self, state: TrainingState) -> None:
+    def publish_now(self, _state: TrainingState) -> None:
         self.num_saved += 1
 
     def publish_end(self, state: TrainingState) -> None:
