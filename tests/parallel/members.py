@@ -225,6 +225,29 @@ class _Member:
         evidence = Evidence.from_array(totals.numpy())
         return [g.cpu().numpy() for g in gradients if g is not None], evidence, float(losses)
 
+    def reduce_in_backward(self, cuts: bool = False) -> tuple[list[np.ndarray[Any, Any]], int, float]:
+        """The same with a backward pass that gradients leave early: what had been sent when it came to its last one.
+
+        `cuts`: the group is cut in the middle of it.
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
+        before, seen = self._group.bytes_sent, [0]
+        given = gradients_of(self._worker)
+        terms = [(p * self._laid_out(g)).sum() for p, g in zip(self._parameters, given, strict=True) if g is not None]
+        if terms:
+            self._strategy.leave_early(self._group, 20)
+            hooks = [self._parameters[0].register_hook(lambda _: seen.append(self._group.bytes_sent - before))]
+            if cuts:
+                hooks.append(self._parameters[2].register_hook(lambda _: self._group.cut()))
+            torch.stack(terms).sum().backward()
+            for hook in hooks:
+                hook.remove()
+        tallies = (torch.zeros(3, dtype=torch.int64), torch.zeros(1, dtype=torch.float64))
+        self._strategy.reduce(tallies, self._group, 20)
+        gradients = [parameter.grad for parameter in self._parameters]
+        return [g.cpu().numpy() for g in gradients if g is not None], seen[-1], self._strategy.hidden_seconds
+
     def sum_compressed(self, compression: Literal["bf16", "int8"], numbers: list[float]) -> tuple[list[float], int]:
         """The sum of `numbers` over the members, and how many bytes this one has sent for it."""
         flat, before = torch.tensor(numbers, dtype=torch.float64), self._group.bytes_sent

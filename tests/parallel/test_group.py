@@ -269,3 +269,41 @@ def test_a_member_killed_while_gradients_are_reduced_leaves_sums_that_are_right(
     for gradients, _, _ in [survivor.hear() for survivor in survivors]:
         for got, wanted in zip(gradients, expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_gradients_leave_while_backward_runs_and_their_sums_are_the_same_bits(cast: Cast, world_size: int) -> None:
+    """Of three workers one has no samples, and sends zeros once the others are there."""
+    members = cast.add(world_size, hosts=world_size)
+    cast.form(*members)
+    for member in members:
+        member.tell("reduce")
+    plain = [member.hear()[0] for member in members]
+    for _ in range(2):
+        for member in members:
+            member.tell("reduce_in_backward")
+        for worker, (gradients, bytes_before_the_last, hidden_seconds) in enumerate([m.hear() for m in members]):
+            for got, wanted in zip(gradients, plain[worker], strict=True):
+                np.testing.assert_array_equal(got, wanted)
+            assert (bytes_before_the_last > 0) == (worker % 3 != 2)
+            assert (hidden_seconds > 0) == (worker % 3 != 2)
+
+
+def test_a_group_that_is_cut_in_the_backward_pass_is_broken_after_it_and_the_next_sum_is_right(cast: Cast) -> None:
+    members = cast.add(2, hosts=2)
+    cast.form(*members)
+    for member in members:
+        member.tell("reduce")
+    plain = [member.hear()[0] for member in members]
+    members[0].tell("reduce_in_backward", True)
+    members[1].tell("reduce_in_backward")
+    for member in members:
+        with pytest.raises(Told, match="GroupBrokenError"):
+            member.hear(MUCH_SOONER_THAN_THE_TIMEOUT)
+    cast.form(*members)
+    for order in ("reduce_in_backward", "reduce_in_backward", "reduce"):
+        for member in members:
+            member.tell(order)
+        for member, wanted in zip(members, plain, strict=True):
+            for got, one in zip(member.hear()[0], wanted, strict=True):
+                np.testing.assert_array_equal(got, one)

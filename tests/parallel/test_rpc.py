@@ -47,13 +47,28 @@ def large() -> Iterator[memoryview]:
     return iter([memoryview(bytes(9 << 20))] * 2)
 
 
+def weigh(chunks: Iterator[memoryview], **arguments: object) -> Reply:
+    return {"bytes": sum(len(chunk) for chunk in chunks), **arguments}
+
+
+def refuse(chunks: Iterator[memoryview]) -> Reply:
+    next(chunks)
+    raise WorkerError("that is too much")
+
+
+def ignore(_: Iterator[memoryview]) -> Reply:
+    released.wait(20)
+    return {}
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RpcServer]:
     handlers: dict[str, Callable[..., Reply]] = {"echo": echo, "never": never, "fail": fail}
     streams: dict[str, Callable[..., Iterator[bytes | memoryview]]] = {
         "count": count, "stall": stall, "break_off": break_off, "large": large,
     }  # fmt: skip
-    server = RpcServer("127.0.0.1", 0, TOKEN, handlers, streams)
+    sinks: dict[str, Callable[..., Reply]] = {"weigh": weigh, "refuse": refuse, "ignore": ignore}
+    server = RpcServer("127.0.0.1", 0, TOKEN, handlers, streams, sinks)
     yield server
     released.set()
     server.shutdown()
@@ -90,6 +105,7 @@ def test_without_the_token_nothing_is_answered(server: RpcServer, token: str) ->
     for attempt in (
         lambda: stranger.call("echo", text="hello"),
         lambda: list(stranger.read_chunks("count", timeout_seconds=5, num_chunks=1)),
+        lambda: stranger.write_chunks("weigh", [b"hello"], timeout_seconds=5),
     ):
         with pytest.raises(WorkerError, match="token"):
             attempt()
@@ -116,6 +132,8 @@ def test_no_call_waits_longer_than_its_deadline(client: RpcClient) -> None:
         client.call("never", timeout_seconds=1)
     with pytest.raises(DeadlineError, match=r"stream 'stall' from .* had no answer within 1 s"):
         list(client.read_chunks("stall", timeout_seconds=1))
+    with pytest.raises(DeadlineError, match=r"stream 'ignore' to .* had no answer within 1 s"):
+        client.write_chunks("ignore", [b"hello"], timeout_seconds=1)
     assert time.monotonic() - began < 8
 
 
@@ -192,3 +210,18 @@ def test_a_host_that_is_another_machine_is_blamed_and_not_the_port(host: str) ->
     words = rf"^cannot listen on {re.escape(host)}: it is no address of this machine .*; give one with --host$"
     with pytest.raises(SetupError, match=words):
         RpcServer(host, 0, "token", {})
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1, 2, 3], [9 << 20, 9 << 20]])
+def test_chunks_sent_are_answered_once_they_are_there(client: RpcClient, sizes: list[int]) -> None:
+    moments: list[str] = []
+    reply = client.write_chunks(
+        "weigh", map(bytes, sizes), timeout_seconds=10, when_sent=lambda: moments.append("sent"), name="one"
+    )
+    assert reply == {"bytes": sum(sizes), "name": "one"}
+    assert moments == ["sent"]
+
+
+def test_chunks_that_are_refused_say_why(client: RpcClient) -> None:
+    with pytest.raises(WorkerError, match=r"'refuse' to grpc://127.0.0.1:.* failed: that is too much"):
+        client.write_chunks("refuse", [bytes(1 << 20)] * 50, timeout_seconds=10)

@@ -37,6 +37,9 @@ class Clock:
     def at(self, step: int) -> None:
         self.steps.append(step)
 
+    def before_last_backward(self) -> None:
+        """Gradients are summed at the table."""
+
     def is_called(self) -> bool:
         return self.budget is not None and len(self.steps) >= self.budget
 

@@ -137,3 +137,29 @@ def test_parts_are_even_and_none_is_of_one_sample(num_samples: int, most: int, e
     parts = parts_of(num_samples, most)
     assert [len(part) for part in parts] == expected
     assert [index for part in parts for index in part] == list(range(num_samples))
+
+
+@pytest.mark.parametrize("micro_batch_size", [0, 3])
+def test_gradients_are_said_to_become_final_once_before_the_last_backward_pass(
+    dataset: Dataset, tmp_path: Path, micro_batch_size: int
+) -> None:
+    one = computation(dataset, micro_batch_size)
+    loader = Loader(dataset, one.plan, LoaderConfig(image_size=32, cache_directory=str(tmp_path)), num_threads=1)
+    passes: list[str] = []
+    told: list[int] = []
+
+    def phase(name: str) -> contextlib.AbstractContextManager[None]:
+        passes.append(name)
+        return contextlib.nullcontext()
+
+    try:
+        batches = loader.take(0, range(4))
+        empty = loader.take(one.plan.num_steps - 1, range(3, 4))
+    finally:
+        loader.close()
+    one.run(0, range(4), batches, phase, lambda: told.append(passes.count("backward")))
+    assert told == [passes.count("backward")]
+    assert told[0] >= (8 if micro_batch_size else 4)
+    assert len(empty[0]) == 0
+    one.run(one.plan.num_steps - 1, range(3, 4), empty, phase, lambda: told.append(-1))
+    assert len(told) == 1, "who has no samples has no backward pass"

@@ -61,6 +61,8 @@ class StepRecord:
     rank: int
     bytes_sent: int = 0
     """To other workers, by collectives; what travels in shared memory is not sent. To and from a parameter server."""
+    hidden_communication_seconds: float = 0.0
+    """For how long gradients were on their way while this worker still ran its backward pass."""
     replica: int = -1
     """Whose part of the step this is, where a parameter server leases parts; else -1."""
     kind: Literal["step"] = "step"

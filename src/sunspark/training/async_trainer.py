@@ -156,6 +156,9 @@ class AsyncTrainer:
         """This step is computed from now on."""
         self._clock.begin_step(step)
 
+    def before_last_backward(self) -> None:
+        """Gradients do not leave this worker."""
+
     def is_called(self) -> bool:
         """Nobody waits for this worker."""
         return False

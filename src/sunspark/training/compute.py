@@ -35,29 +35,42 @@ class Computation:
     micro_batch_size: int
     """As in TrainingConfig."""
 
-    def run(self, step: int, replicas: range, batches: list[Batch], phase: Phase) -> tuple[Evidence, float]:
+    def run(
+        self,
+        step: int,
+        replicas: range,
+        batches: list[Batch],
+        phase: Phase,
+        before_last_backward: Callable[[], None] | None = None,
+    ) -> tuple[Evidence, float]:
         """Leave the gradient of the step's mean loss, this worker's part of it, in the parameters.
 
+        `before_last_backward` is called before the backward pass that leaves it, if there are samples.
         Returns the evidence of the samples and the sum of their losses (nats).
         """
         self.state.optimizer.zero_grad(set_to_none=True)
         self.state.statistics.begin_step()
         evidence, loss_sum = Evidence(samples=0, sample_sum=0, pixel_sum=0), 0.0
+        num_left = sum(len(parts_of(len(batch), self.micro_batch_size)) for batch in batches)
         for replica, batch in zip(replicas, batches, strict=True):
             for index, part in enumerate(parts_of(len(batch), self.micro_batch_size)):
+                num_left -= 1
                 torch.manual_seed(random_seed_of(self.plan.seed, step, replica, index))
-                loss_sum += self._run_part(step, _cut(batch, part), phase)
+                before_backward = before_last_backward if num_left == 0 else None
+                loss_sum += self._run_part(step, _cut(batch, part), phase, before_backward)
             with phase("forward"):
                 evidence += evidence_of(batch.sample_ids, batch.labels, batch.pixels, self.plan.epoch_of(step))
         return evidence, loss_sum
 
-    def _run_part(self, step: int, batch: Batch, phase: Phase) -> float:
+    def _run_part(self, step: int, batch: Batch, phase: Phase, before_backward: Callable[[], None] | None) -> float:
         num_samples, statistics = self.plan.num_samples_of(step), self.state.statistics
         with phase("forward"):
             statistics.begin_slice(len(batch))
             loss = self.loss.summed(self.state.model, batch, self.dtype)
             statistics.end_slice(len(batch) / num_samples)
         with phase("backward"):
+            if before_backward is not None:
+                before_backward()
             (loss / num_samples).backward()
             return float(loss.detach())
 

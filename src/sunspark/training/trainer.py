@@ -198,6 +198,10 @@ class Trainer:
         self._end_step()
         self._step, self._step_began = step, time.monotonic()
 
+    def before_last_backward(self) -> None:
+        """Let gradients leave as soon as they are final; the others may be a whole step behind."""
+        self._sum.leave_early(self._peers.group, 2 * self._deadline_seconds())
+
     def is_called(self) -> bool:
         """Whether this group has ended, or a worker outside of it waits for the next one."""
         group = self._peers.group
@@ -320,6 +324,7 @@ class Trainer:
                 forward_seconds=seconds.get("forward", 0.0),
                 backward_seconds=seconds.get("backward", 0.0),
                 communication_seconds=seconds.get("reduce", 0.0),
+                hidden_communication_seconds=self._sum.hidden_seconds / len(steps),
                 optimizer_seconds=seconds.get("optimizer", 0.0),
                 peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 world_size=agreement.world_size,

@@ -91,6 +91,9 @@ class Clock(Protocol):
     def at(self, step: int) -> None:
         """This step is computed from now on."""
 
+    def before_last_backward(self) -> None:
+        """The next backward pass leaves the gradients that are summed: those may leave meanwhile."""
+
     def is_called(self) -> bool:
         """Whether the others form another group, and wait for this worker to take part."""
 

@@ -41,7 +41,7 @@ class Synchronous:
         with clock.phase("data"):
             batches = self.loader.take(step, replicas)
         share = Share.empty(range(step, step + 1))
-        share.add(step, *self.computation.run(step, replicas, batches, clock.phase))
+        share.add(step, *self.computation.run(step, replicas, batches, clock.phase, clock.before_last_backward))
         return share
 
     def apply(self, total: Share, quorum_id: int) -> list[Applied]:
