@@ -149,6 +149,13 @@ def test_the_end_does_not_wait_for_a_call_that_storage_holds_up(
     joining.join(20)
 
 
+def test_a_run_does_not_go_back_when_updates_are_told_of_out_of_order(open_coordinator: Open) -> None:
+    coordinator, _ = open_coordinator()
+    for step in (5, 6, 5):
+        coordinator.note_update(step, 2, {"loss": 1.0})
+    assert coordinator.roster.step == 6
+
+
 def test_an_evaluation_is_handed_out_and_ends_when_all_is_handed_in(open_coordinator: Open) -> None:
     counted: list[dict[str, Any]] = []
     coordinator, client = open_coordinator(leases=LeaseBook(ranges=[(0, 2), (2, 4), (4, 5)], count=counted.append))

@@ -90,6 +90,31 @@ def test_bound_zero_lets_one_train_at_a_time() -> None:
     assert desk.begin(second.number)
 
 
+def test_who_has_begun_and_asks_again_whether_it_may_does_not_wait_for_those_that_wait_for_it() -> None:
+    desk = desk_of(4, num_replicas=1, staleness_bound=0)
+    first, second = taken(desk, "0.1"), desk.ask("1.1")
+    assert second is not None
+    assert not desk.begin(second.number)
+    assert desk.begin(first.number), "the first reply was lost"
+    desk.push("0.1", first.number)
+    assert desk.begin(second.number)
+
+
+def test_who_has_nothing_gets_the_unit_that_another_does_not_train_on_yet() -> None:
+    desk = desk_of(1, num_replicas=2)
+    first, reserved = taken(desk, "0.1"), desk.ask("0.1")
+    assert reserved is not None
+    moved = desk.ask("1.1")
+    assert moved is not None
+    assert (moved.unit, desk.is_held(reserved.number)) == (reserved.unit, False)
+    assert desk.ask("0.1") is None
+    assert desk.ask("2.1") is None, "who holds only one keeps it"
+    assert desk.begin(moved.number)
+    assert desk.push("0.1", reserved.number) is None
+    assert desk.push("1.1", moved.number)
+    assert desk.push("0.1", first.number)
+
+
 def test_units_beyond_the_end_wait_and_what_is_applied_is_left_out() -> None:
     desk = desk_of(3, num_replicas=2, applied={Unit(round=0, replica=1), Unit(round=1, replica=0)})
     desk.end_round = 1
@@ -136,7 +161,13 @@ def test_any_interleaving_applies_every_unit_once_within_the_bound(seed: int, bo
                 if not mine:
                     if lease := desk.ask(holder):
                         mine.append(lease)
+                elif not desk.is_held(mine[0].number):
+                    mine.pop(0)  # somebody had nothing to do
                 elif holder in begun and begun[holder] == mine[0]:
+                    if draw.random() < 0.3:
+                        assert desk.begin(mine[0].number), "it has begun already"
+                    if len(mine) == 1 and (lease := desk.ask(holder)):
+                        mine.append(lease)
                     answer = desk.push(holder, mine.pop(0).number)
                     assert answer is not None
                     assert not answer.is_repeated

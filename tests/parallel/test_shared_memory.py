@@ -64,6 +64,20 @@ def test_it_leaves_no_file_and_no_descriptor() -> None:
     assert len(os.listdir("/proc/self/fd")) == before[1]
 
 
+def test_its_descriptor_is_gone_with_it() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    memory = create_shared_memory(NUM_BYTES)
+    assert memory is not None
+    numbers = memory.tensor(torch.float64, 0, 4)
+    ticket = memory.ticket
+    del memory
+    assert open_shared_memory(ticket, NUM_BYTES) is None
+    numbers += 1
+    assert numbers.tolist() == [1.0, 1.0, 1.0, 1.0]
+    del numbers
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_not_the_memory_that_was_meant_is_not_opened() -> None:
     memory = create_shared_memory(NUM_BYTES)
     assert memory is not None

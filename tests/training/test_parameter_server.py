@@ -4,6 +4,7 @@ Workers are hands in this process that a test moves one at a time; between them 
 """
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.parallel.compression import CompressedUpdates, Int8, decoded
 from sunspark.training.flat_weights import FlatWeights
+from sunspark.training.validation import Evaluation, ValidationConfig
 from sunspark.training.wire import Wire, chunks_of
+from tests.distributed.laws import NUM_CLASSES
 from tests.training.server_table import Hand, server_table
 from tests.training.test_strategies import ADAM, RESNET, SCENE_VGG, SGD, distance, trained, work_of
 
@@ -137,6 +140,55 @@ def test_a_checkpoint_between_two_parts_of_a_step_goes_on_with_the_other(law_dat
         table.sit(7)
         assert torch.equal(FlatWeights(table.train()).read(), undisturbed)
         table.assert_exactly_once()
+
+
+def test_no_variance_of_a_batch_norm_is_negative_when_all_start_at_once(law_dataset: str) -> None:
+    """Each has seen the first, large variance go; taking that away once for each would leave less than nothing."""
+    work = work_of({"strategy": "async", "sync_every": "epoch"}, optim=SGD, model=RESNET, replicas=4)
+    with server_table(law_dataset, work) as table:
+        hands = [table.sit(2 * worker) for worker in range(4)]
+        for hand in (*hands, *hands, *hands):
+            assert hand.move()
+        variances = [v for name, v in table.state.weights().items() if name.endswith("running_var")]
+        assert variances
+        assert all(float(v.min()) >= 0 for v in variances), min(float(v.min()) for v in variances)
+
+
+# --- evaluations ------------------------------------------------------------------------------------------------------
+
+EVALUATED = ValidationConfig(eval_every=1, eval_split="train", keep="best")
+COUNTED: dict[str, Any] = {"part": 0, "per_class": [[1] * NUM_CLASSES] * 3, "loss": 1.0}
+
+
+def test_the_best_state_is_published_before_anybody_trains_on(law_dataset: str) -> None:
+    work = work_of({"strategy": "async", "sync_every": "epoch"}, optim=SGD, replicas=1, epochs=2)
+    with server_table(law_dataset, replace(work, validation=EVALUATED)) as table:
+        hand, server, told = table.sit(0), table.server, []
+        table.office.when_published = lambda: told.append(server.ask("9.1")["do"])
+        while table.state.step == 0:
+            hand.move()
+        server.look()
+        assert server.ask("1.1") == server.ask("1.1"), "the first reply was lost"
+        server.hand_in_counts(step=table.state.step, **COUNTED)
+        server.look()
+        assert [evaluation.top1 for evaluation in table.office.evaluations] == [1.0]
+        assert set(told) == {"wait"}
+        assert server.ask("9.1")["do"] == "train"
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_run_that_is_stopped_does_not_replace_the_best_state_by_one_that_has_moved_on(
+    law_dataset: str, keep: Any
+) -> None:
+    work = work_of({"strategy": "async", "sync_every": "epoch"}, optim=SGD, replicas=2)
+    with server_table(law_dataset, replace(work, validation=replace(EVALUATED, keep=keep))) as table:
+        table.state.add_evaluation(Evaluation(step=0, samples=1, top1=1.0, top5=1.0, mean_per_class=1.0, loss=1.0))
+        hand = table.sit(0)
+        for _ in range(3):
+            hand.move()
+        assert table.state.open_steps
+        table.server.save()
+        assert table.office.num_saved == (keep == "last")
 
 
 # --- compression ------------------------------------------------------------------------------------------------------

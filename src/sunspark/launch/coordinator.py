@@ -141,9 +141,9 @@ class Coordinator:
             self.roster.notes.append(Note(worker=DRIVER, incarnation=0, event=event, step=step, detail=detail))
 
     def note_update(self, step: int, num_workers: int, report: Mapping[str, float]) -> None:
-        """The run has come so far, with so many workers; `report` is for displays."""
+        """The run has come so far, with so many workers; `report` is for displays. Calls may come out of order."""
         with self._lock:
-            self.roster.step, self.roster.report = step, dict(report)
+            self.roster.step, self.roster.report = max(step, self.roster.step), dict(report)
             self.roster.note_workers(num_workers)
             self.roster.note_progress()
 

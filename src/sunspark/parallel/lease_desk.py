@@ -2,7 +2,8 @@
 
 The samples of a training are cut into units: a replica's slices of some consecutive steps. A worker leases a unit,
 takes the parameters as they are, trains, and pushes what it has changed. The push closes the lease. A lease whose
-worker is gone is void, and its unit is leased again; a push under a void lease is refused, a repeated one gets its
+worker is gone is void, and its unit is leased again, as is one that waits beside another of the same worker while
+somebody has nothing to do; a push under a void lease is refused, a repeated one gets its
 first answer. So each unit is applied once, whoever dies, comes back, or asks twice.
 
 How stale an update is, is the number of others applied since its worker took the parameters; it is scaled by
@@ -95,17 +96,33 @@ class LeaseDesk:
         return {holding.holder for holding in self._holdings.values()}
 
     def ask(self, holder: str) -> Lease | None:
-        """A unit for `holder` to train on: the one it has not begun yet, else the first free one, if there is any."""
+        """A unit for `holder` to train on: the one it has not begun yet, else the first free one, if there is any.
+
+        Where none is free, who has nothing gets one that another holds beside the one it trains on.
+        """
         for holding in self._holdings.values():
             if holding.holder == holder and holding.version is None:
                 return holding.lease
         unit = self._returned[0] if self._returned else self._next_unit()
         if unit.round >= self.end_round:
-            return None
+            return self._take_over(holder)
         if self._returned:
             heapq.heappop(self._returned)
         else:
             self._next += 1
+        return self._lease(unit, holder)
+
+    def _take_over(self, holder: str) -> Lease | None:
+        holdings = list(self._holdings.values())
+        busy = {holding.holder for holding in holdings if holding.version is not None}
+        spare = [holding.lease for holding in holdings if holding.version is None and holding.holder in busy]
+        if holder in busy or not spare:
+            return None
+        lease = min(spare, key=lambda lease: lease.unit)
+        self._void(lease)
+        return self._lease(lease.unit, holder)
+
+    def _lease(self, unit: Unit, holder: str) -> Lease:
         self._last_number += 1
         lease = Lease(number=self._last_number, unit=unit)
         self._holdings[lease.number] = _Holding(lease, holder)
@@ -116,7 +133,9 @@ class LeaseDesk:
         return number in self._holdings
 
     def begin(self, number: int) -> bool:
-        """The holder takes the parameters now; False when it has to wait. The lease must be held."""
+        """The holder takes the parameters now, or has before; False when it has to wait. The lease must be held."""
+        if self._holdings[number].version is not None:
+            return True  # its reply was lost: were it to wait, it might be for those that wait for its update
         if number not in self._waiting:
             self._waiting.append(number)
         if self._waiting[0] != number or self._may_go_stale(number):
@@ -150,11 +169,14 @@ class LeaseDesk:
         """A worker process is gone: its leases are void. The units that somebody else has to do again, if begun."""
         gone = [holding for holding in self._holdings.values() if holding.holder == holder]
         for holding in gone:
-            del self._holdings[holding.lease.number]
-            self._waiting = [number for number in self._waiting if number != holding.lease.number]
+            self._void(holding.lease)
             heapq.heappush(self._returned, holding.lease.unit)
         self._answers.pop(holder, None)
         return [holding.lease.unit for holding in gone if holding.version is not None]
+
+    def _void(self, lease: Lease) -> None:
+        del self._holdings[lease.number]
+        self._waiting = [number for number in self._waiting if number != lease.number]
 
     def _next_unit(self) -> Unit:
         """The first that was never leased."""

@@ -34,8 +34,11 @@ class SharedLock:
         """Alone."""
         with self._condition:
             self._num_waiting += 1
-            self._condition.wait_for(lambda: not (self._is_exclusive or self._num_sharing))
-            self._num_waiting -= 1
+            try:
+                self._condition.wait_for(lambda: not (self._is_exclusive or self._num_sharing))
+            finally:  # Ctrl-C ends the wait, too
+                self._num_waiting -= 1
+                self._condition.notify_all()
             self._is_exclusive = True
         try:
             yield

@@ -9,6 +9,7 @@ import contextlib
 import mmap
 import os
 import secrets
+import weakref
 from typing import final
 
 import torch
@@ -22,18 +23,18 @@ class SharedMemory:
     def __init__(self, descriptor: int, num_bytes: int, ticket: str = "") -> None:
         self.ticket = ticket
         """What a peer needs to `open` it, for the creator; empty for the others."""
-        self._descriptor = descriptor
         self._pages = mmap.mmap(descriptor, num_bytes)
         with contextlib.suppress(OSError):  # a kernel without large pages: only slower
             self._pages.madvise(mmap.MADV_HUGEPAGE)
+        self._close_descriptor = weakref.finalize(self, os.close, descriptor)
 
     def tensor(self, dtype: torch.dtype, offset: int, size: int) -> Tensor:
         """A flat tensor over the bytes from `offset` on, shape (size,)."""
         return torch.frombuffer(self._pages, dtype=dtype, offset=offset, count=size)
 
     def close_descriptor(self) -> None:
-        """From now on nobody can open it; whoever has it keeps it."""
-        os.close(self._descriptor)
+        """From now on nobody can open it, as when this object is gone; whoever has it keeps it."""
+        self._close_descriptor()
 
 
 def create_shared_memory(num_bytes: int) -> SharedMemory | None:

@@ -68,6 +68,8 @@ class AsyncTrainer:
         self._start_N = self._weights.empty()
         """The parameters that the task at hand began with."""
         self._reserved: Task | EvaluationPart | None = None
+        self._judged_step = -1
+        """The weights at hand are those that are evaluated after so many steps; -1 when they are not."""
         self._num_bytes = 0
 
     def run(self) -> NoReturn:
@@ -91,6 +93,7 @@ class AsyncTrainer:
         with self.phase("lease"):
             if not self._begin(task):
                 return
+        self._judged_step = -1
         with self.phase("pull"):
             self._weights.write(self._start_N.copy_(self._server.pull()))
         with self.phase("lease"):
@@ -167,12 +170,17 @@ class AsyncTrainer:
         """The server holds what counts; nothing else is stored."""
 
     def _evaluate(self, part: EvaluationPart) -> None:
-        with self._clock.phase("evaluate"):
-            self._weights.write(self._server.pull_judged())
+        if self._judged_step != part.step:  # else they are here, from an earlier part
+            with self.phase("pull"):
+                self._weights.write(self._server.pull_judged())
+            self._judged_step = part.step
+        with self.phase("evaluate"):
             counts = self._validator.count(
                 self._state, part.part, part.num_parts, lambda: self._progress.enter("evaluate")
             )
+        with self.phase("push"):
             self._server.hand_in(part, counts)
+        self._clock.take_seconds()  # they are no step's
 
     def _give_up(self, step: int, replica: int, figures: Applied) -> NoReturn:
         """The training has diverged: no worker could do better."""

@@ -1,6 +1,8 @@
 """What training moves in a network, as numbers in a row: the way parameters and their changes travel to and fro.
 
 Trained parameters stand in front, in the order of their memory (which all workers share), batch statistics behind them.
+The change of a parameter is a difference, and is added. That of a statistic is where it stands now: the server's moves
+towards it, and so a variance stays one however many workers have seen it fall from the same start.
 Shape legend: N numbers in all, T of them trained.
 """
 
@@ -19,6 +21,7 @@ class FlatWeights:
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
+        self._num_parameters = len(state.trained())
         self.num_trained = sum(parameter.numel() for parameter in state.trained())
         self._sizes = [tensor.numel() for tensor in self._tensors()]
         self.size = sum(self._sizes)
@@ -41,10 +44,9 @@ class FlatWeights:
         return self._copied([*trained, *self._state.statistics.moving_of(judged)], out_N)
 
     def change_since(self, start_N: Tensor, out_N: Tensor) -> Tensor:
-        """Write into `out_N` how far they have come from `start_N`."""
-        starts = start_N.split(self._sizes)
-        for (tensor, piece), start in zip(self._with_pieces(out_N), starts, strict=True):
-            torch.sub(tensor.to(piece.device), start, out=piece)
+        """Write into `out_N` how far parameters have come from `start_N`, and where statistics stand."""
+        self.read(out_N)
+        out_N[: self.num_trained] -= start_N[: self.num_trained]
         return out_N
 
     @torch.no_grad()
@@ -56,9 +58,12 @@ class FlatWeights:
 
     @torch.no_grad()
     def add(self, change_N: Tensor, scale: float) -> None:
-        """Move by `change_N`, scaled."""
-        for tensor, piece in self._with_pieces(change_N):
-            tensor.add_(piece, alpha=scale)
+        """Move by `change_N`, scaled: parameters along it, statistics towards it."""
+        for index, (tensor, piece) in enumerate(self._with_pieces(change_N)):
+            if index < self._num_parameters:
+                tensor.add_(piece, alpha=scale)
+            else:
+                tensor.lerp_(piece, scale)
         self._state.statistics.restore()
 
     def _tensors(self) -> list[Tensor]:

@@ -33,7 +33,7 @@ from sunspark.training.config import WorkConfig
 from sunspark.training.flat_weights import FlatWeights
 from sunspark.training.publisher import Publisher
 from sunspark.training.state import TrainingState
-from sunspark.training.validation import Evaluation, ValidationConfig, end_of, is_due
+from sunspark.training.validation import Evaluation, ValidationConfig, best_of, end_of, is_due
 from sunspark.training.validator import Counts, evaluation_of
 from sunspark.training.wire import Wire, chunks_of, gathered
 
@@ -49,7 +49,7 @@ class Driver(Protocol):
         """Whether that process will not be heard of again."""
 
     def note(self, replica_id: str, event: EventName, step: int, detail: str) -> None:
-        """Keep an event; without a replica id it is of the run."""
+        """Keep an event of that process."""
 
     def note_update(self, step: int, num_workers: int, report: Mapping[str, float]) -> None:
         """An update was applied: the steps that are whole, who takes part, figures for a display."""
@@ -242,17 +242,23 @@ class ParameterServer:
         self._release_lost()
         if self._has_ended:
             return
-        if self._state.step == self._end_step:
+        self._close_evaluation()
+        with self._weights_lock.exclusive():  # the best state before anybody trains on
+            self._publisher.publish_when_due(self._state)
+        if self._state.step == self._end_step and self._evaluation is None:
             self._evaluate_or_go_on()
-        if not self._has_ended:
-            with self._weights_lock.exclusive():
-                self._publisher.publish_when_due(self._state)
 
     def save(self) -> None:
         """Write a checkpoint of what is applied and not on storage yet: the run ends before its time."""
         with self._weights_lock.exclusive():
-            if self._desk.version and not self._has_ended:
+            if self._desk.version and not self._has_ended and not self._would_replace_the_best():
                 self._publisher.publish_now(self._state)
+
+    def _would_replace_the_best(self) -> bool:
+        """Whether a checkpoint would take the place of the best state, which it has moved on from without a step."""
+        best = best_of(self._state.evaluations)
+        is_there = best is not None and best.step == self._state.step
+        return self._validation.keep == "best" and is_there and bool(self._state.open_steps)
 
     def _units_applied(self) -> set[Unit]:
         """Of rounds that are not whole."""
@@ -296,16 +302,19 @@ class ParameterServer:
                 what = f"replica {unit.replica} of steps {steps.start} to {steps.stop - 1}, which a lost worker had"
                 self._driver.note(holder, "redone", steps.start, f"{holder}/{unit.replica} {what}")
 
+    def _close_evaluation(self) -> None:
+        """Write down what was found, once all parts are counted."""
+        with self._desk_lock:
+            under_way = self._evaluation
+            if under_way is None or len(under_way.counted) < under_way.num_parts:
+                return
+            self._evaluation = None
+        evaluation = evaluation_of(under_way.counts, self._state.step, self._validation.split)
+        self._state.add_evaluation(evaluation)
+        self._driver.note_evaluation(evaluation)
+
     def _evaluate_or_go_on(self) -> None:
         state, plan = self._state, self._plan
-        if self._evaluation is not None:
-            if len(self._evaluation.counted) < self._evaluation.num_parts:
-                return
-            evaluation = evaluation_of(self._evaluation.counts, state.step, self._validation.split)
-            state.add_evaluation(evaluation)
-            self._driver.note_evaluation(evaluation)
-            with self._desk_lock:
-                self._evaluation = None
         if is_due(self._validation, state.evaluations, state.step, plan.steps_per_epoch, plan.num_steps):
             num_parts = max(1, -(-self._num_evaluated // _PART_SAMPLES))
             with self._desk_lock:
@@ -329,7 +338,7 @@ class ParameterServer:
         now = time.monotonic()
         for part in range(under_way.num_parts):
             holder, since = under_way.holders.get(part, ("", 0.0))
-            is_free = not holder or now - since > _PART_SECONDS or self._driver.is_gone(holder)
+            is_free = holder in ("", replica_id) or now - since > _PART_SECONDS or self._driver.is_gone(holder)
             if part not in under_way.counted and is_free:
                 under_way.holders[part] = (replica_id, now)
                 return {"do": "evaluate", "part": part, "num_parts": under_way.num_parts, "step": self._state.step}
