@@ -11,8 +11,10 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn, final
+
+import torch
 
 from sunspark.data.loader import Place
 from sunspark.errors import WorkerError
@@ -100,8 +102,10 @@ class AsyncTrainer:
             self._reserved = self._server.ask()
         share = self._take_steps(task)
         with self.phase("push"):
-            self._weights.change_since(self._start_N, self._server.outbox_N)
             last = self._figures_of(share, task.steps[-1])
+            change_N = self._weights.change_since(self._start_N, self._server.outbox_N)
+            if not math.isfinite(norm := float(torch.linalg.vector_norm(change_N))):  # the last step went too far
+                self._give_up(task.steps[-1], task.replica, replace(last, gradient_norm=norm))
             report = {"loss": last.loss, "learning_rate": last.learning_rate}
             num_workers = self._server.push(task, share.evidences, report, lambda: self._clock.reach("sent"))
         self._clock.reach("pushed")

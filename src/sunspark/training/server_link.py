@@ -1,5 +1,6 @@
 """A worker's line to the parameter server. Calls are repeated while the driver lives: twice has the effect of once."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ from sunspark.training.wire import Wire, chunks_of, gathered
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_MOST_ATTEMPTS: Final = 20
-"""In a row; the pulse ends a process whose driver is silent before that."""
+_PATIENCE: Final = 2
+"""Deadlines for which a call is repeated; the pulse ends a process whose driver is silent before that."""
 _PAUSE_SECONDS: Final = 1.0
 _LEAST_DEADLINE_SECONDS: Final = 60.0
 _SLOWEST_BYTES_PER_SECOND: Final = 1e6
@@ -46,7 +47,7 @@ class EvaluationPart:
 
 @final
 class ServerLink:
-    """Asks, pulls and pushes for one worker. Raises what `RpcClient` does, when that happens twenty times in a row."""
+    """Asks, pulls and pushes for one worker. Raises what `RpcClient` does, when that goes on for two minutes."""
 
     def __init__(
         self, server: RpcClient, replica_id: str, weights: FlatWeights, wire: Wire, *, may_share_memory: bool = False
@@ -60,13 +61,16 @@ class ServerLink:
         self._deadline_seconds = max(_LEAST_DEADLINE_SECONDS, num_bytes / _SLOWEST_BYTES_PER_SECOND)
         self.num_bytes = 0
         """That have travelled so far, both ways; what lies in shared memory does not."""
-        self._shared_N = self._open_mailbox() if may_share_memory and wire.is_plain else None
-        self.outbox_N = self._shared_N if self._shared_N is not None else weights.empty()
+        self._shared_N: Tensor | None = None
+        """Memory that is shared with the server, where it may be and can be."""
+        self.outbox_N = weights.empty()
         """Where the change that is pushed next is to be written."""
+        self._may_share_memory = may_share_memory and wire.is_plain
+        self._persistently(self._renew_mailbox)
 
     def ask(self) -> Task | EvaluationPart | None:
         """What this worker is to do; None to ask again later."""
-        reply = self._call("ask", replica_id=self._replica_id)
+        reply = self._persistently(lambda: self._call("ask", replica_id=self._replica_id))
         if reply["do"] == "train":
             steps = range(reply["begin"], reply["end"])
             return Task(lease=reply["lease"], steps=steps, replica=reply["replica"])
@@ -76,20 +80,17 @@ class ServerLink:
 
     def begin(self, task: Task) -> Literal["yes", "wait", "void"]:
         """Whether this worker may pull the parameters for `task` now; void when it is no longer its own."""
-        answer: Literal["yes", "wait", "void"] = self._call("begin", lease=task.lease)["answer"]
+        answer: Literal["yes", "wait", "void"]
+        answer = self._persistently(lambda: self._call("begin", lease=task.lease))["answer"]
         return answer
 
     def pull(self) -> Tensor:
         """The parameters, as `FlatWeights` has them; until something else is pulled, or written into `outbox_N`."""
-        if self._shared_N is not None:
-            return self._fill(self._shared_N, judged=False)
-        return self._wire.unpack_parameters(self._read(judged=False))
+        return self._persistently(lambda: self._pull(judged=False), self._renew_mailbox)
 
     def pull_judged(self) -> Tensor:
-        """The same of the network that is evaluated and kept; it travels as it is."""
-        if self._shared_N is not None:
-            return self._fill(self._shared_N, judged=True)
-        return self._wire.unpack_exact(self._read(judged=True))
+        """The same of the network that is evaluated and kept."""
+        return self._persistently(lambda: self._pull(judged=True), self._renew_mailbox)
 
     def push(
         self,
@@ -108,66 +109,61 @@ class ServerLink:
             "evidences": [evidence.to_array().tolist() for evidence in evidences],
             "report": report,
         }
-        reply = self._send(what, when_sent)
+        packed_E = None if self._shared_N is not None else self._wire.pack_update(self.outbox_N)
+        reply = self._persistently(lambda: self._push(packed_E, what, when_sent), self._renew_mailbox)
         if reply["answer"] == "void":
             return 0
         self._wire.commit()
         return int(reply["workers"])
 
-    def _send(self, what: dict[str, Any], when_sent: Callable[[], None]) -> Reply:
-        if self._shared_N is not None:
-            when_sent()
-            return _persistently(
-                lambda: self._server.call("push_shared", timeout_seconds=self._deadline_seconds, **what)
-            )
-        packed = self._wire.pack_update(self.outbox_N)
-        self.num_bytes += packed.nbytes
-        timing: dict[str, Any] = {"timeout_seconds": self._deadline_seconds, "when_sent": when_sent}
-        return _persistently(lambda: self._server.write_chunks("push", chunks_of(packed), **timing, **what))
-
     def hand_in(self, part: EvaluationPart, counts: Counts) -> None:
         """Hand in what was counted."""
-        self._call(
-            "hand_in_counts",
-            part=part.part,
-            step=part.step,
-            per_class=counts.per_class.tolist(),
-            loss=float(counts.loss),
-        )
+        counted = {"per_class": counts.per_class.tolist(), "loss": float(counts.loss)}
+        self._persistently(lambda: self._call("hand_in_counts", part=part.part, step=part.step, **counted))
 
-    def _open_mailbox(self) -> Tensor | None:
-        num_bytes = self._weights.size * self._weights.dtype.itemsize
-        ticket = self._call("open_mailbox", replica_id=self._replica_id)["ticket"]
-        memory = open_shared_memory(ticket, num_bytes)
-        if memory is None:
-            return None
-        memory.close_descriptor()
-        return memory.tensor(self._weights.dtype, 0, self._weights.size)
-
-    def _fill(self, shared_N: Tensor, *, judged: bool) -> Tensor:
-        self._call("fill_mailbox", replica_id=self._replica_id, judged=judged)
-        return shared_N
-
-    def _read(self, *, judged: bool) -> bytearray:
-        def read() -> bytearray:
-            return gathered(self._server.read_chunks("weights", timeout_seconds=self._deadline_seconds, judged=judged))
-
-        body = _persistently(read)
+    def _pull(self, *, judged: bool) -> Tensor:
+        if self._shared_N is not None:
+            self._call("fill_mailbox", replica_id=self._replica_id, judged=judged)
+            return self._shared_N
+        chunks = self._server.read_chunks("weights", timeout_seconds=self._deadline_seconds, judged=judged)
+        body = gathered(chunks)
         self.num_bytes += len(body)
-        return body
+        return self._wire.unpack_exact(body) if judged else self._wire.unpack_parameters(body)
+
+    def _push(self, packed_E: Tensor | None, what: dict[str, Any], when_sent: Callable[[], None]) -> Reply:
+        if packed_E is None and self._shared_N is not None:
+            when_sent()
+            return self._call("push_shared", **what)
+        packed_E = self._wire.pack_update(self.outbox_N) if packed_E is None else packed_E
+        self.num_bytes += packed_E.nbytes
+        timing: dict[str, Any] = {"timeout_seconds": self._deadline_seconds, "when_sent": when_sent}
+        return self._server.write_chunks("push", chunks_of(packed_E), **timing, **what)
+
+    def _renew_mailbox(self) -> None:
+        """Share other memory from now on, since a call that has failed here may still go on there."""
+        if not self._may_share_memory:
+            return
+        num_bytes = self._weights.size * self._weights.dtype.itemsize
+        memory = open_shared_memory(self._call("open_mailbox", replica_id=self._replica_id)["ticket"], num_bytes)
+        self._shared_N, self._may_share_memory = None, memory is not None
+        if memory is not None:
+            memory.close_descriptor()
+            self._shared_N = memory.tensor(self._weights.dtype, 0, self._weights.size)
+        outbox_N = self._weights.empty() if self._shared_N is None else self._shared_N
+        self.outbox_N = outbox_N.copy_(self.outbox_N)
 
     def _call(self, name: str, **arguments: Any) -> Reply:
-        seconds = self._deadline_seconds
-        return _persistently(lambda: self._server.call(name, timeout_seconds=seconds, **arguments))
+        return self._server.call(name, timeout_seconds=self._deadline_seconds, **arguments)
 
-
-def _persistently(call: Callable[[], T]) -> T:
-    for attempt in range(1, _MOST_ATTEMPTS + 1):
-        try:
-            return call()
-        except SunsparkError as error:
-            if attempt == _MOST_ATTEMPTS:
-                raise
-            logger.warning("the parameter server does not answer, trying again: %s", error)
-            time.sleep(_PAUSE_SECONDS)
-    raise AssertionError
+    def _persistently(self, call: Callable[[], T], before_next: Callable[[], None] = lambda: None) -> T:
+        give_up_at = time.monotonic() + _PATIENCE * self._deadline_seconds
+        while True:
+            try:
+                return call()
+            except SunsparkError as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                logger.warning("the parameter server does not answer, trying again: %s", error)
+                time.sleep(_PAUSE_SECONDS)
+            with contextlib.suppress(SunsparkError):  # then the next call fails likewise
+                before_next()
