@@ -1,8 +1,6 @@
 """The driver's part of a training with a parameter server: what it serves, and what it hears of workers."""
 
-import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import final
 
 import safetensors.torch
@@ -12,10 +10,11 @@ from sunspark.data.dataset import Dataset
 from sunspark.launch.coordinator import Coordinator
 from sunspark.launch.roster import Ending
 from sunspark.parallel.faults import FaultInjector
-from sunspark.records import DRIVER, EvaluationRecord, EventName, RecordWriter
+from sunspark.records import DRIVER, EventName, RecordWriter
 from sunspark.run_directory import initial_weights_file
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
+from sunspark.training.evaluation_notes import record_of, sentence_of
 from sunspark.training.parameter_server import ParameterServer
 from sunspark.training.publisher import Publisher
 from sunspark.training.state import TrainingState
@@ -66,23 +65,9 @@ class ServerInDriver:
 
     def note_evaluation(self, evaluation: Evaluation) -> None:
         split = self._work.validation.split
-        self._records.write(
-            EvaluationRecord(
-                worker=DRIVER,
-                incarnation=0,
-                time_unix_seconds=time.time(),
-                epoch=-(-evaluation.step // self._plan.steps_per_epoch),
-                split=split,
-                excused=len(self._opened.rows(split)) - evaluation.samples,
-                **asdict(evaluation),
-            )
-        )
-        self._note_of_run(
-            "evaluated",
-            evaluation.step,
-            f"{split}: top-1 {100 * evaluation.top1:.2f} %, top-5 {100 * evaluation.top5:.2f} %, "
-            f"loss {evaluation.loss:.4f}",
-        )
+        rows = len(self._opened.rows(split))
+        self._records.write(record_of(evaluation, self._plan, split=split, num_rows=rows, worker=DRIVER, incarnation=0))
+        self._note_of_run("evaluated", evaluation.step, sentence_of(evaluation, split))
 
     def finish(self) -> None:
         if self._coordinator is not None:

@@ -35,8 +35,6 @@ from sunspark.training.validator import Validator
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.02
-_OWN_DEADLINE: Final = frozenset({"data", "lease", "pull", "push"})
-"""Phases that end by a deadline of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +62,7 @@ class AsyncTrainer:
         self._weights = FlatWeights(course.state)
         self._server = server
         self._driver = driver
-        self._progress, self._write = observers.progress, observers.write
+        self._write = observers.write
         self._clock = StepClock(observers.progress, observers.faults)
         self._worker, self._incarnation = worker_and_incarnation_of(replica_id)
         self._start_N = self._weights.empty()
@@ -87,7 +85,7 @@ class AsyncTrainer:
                 case EvaluationPart():
                     self._evaluate(task)
                 case None:
-                    self._progress.enter("lease", has_own_deadline=True)
+                    self._clock.enter("lease")
                     time.sleep(_POLL_SECONDS)
 
     def _train(self, task: Task) -> None:
@@ -117,7 +115,7 @@ class AsyncTrainer:
     def _begin(self, task: Task) -> bool:
         """Wait until the parameters may be taken; False when the lease is void."""
         while (answer := self._server.begin(task)) == "wait":
-            self._progress.enter("lease", has_own_deadline=True)
+            self._clock.enter("lease")
             time.sleep(_POLL_SECONDS)
         return answer == "yes"
 
@@ -154,7 +152,7 @@ class AsyncTrainer:
 
     def phase(self, phase: str) -> AbstractContextManager[None]:
         """Enter a phase of the step at hand."""
-        return self._clock.phase(phase, has_own_deadline=phase in _OWN_DEADLINE)
+        return self._clock.phase(phase)
 
     def at(self, step: int) -> None:
         """This step is computed from now on."""
@@ -180,7 +178,7 @@ class AsyncTrainer:
             self._judged_step = part.step
         with self.phase("evaluate"):
             counts = self._validator.count(
-                self._state, part.part, part.num_parts, lambda: self._progress.enter("evaluate")
+                self._state, part.part, part.num_parts, lambda: self._clock.enter("evaluate")
             )
         with self.phase("push"):
             self._server.hand_in(part, counts)

@@ -3,10 +3,15 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import final
+from typing import Final, final
 
 from sunspark.parallel.faults import FaultInjector
 from sunspark.training.pulse import Progress
+
+_OWN_DEADLINE: Final = frozenset(
+    ("data", "quorum", "recovery", "connect", "reduce", "publish", "close", "end", "lease", "pull", "push")
+)
+"""Phases that wait, and end by a deadline of their own: the others make progress, or the process is replaced."""
 
 
 @final
@@ -21,17 +26,23 @@ class StepClock:
         """The step at hand."""
 
     @contextmanager
-    def phase(self, phase: str, *, has_own_deadline: bool = False) -> Iterator[None]:
+    def phase(self, phase: str) -> Iterator[None]:
         """Be in that phase meanwhile."""
-        self._progress.enter(phase, has_own_deadline=has_own_deadline)
+        if phase == "store":
+            self.end_step()  # what storage takes is no part of it
+        self.enter(phase)
         self.reach(phase)
         started = time.monotonic()
         yield
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started
 
-    def reach(self, phase: str) -> None:
-        """A moment at which faults may be injected."""
-        self._faults.reach(phase, self.step)  # type: ignore[arg-type]
+    def enter(self, phase: str) -> None:
+        """Tell that this worker goes on, in that phase."""
+        self._progress.enter(phase, has_own_deadline=phase in _OWN_DEADLINE)
+
+    def reach(self, phase: str, step: int | None = None) -> None:
+        """A moment of a step, by default of the one at hand, at which faults may be injected."""
+        self._faults.reach(phase, self.step if step is None else step)  # type: ignore[arg-type]
 
     def begin_step(self, step: int) -> None:
         """This step is computed from now on."""
@@ -43,6 +54,10 @@ class StepClock:
         if self._began:
             seconds = time.monotonic() - self._began
             self._progress.slowest_step_seconds = max(self._progress.slowest_step_seconds, seconds)
+        self._began = 0.0
+
+    def drop_step(self) -> None:
+        """The step at hand is not gone on with: how long it took says nothing."""
         self._began = 0.0
 
     def take_seconds(self) -> dict[str, float]:

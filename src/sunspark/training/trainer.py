@@ -8,9 +8,9 @@ along.
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Final, NoReturn, final
 
 import torch
@@ -28,9 +28,11 @@ from sunspark.records import EvaluationRecord, StepRecord
 from sunspark.training import divergence
 from sunspark.training.deadline import FIRST_DEADLINE_SECONDS, deadline_seconds
 from sunspark.training.driver_link import DriverLink
+from sunspark.training.evaluation_notes import record_of, sentence_of
 from sunspark.training.observers import Observers
 from sunspark.training.publisher import Publisher
 from sunspark.training.state import TrainingState
+from sunspark.training.step_clock import StepClock
 from sunspark.training.strategies.strategy import Applied, DivergedError, Share, Strategy
 from sunspark.training.validation import Evaluation
 from sunspark.training.validator import Validator
@@ -77,15 +79,14 @@ class Trainer:
         self._peers = peers
         self._driver = driver
         self._publisher = publisher
-        self._progress, self._write, self._faults = observers.progress, observers.write, observers.faults
+        self._progress, self._write = observers.progress, observers.write
+        self._clock = StepClock(observers.progress, observers.faults)
         self._strategy = course.strategy
         self._sum = AllReduce(course.state.trained(), course.state.staged(), course.compression)
         self._counted = 0
         self._pending: list[StepRecord] = []
-        self._step, self._step_began = 0, 0.0
         self._failed_with: tuple[tuple[str, ...], Held] = ((), Held())
         self._num_failures = 0
-        self._seconds: dict[str, float] = {}
         self._bytes_sent = 0
 
     def run(self) -> None:
@@ -94,12 +95,12 @@ class Trainer:
         Raises WorkerError when the same members fail ten times at one step.
         """
         while True:
-            self._step = self._state.step
+            self._clock.step = self._state.step
             agreement = self._agree()
             if agreement is None:
                 continue
             if self._is_leader(agreement):
-                with self._phase("publish", has_own_deadline=True):
+                with self._clock.phase("publish"):
                     self._publisher.publish_when_due(self._state)
             if self._validator.is_due(self._state):
                 self._evaluate(agreement)
@@ -107,11 +108,11 @@ class Trainer:
                 if self._close(agreement):
                     return
             elif self._take_steps(agreement):
-                self._end_step()
+                self._clock.end_step()
 
     def _agree(self) -> Agreement | None:
         """Come to the next quorum and stand where its leader stands; None to try again."""
-        with self._phase("quorum", has_own_deadline=True):
+        with self._clock.phase("quorum"):
             agreement = self._peers.membership.agree(self._position(), _QUORUM_DEADLINES * self._deadline_seconds())
         if self._peers.membership.replica_id not in agreement.replica_ids:
             return None  # two processes ask as one worker; the older is about to hear that it is not wanted
@@ -130,11 +131,11 @@ class Trainer:
         self._driver.check_members(agreement)
         me = agreement.members[self._rank(agreement)]
         if not agreement.is_current(me):
-            with self._phase("recovery", has_own_deadline=True):
+            with self._clock.phase("recovery"):
                 self._recover(agreement)
         someone_recovers = len(agreement.current) < agreement.world_size  # over a slow link that takes its time
         deadline = max(FIRST_DEADLINE_SECONDS if someone_recovers else 0.0, self._deadline_seconds())
-        with self._phase("connect", has_own_deadline=True):
+        with self._clock.phase("connect"):
             self._peers.group.form(agreement, deadline)
 
     def _recover(self, agreement: Agreement) -> None:
@@ -150,28 +151,28 @@ class Trainer:
         """Do the steps that count together next; False when they must be gone on with in another quorum."""
         share = self._strategy.compute(agreement, self._rank(agreement), self)
         if share is None:
-            self._step_began = 0.0
+            self._clock.drop_step()
             self._driver.abandon(agreement.group_key)
             self._peers.group.cut()
             return False
         own_samples = share.samples
         try:
-            with self._phase("reduce", has_own_deadline=True):
+            with self._clock.phase("reduce"):
                 self._exchange(share, agreement)
         except GroupBrokenError as error:
-            self._step_began = 0.0
+            self._clock.drop_step()
             self._driver.abandon(agreement.group_key)  # a peer may not have noticed
             self._note_failure(agreement, error)
             return False
-        self._faults.reach("reduced", share.steps.start)
+        self._clock.reach("reduced", share.steps.start)
         try:
-            with self._phase("optimizer"):
+            with self._clock.phase("optimizer"):
                 applied = self._strategy.apply(share, agreement.quorum_id)
         except DivergedError as error:
             self._give_up(error.step, error.figures)
         self._peers.source.forget()
         self._sum.commit()
-        self._faults.reach("applied", share.steps.start)
+        self._clock.reach("applied", share.steps.start)
         self._num_failures = 0
         self._remember(agreement, share.steps, own_samples, applied)
         return True
@@ -180,7 +181,7 @@ class Trainer:
         """Sum gradients and tallies over the group, once all are there."""
         deadline = self._deadline_seconds()
         if self._strategy.is_local:
-            self._end_step()  # the wait for others is no part of it
+            self._clock.end_step()  # the wait for others is no part of it
             turns = len(share.steps) * -(-self._plan.num_replicas // agreement.world_size)
             arrived = self._peers.group.start_all_reduce(torch.zeros(1), turns * self._deadline_seconds())
             self._peers.group.wait([arrived])
@@ -190,15 +191,12 @@ class Trainer:
     # --- a `Clock`, for the strategy ---
 
     def phase(self, phase: str) -> AbstractContextManager[None]:
-        """Enter a phase of the step at hand; the loader has a deadline of its own."""
-        if phase == "store":
-            self._end_step()  # what storage takes is no part of it
-        return self._phase(phase, has_own_deadline=phase == "data")
+        """Enter a phase of the step at hand."""
+        return self._clock.phase(phase)
 
     def at(self, step: int) -> None:
         """This step is computed from now on."""
-        self._end_step()
-        self._step, self._step_began = step, time.monotonic()
+        self._clock.begin_step(step)
 
     def before_last_backward(self) -> None:
         """Gradients leave as soon as they are final; the others may still compute for as long as a step may take."""
@@ -222,13 +220,13 @@ class Trainer:
     def _evaluate(self, agreement: Agreement) -> None:
         """Evaluate the state that the members agreed on; when the group breaks, the next quorum does it again."""
         started = time.monotonic()
-        with self._phase("evaluate"):
+        with self._clock.phase("evaluate"):
             counts = self._validator.count(
-                self._state, self._rank(agreement), agreement.world_size, lambda: self._progress.enter("evaluate")
+                self._state, self._rank(agreement), agreement.world_size, lambda: self._clock.enter("evaluate")
             )
         deadline = max(self._deadline_seconds(), 10 * (time.monotonic() - started))
         try:
-            with self._phase("reduce", has_own_deadline=True):
+            with self._clock.phase("reduce"):
                 evaluation = self._validator.reduce(counts, agreement.step, self._peers.group, deadline)
         except GroupBrokenError as error:
             self._driver.abandon(agreement.group_key)
@@ -239,10 +237,7 @@ class Trainer:
         self._num_failures = 0
         self._write(self._record_of(evaluation))
         if self._is_leader(agreement):
-            what = (
-                f"top-1 {100 * evaluation.top1:.2f} %, top-5 {100 * evaluation.top5:.2f} %, loss {evaluation.loss:.4f}"
-            )
-            self._driver.note("evaluated", evaluation.step, f"{self._validator.config.split}: {what}")
+            self._driver.note("evaluated", evaluation.step, sentence_of(evaluation, self._validator.config.split))
 
     def _give_up(self, step: int, figures: Applied) -> NoReturn:
         """The training has diverged: no worker could do better. The state before this step is what is saved."""
@@ -256,11 +251,11 @@ class Trainer:
         """The closing quorum: the leader publishes the end, the others wait for it. False when the leader is lost."""
         leader = agreement.leader.replica_id
         if self._is_leader(agreement):
-            with self._phase("close", has_own_deadline=True):
+            with self._clock.phase("close"):
                 self._publisher.publish_end(self._state)
                 self._driver.finish(self._state.step, self._progress.most_workers)
             return True
-        with self._phase("end", has_own_deadline=True):
+        with self._clock.phase("end"):
             self._driver.wait_for_end(leader)
         return False
 
@@ -295,20 +290,12 @@ class Trainer:
                 f"({in_words(agreement.replica_ids)}); the last time: {error}"
             ) from error
 
-    def _end_step(self) -> None:
-        """The step that was computed is over: how long it took, for deadlines."""
-        if self._step_began:
-            seconds = time.monotonic() - self._step_began
-            self._progress.slowest_step_seconds = max(self._progress.slowest_step_seconds, seconds)
-        self._step_began = 0.0
-
     def _remember(
         self, agreement: Agreement, steps: range, own_samples: Sequence[int], applied: Sequence[Applied]
     ) -> None:
         """Keep the records of the steps until they count; what they took together is spread over them."""
-        ended, took = time.time(), sum(self._seconds.values())
-        seconds = {phase: taken / len(steps) for phase, taken in self._seconds.items()}
-        self._seconds = {}
+        ended, spent = time.time(), self._clock.take_seconds()
+        took, seconds = sum(spent.values()), {phase: taken / len(steps) for phase, taken in spent.items()}
         bytes_sent, self._bytes_sent = self._peers.group.bytes_sent - self._bytes_sent, self._peers.group.bytes_sent
         self._progress.step = steps.stop
         self._progress.most_workers = max(self._progress.most_workers, agreement.world_size)
@@ -342,14 +329,13 @@ class Trainer:
 
     def _record_of(self, evaluation: Evaluation) -> EvaluationRecord:
         worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
-        return EvaluationRecord(
+        return record_of(
+            evaluation,
+            self._plan,
+            split=self._validator.config.split,
+            num_rows=len(self._validator.rows),
             worker=worker,
             incarnation=incarnation,
-            time_unix_seconds=time.time(),
-            epoch=-(-evaluation.step // self._plan.steps_per_epoch),
-            split=self._validator.config.split,
-            excused=len(self._validator.rows) - evaluation.samples,
-            **asdict(evaluation),
         )
 
     def _write_counted(self) -> None:
@@ -357,11 +343,3 @@ class Trainer:
             if record.step < self._counted:
                 self._write(record)
         self._pending = [record for record in self._pending if record.step >= self._counted]
-
-    @contextmanager
-    def _phase(self, phase: str, *, has_own_deadline: bool = False) -> Iterator[None]:
-        self._progress.enter(phase, has_own_deadline=has_own_deadline)
-        self._faults.reach(phase, self._step)  # type: ignore[arg-type]
-        started = time.monotonic()
-        yield
-        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started
