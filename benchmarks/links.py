@@ -5,7 +5,7 @@ standalone cluster of network namespaces (Linux, as root), every link limited in
 `isolated`, as many one-worker trainings side by side on the same cores, each with its share of the batch.
 
 Images per second are medians over what lies between two exchanges (a step, or a round), after a warm-up; those of
-`isolated` over equal parts of the time in which all of its trainings run. The loader must not set the pace: images are
+`isolated` and `async` over equal parts of the time in which all of its trainings run. The loader must not set the pace: images are
 small noise, 2 kB each, scaled up. How long a step waits for them stands in the table.
 
 A run that is measured is a line in the file of results, and is not made again: an interrupted measurement goes on.
@@ -69,6 +69,11 @@ class Arm:
         return self.strategy.strategy == "serial"
 
     @property
+    def meets(self) -> bool:
+        """Whether workers wait for each other at exchanges."""
+        return not (self.is_isolated or self.strategy.has_server)
+
+    @property
     def inner_state(self) -> str:
         """What becomes of Adam's moments at an exchange; all_reduce has but one Adam."""
         return self.strategy.becomes_of_moments if self.strategy.is_local else "-"
@@ -104,6 +109,8 @@ ARMS: Final[Mapping[str, Arm]] = {
         strategy=StrategyConfig(strategy="diloco", sync_every=64, inner_state="reset"), steps_per_round=64
     ),
     "isolated": Arm(strategy=StrategyConfig(strategy="serial"), steps_per_round=64),
+    "async_1": Arm(strategy=StrategyConfig(strategy="async", sync_every=1)),
+    "async_16": Arm(strategy=StrategyConfig(strategy="async", sync_every=16), steps_per_round=16),
     "diloco_64_int8": Arm(
         strategy=StrategyConfig(strategy="diloco", sync_every=64, inner_state="reset", compression="int8"),
         steps_per_round=64,
@@ -198,7 +205,8 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             runs = self._train(arm, Path(name), batches if arm.is_isolated else [_BATCH], workers)
             measured = [self._measured(arm, run, workers) for run in runs]
-            speeds = together(measured, batches, self.rounds) if arm.is_isolated else between(measured[0], arm)
+            by_worker = [[r for r in run if r.worker == w] for run in measured for w in {r.worker for r in run}]
+            speeds = between(measured[0], arm) if arm.meets else together(by_worker, self.rounds)
             verdicts = [verify(str(run)) for run in runs]
             return Result(
                 arm=arm_name,
@@ -249,7 +257,7 @@ class Bench:
         records = [record for record in read_records(str(run)) if isinstance(record, StepRecord)]
         measured = [record for record in records if record.step >= arm.warmup_steps - 1]
         took_part = {record.world_size for record in measured}
-        assert arm.is_isolated or arm.loses_host or took_part == {workers}, f"{took_part} workers took part in a step"
+        assert not arm.meets or arm.loses_host or took_part == {workers}, f"{took_part} workers took part in a step"
         return measured
 
 
@@ -292,16 +300,15 @@ def between(records: Iterable[StepRecord], arm: Arm) -> list[float]:
     return [_BATCH * arm.steps_per_round / (after - before) for before, after in itertools.pairwise(times)]
 
 
-def together(runs: Sequence[Sequence[StepRecord]], batches: Sequence[int], parts: int) -> list[float]:
-    """Images per second of all runs, in equal parts of the time in which all of them were training."""
-    times = [[record.time_unix_seconds for record in run] for run in runs]
+def together(workers: Sequence[Sequence[StepRecord]], parts: int) -> list[float]:
+    """Images per second of all workers, in equal parts of the time in which all of them were training."""
+    times = [[record.time_unix_seconds for record in records] for records in workers]
     start, end = max(min(moments) for moments in times), min(max(moments) for moments in times)
     assert end > start, "the isolated trainings did not run at the same time; give more --rounds"
     images: Counter[int] = Counter()
-    for moments, batch in zip(times, batches, strict=True):
-        for moment in moments:
-            if start < moment <= end:
-                images[min(parts - 1, int(parts * (moment - start) / (end - start)))] += batch
+    for record in itertools.chain.from_iterable(workers):
+        if start < (moment := record.time_unix_seconds) <= end:
+            images[min(parts - 1, int(parts * (moment - start) / (end - start)))] += record.samples
     return [images[part] * parts / (end - start) for part in range(parts)]
 
 
