@@ -5,8 +5,8 @@ standalone cluster of network namespaces (Linux, as root), every link limited in
 `isolated`, as many one-worker trainings side by side on the same cores, each with its share of the batch.
 
 Images per second are medians over what lies between two exchanges (a step, or a round), after a warm-up; those of
-`isolated` and `async` over equal parts of the time in which all of its trainings run. The loader must not set the pace: images are
-small noise, 2 kB each, scaled up. How long a step waits for them stands in the table.
+`isolated` and `async` over equal parts of the time in which all of their workers run. The loader must not set the
+pace: images are small noise, 2 kB each, scaled up. How long a step waits for them stands in the table.
 
 A run that is measured is a line in the file of results, and is not made again: an interrupted measurement goes on.
 
