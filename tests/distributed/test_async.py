@@ -5,6 +5,7 @@ Interleavings are played in `tests/training/test_parameter_server.py` and `tests
 
 import random
 import signal
+import threading
 import time
 from dataclasses import replace
 from itertools import product
@@ -12,16 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from sunspark.launch import job as launch_job
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.train import train
-from sunspark.parallel.faults import Fault, Phase
+from sunspark.parallel.faults import Fault, Phase, stall_at
 from sunspark.records import EvaluationRecord, StepRecord, read_records
 from sunspark.training import checkpoint
 from sunspark.training.strategies.config import StrategyConfig
 from sunspark.training.validation import ValidationConfig
 from sunspark.training.verify import verify
-from tests.distributed.harness import descendants, events, is_running, wait_until
+from tests.distributed.harness import descendants, events, is_running, step_reached, wait_until
 from tests.distributed.laws import distance, law_config
+from tests.distributed.supervisors import ProcessLauncher
+from tests.distributed.test_elastic import set_supervisors
 from tests.distributed.test_resume import start_driver
 
 pytestmark = pytest.mark.timeout(300)
@@ -122,4 +126,26 @@ def test_a_worker_that_stalls_past_its_lease_is_replaced_and_its_samples_are_app
     result = train(law_dataset, str(run_folder), config_of(SETTINGS["async-epoch"], workers=2), faults)
     assert result.steps_redone >= 1
     assert [event for event in events(run_folder) if "silent for" in str(event["detail"])]
+    assert_every_sample_was_applied_once(run_folder)
+
+
+@pytest.mark.laws
+def test_workers_come_and_go(law_dataset: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4, 2, 4, 1, 3: those that go are killed with all that is theirs, as where a host is lost."""
+    monkeypatch.setattr(launch_job, "LocalLauncher", ProcessLauncher)
+    sizes: list[int] = []
+
+    def play() -> None:
+        for size, step in ((2, 12), (4, 32), (1, 52), (3, 72)):
+            wait_until(lambda: step_reached(run_folder) >= step, 200, f"step {step}")  # noqa: B023
+            set_supervisors(size)
+            sizes.append(size)
+
+    slow = [stall_at(worker, "forward", "every", seconds=0.05) for worker in range(4)]
+    controller = threading.Thread(target=play, daemon=True)
+    controller.start()
+    result = train(law_dataset, str(run_folder), config_of(SETTINGS["async-1"], workers=4), slow)
+    controller.join(10)
+    assert sizes == [2, 4, 1, 3], "the run has ended too early"
+    assert result.workers == 4
     assert_every_sample_was_applied_once(run_folder)
