@@ -84,6 +84,7 @@ def test_one_drawn_case_of_a_killed_worker(law_dataset: str, run_folder: Path, d
     check_kill(law_dataset, run_folder, dice.choice(KILLS), dice)
 
 
+@pytest.mark.laws
 def test_one_worker_and_its_evaluations_are_those_of_serial(law_dataset: str, tmp_path: Path) -> None:
     found = []
     for name, strategy in (
@@ -98,6 +99,7 @@ def test_one_worker_and_its_evaluations_are_those_of_serial(law_dataset: str, tm
     assert all(abs(found[0][step] - found[1][step]) <= 1e-9 for step in found[0])
 
 
+@pytest.mark.laws
 def test_a_driver_that_ends_takes_its_workers_with_it_and_the_run_goes_on(
     law_dataset: str, run_folder: Path, dice: random.Random
 ) -> None:

@@ -95,14 +95,6 @@ def test_a_killed_worker_changes_nothing(
     check_kill(law_dataset, run_folder, case, undisturbed(case[2]), dice)
 
 
-def test_one_drawn_case_of_undisturbed_workers(
-    law_dataset: str, undisturbed: Undisturbed, run_folder: Path, dice: random.Random
-) -> None:
-    case = dice.choice(UNDISTURBED)
-    print(f"workers, gradient path, optimizer: {case}")
-    check_undisturbed(law_dataset, run_folder, case, undisturbed(case[2]))
-
-
 def test_one_drawn_case_of_a_killed_worker(
     law_dataset: str, undisturbed: Undisturbed, run_folder: Path, dice: random.Random
 ) -> None:
