@@ -297,6 +297,9 @@ def test_a_parameter_that_forward_does_not_use_is_left_alone(law_dataset: str, i
     ("wrong", "said"),
     [
         ({"sync_every": 4}, r"sync_every 4 has no effect with --strategy all_reduce; it is for local_sgd, diloco"),
+        ({"strategy": "async", "inner_state": "keep"}, r"inner_state keep has no effect with --strategy async"),
+        ({"strategy": "diloco", "staleness_bound": 3}, r"staleness_bound 3 .* diloco; it is for async, hogwild"),
+        ({"strategy": "hogwild", "staleness_bound": -1}, r"staleness_bound must be at least 0, got -1"),
         ({"strategy": "local_sgd", "outer_momentum": 0.5}, r"outer_momentum 0.5 has no effect .* it is for diloco"),
         ({"strategy": "serial", "inner_state": "keep"}, "inner_state keep has no effect"),
         ({"strategy": "diloco", "sync_every": 0}, "sync_every must be at least 1, or epoch, got 0"),
