@@ -7,7 +7,6 @@ images of that are decoded meanwhile. A worker that dies costs what it has train
 
 import logging
 import math
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +19,6 @@ from sunspark.data.loader import Place
 from sunspark.errors import WorkerError
 from sunspark.optim import learning_rate_at
 from sunspark.parallel.membership import worker_and_incarnation_of
-from sunspark.records import StepRecord
 from sunspark.training import divergence
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.flat_weights import FlatWeights
@@ -28,6 +26,7 @@ from sunspark.training.observers import Observers
 from sunspark.training.server_link import EvaluationPart, ServerLink, Task
 from sunspark.training.state import TrainingState
 from sunspark.training.step_clock import StepClock
+from sunspark.training.step_records import step_records
 from sunspark.training.strategies.local_steps import LocalSteps
 from sunspark.training.strategies.strategy import Applied, Share
 from sunspark.training.validator import Validator
@@ -193,37 +192,19 @@ class AsyncTrainer:
         raise WorkerError(cause)
 
     def _write_records(self, task: Task, share: Share, num_workers: int) -> None:
-        """A record for each step of the lease; what they took together is spread over them."""
-        ended, seconds, num_steps = time.time(), self._clock.take_seconds(), len(task.steps)
         num_bytes, self._num_bytes = self._server.num_bytes - self._num_bytes, self._server.num_bytes
-        took = sum(seconds.values())
-
-        def spent(*phases: str) -> float:
-            return sum(seconds.get(phase, 0.0) for phase in phases) / num_steps
-
-        for index, step in enumerate(task.steps):
-            figures = self._figures_of(share, step)
-            self._write(
-                StepRecord(
-                    worker=self._worker,
-                    incarnation=self._incarnation,
-                    time_unix_seconds=ended - took * (num_steps - 1 - index) / num_steps,
-                    step=step,
-                    epoch=self._plan.epoch_of(step),
-                    loss=figures.loss,
-                    learning_rate=figures.learning_rate,
-                    gradient_norm=figures.gradient_norm,
-                    samples=share.samples[index],
-                    quorum_seconds=spent("lease"),
-                    data_seconds=spent("data"),
-                    forward_seconds=spent("forward"),
-                    backward_seconds=spent("backward"),
-                    communication_seconds=spent("pull", "push"),
-                    optimizer_seconds=spent("optimizer"),
-                    peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                    world_size=num_workers,
-                    rank=self._worker,
-                    bytes_sent=num_bytes // num_steps,
-                    replica=task.replica,
-                )
-            )
+        records = step_records(
+            self._plan,
+            task.steps,
+            share.samples,
+            [self._figures_of(share, step) for step in task.steps],
+            self._clock.take_seconds(),
+            worker=self._worker,
+            incarnation=self._incarnation,
+            world_size=num_workers,
+            rank=self._worker,
+            bytes_sent=num_bytes // len(task.steps),
+            replica=task.replica,
+        )
+        for record in records:
+            self._write(record)

@@ -6,7 +6,6 @@ along.
 """
 
 import logging
-import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -33,6 +32,7 @@ from sunspark.training.observers import Observers
 from sunspark.training.publisher import Publisher
 from sunspark.training.state import TrainingState
 from sunspark.training.step_clock import StepClock
+from sunspark.training.step_records import step_records
 from sunspark.training.strategies.strategy import Applied, DivergedError, Share, Strategy
 from sunspark.training.validation import Evaluation
 from sunspark.training.validator import Validator
@@ -294,38 +294,24 @@ class Trainer:
         self, agreement: Agreement, steps: range, own_samples: Sequence[int], applied: Sequence[Applied]
     ) -> None:
         """Keep the records of the steps until they count; what they took together is spread over them."""
-        ended, spent = time.time(), self._clock.take_seconds()
-        took, seconds = sum(spent.values()), {phase: taken / len(steps) for phase, taken in spent.items()}
         bytes_sent, self._bytes_sent = self._peers.group.bytes_sent - self._bytes_sent, self._peers.group.bytes_sent
         self._progress.step = steps.stop
         self._progress.most_workers = max(self._progress.most_workers, agreement.world_size)
         self._progress.report = {"loss": applied[-1].loss, "learning_rate": applied[-1].learning_rate}
         worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
-        self._pending = [
-            StepRecord(
-                worker=worker,
-                incarnation=incarnation,
-                time_unix_seconds=ended - took * (steps.stop - 1 - step) / len(steps),
-                step=step,
-                epoch=self._plan.epoch_of(step),
-                loss=figures.loss,
-                learning_rate=figures.learning_rate,
-                gradient_norm=figures.gradient_norm,
-                samples=samples,
-                quorum_seconds=seconds.get("quorum", 0.0) + seconds.get("connect", 0.0) + seconds.get("recovery", 0.0),
-                data_seconds=seconds.get("data", 0.0),
-                forward_seconds=seconds.get("forward", 0.0),
-                backward_seconds=seconds.get("backward", 0.0),
-                communication_seconds=seconds.get("reduce", 0.0),
-                optimizer_seconds=seconds.get("optimizer", 0.0),
-                peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                world_size=agreement.world_size,
-                rank=self._rank(agreement),
-                bytes_sent=bytes_sent // len(steps),
-                hidden_communication_seconds=self._sum.hidden_seconds / len(steps),
-            )
-            for step, samples, figures in zip(steps, own_samples, applied, strict=True)
-        ]
+        self._pending = step_records(
+            self._plan,
+            steps,
+            own_samples,
+            applied,
+            self._clock.take_seconds(),
+            worker=worker,
+            incarnation=incarnation,
+            world_size=agreement.world_size,
+            rank=self._rank(agreement),
+            bytes_sent=bytes_sent // len(steps),
+            hidden_communication_seconds=self._sum.hidden_seconds / len(steps),
+        )
 
     def _record_of(self, evaluation: Evaluation) -> EvaluationRecord:
         worker, incarnation = worker_and_incarnation_of(self._peers.membership.replica_id)
