@@ -33,7 +33,9 @@ def step_records(
     What the steps have taken together (`seconds`, by phase) is spread over them.
     """
     ended, took = time.time(), sum(seconds.values())
-    spread = {field: sum(seconds.get(phase, 0.0) for phase in phases) / len(steps) for field, phases in _PHASES.items()}
+    spread: dict[str, Any] = {
+        field: sum(seconds.get(phase, 0.0) for phase in phases) / len(steps) for field, phases in _PHASES.items()
+    }
     return [
         StepRecord(
             time_unix_seconds=ended - took * (steps.stop - 1 - step) / len(steps),
