@@ -95,13 +95,6 @@ def test_a_killed_worker_changes_nothing(
     check_kill(law_dataset, run_folder, case, undisturbed(case[2]), dice)
 
 
-def test_one_drawn_case_of_a_killed_worker(
-    law_dataset: str, undisturbed: Undisturbed, run_folder: Path, dice: random.Random
-) -> None:
-    case = dice.choice(KILLS)
-    check_kill(law_dataset, run_folder, case, undisturbed(case[2]), dice)
-
-
 def check_control(
     dataset: str, run: Path, optimizer: Optimizer, reference: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,16 +119,4 @@ def test_a_single_sample_dropped_once_is_seen_in_the_weights(
     optimizer: Optimizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_control(law_dataset, run_folder, optimizer, undisturbed(optimizer), monkeypatch)
-
-
-def test_one_drawn_case_of_a_sample_dropped_once(
-    law_dataset: str,
-    undisturbed: Undisturbed,
-    run_folder: Path,
-    dice: random.Random,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    optimizer = dice.choice(OPTIMIZERS)
-    print(f"one sample is dropped, {optimizer}")
     check_control(law_dataset, run_folder, optimizer, undisturbed(optimizer), monkeypatch)

@@ -23,9 +23,7 @@ from tests.distributed.supervisors import ProcessLauncher, outcome_of, start_sup
 pytestmark = pytest.mark.timeout(200)
 
 
-@pytest.mark.parametrize(
-    "strategy", [pytest.param(name, marks=() if name == "all_reduce" else pytest.mark.laws) for name in STRATEGIES]
-)
+@pytest.mark.parametrize("strategy", [pytest.param(name, marks=pytest.mark.laws) for name in STRATEGIES])
 def test_a_zombie_that_wakes_up_past_its_lease_finds_itself_unwanted(
     law_dataset: str,
     alone: Callable[[str], str],
@@ -64,6 +62,7 @@ def test_a_zombie_that_wakes_up_past_its_lease_finds_itself_unwanted(
     assert_exactly_once(run_folder, strategy, alone)
 
 
+@pytest.mark.laws
 def test_a_worker_that_hangs_in_silence_is_replaced_by_its_supervisor(
     law_dataset: str, undisturbed: Callable[[Optimizer], str], run_folder: Path
 ) -> None:
