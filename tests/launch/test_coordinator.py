@@ -11,8 +11,8 @@ import pytest
 from sunspark.errors import WorkerError
 from sunspark.launch import coordinator as coordinator_module
 from sunspark.launch.coordinator import Coordinator
-from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Ending, Roster
+from sunspark.parallel.leases import LeaseBook
 from sunspark.parallel.membership import replica_id_of
 from sunspark.parallel.rpc import RpcClient
 

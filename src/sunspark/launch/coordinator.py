@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, final
 
 from sunspark.launch.excuses import Excuses
-from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Ending, Note, Roster
+from sunspark.parallel.leases import LeaseBook
 from sunspark.parallel.membership import replica_id_of, worker_and_incarnation_of
 from sunspark.parallel.rpc import ChunkReader, ChunkWriter, Handler, Reply, RpcServer
 from sunspark.records import DRIVER, EventName

@@ -15,9 +15,9 @@ from sunspark.launch.config import LaunchConfig
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.excuses import Excuses
 from sunspark.launch.job import Job, raise_unless_finished
-from sunspark.launch.leases import LeaseBook
 from sunspark.launch.tracker import check_tracker, track_evaluation
 from sunspark.launch.watch import EvaluationWatch
+from sunspark.parallel.leases import LeaseBook
 from sunspark.training.config import WorkConfig
 from sunspark.training.tally import NOTHING, Sighting, Tally
 

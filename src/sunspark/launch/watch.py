@@ -7,9 +7,9 @@ from sunspark.data.order import StepPlan
 from sunspark.launch.coordinator import Coordinator
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.display import Display, ProgressSnapshot, sentence_of
-from sunspark.launch.leases import LeaseBook
 from sunspark.launch.roster import Note
 from sunspark.launch.screen import Pace
+from sunspark.parallel.leases import LeaseBook
 from sunspark.records import EventRecord, RecordWriter
 
 

@@ -14,8 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from sunspark.data.order import StepPlan
 from sunspark.data.rounds import Rounds
 from sunspark.errors import WorkerError
 from sunspark.parallel.lease_desk import LeaseDesk, Unit
+from sunspark.parallel.leases import LeaseBook
 from sunspark.parallel.ledger import Evidence, LedgerLine
 from sunspark.parallel.rpc import ChunkReader, ChunkWriter, Handler, Reply
 from sunspark.parallel.shared_lock import SharedLock
@@ -37,8 +37,6 @@ from sunspark.training.validation import Evaluation, ValidationConfig, best_of, 
 from sunspark.training.validator import Counts, evaluation_of
 from sunspark.training.wire import Wire, chunks_of, gathered
 
-_PART_SECONDS: Final = 60.0
-"""After which a part of an evaluation is given to another worker too; the first count is taken."""
 _PART_SAMPLES: Final = 256
 
 
@@ -62,16 +60,6 @@ class Driver(Protocol):
 
     def give_up(self, cause: str) -> None:
         """The run cannot go on."""
-
-
-@dataclass(slots=True)
-class _EvaluationUnderWay:
-    """Parts of the split, by their number: who counts them since when, and what was counted."""
-
-    counts: Counts
-    num_parts: int
-    holders: dict[int, tuple[str, float]]
-    counted: set[int]
 
 
 @final
@@ -108,7 +96,9 @@ class ParameterServer:
         )
         self._mailboxes: dict[str, SharedMemory] = {}
         """Of workers on this host."""
-        self._evaluation: _EvaluationUnderWay | None = None
+        self._evaluation: LeaseBook | None = None
+        """The parts of the one that is under way, and in `_counts` what was found in them."""
+        self._counts = Counts.nothing(num_classes)
         self._has_ended = False
         self._end_step = state.step
         """Nothing beyond is leased yet. A state may be saved just before it is evaluated."""
@@ -138,7 +128,7 @@ class ParameterServer:
             if self._has_ended:
                 return {"do": "wait"}
             if self._evaluation is not None:
-                return self._part_for(replica_id, self._evaluation)
+                return self._part_of(self._evaluation, replica_id)
             lease = self._desk.ask(replica_id)
         if lease is None:
             return {"do": "wait"}
@@ -230,11 +220,8 @@ class ParameterServer:
     def hand_in_counts(self, part: int, step: int, per_class: Sequence[Sequence[int]], loss: float) -> Reply:
         """Take what was counted in a part of the split with the weights after `step` steps; the first one counts."""
         with self._desk_lock:
-            under_way = self._evaluation
-            if under_way is not None and step == self._state.step and part not in under_way.counted:
-                under_way.counted.add(part)
-                under_way.counts.per_class.add_(torch.tensor(per_class))
-                under_way.counts.loss.add_(loss)
+            if self._evaluation is not None and step == self._state.step:
+                self._evaluation.hand_in(part, {"per_class": per_class, "loss": loss})
         return {}
 
     def look(self) -> None:
@@ -294,6 +281,11 @@ class ParameterServer:
             del self._mailboxes[replica_id]
         with self._desk_lock:
             holders = self._desk.holders
+            evaluating = self._evaluation.holders if self._evaluation else set()
+        for holder in filter(self._driver.is_gone, evaluating):
+            with self._desk_lock:
+                if self._evaluation:
+                    self._evaluation.give_back(holder)
         for holder in filter(self._driver.is_gone, holders):
             with self._desk_lock:
                 units = self._desk.release(holder)
@@ -305,11 +297,10 @@ class ParameterServer:
     def _close_evaluation(self) -> None:
         """Write down what was found, once all parts are counted."""
         with self._desk_lock:
-            under_way = self._evaluation
-            if under_way is None or len(under_way.counted) < under_way.num_parts:
+            if self._evaluation is None or not self._evaluation.is_complete:
                 return
             self._evaluation = None
-        evaluation = evaluation_of(under_way.counts, self._state.step, self._validation.split)
+        evaluation = evaluation_of(self._counts, self._state.step, self._validation.split)
         self._state.add_evaluation(evaluation)
         self._driver.note_evaluation(evaluation)
 
@@ -318,7 +309,8 @@ class ParameterServer:
         if is_due(self._validation, state.evaluations, state.step, plan.steps_per_epoch, plan.num_steps):
             num_parts = max(1, -(-self._num_evaluated // _PART_SAMPLES))
             with self._desk_lock:
-                self._evaluation = _EvaluationUnderWay(Counts.nothing(self._num_classes), num_parts, {}, set())
+                self._counts = Counts.nothing(self._num_classes)
+                self._evaluation = LeaseBook(ranges=[(part, part + 1) for part in range(num_parts)], count=self._count)
         elif state.step == end_of(self._validation, state.evaluations, plan.num_steps):
             with self._weights_lock.exclusive():
                 self._publisher.publish_end(state)
@@ -334,12 +326,12 @@ class ParameterServer:
         with self._desk_lock:
             self._desk.end_round = self._rounds.round_of(self._end_step - 1) + 1
 
-    def _part_for(self, replica_id: str, under_way: _EvaluationUnderWay) -> Reply:
-        now = time.monotonic()
-        for part in range(under_way.num_parts):
-            holder, since = under_way.holders.get(part, ("", 0.0))
-            is_free = holder in ("", replica_id) or now - since > _PART_SECONDS or self._driver.is_gone(holder)
-            if part not in under_way.counted and is_free:
-                under_way.holders[part] = (replica_id, now)
-                return {"do": "evaluate", "part": part, "num_parts": under_way.num_parts, "step": self._state.step}
-        return {"do": "wait"}
+    def _part_of(self, evaluation: LeaseBook, replica_id: str) -> Reply:
+        leased = evaluation.lease(replica_id, time.monotonic())
+        if leased is None:
+            return {"do": "wait"}
+        return {"do": "evaluate", "part": leased[0], "num_parts": len(evaluation.ranges), "step": self._state.step}
+
+    def _count(self, found: dict[str, Any]) -> None:
+        self._counts.per_class.add_(torch.tensor(found["per_class"]))
+        self._counts.loss.add_(found["loss"])

@@ -25,11 +25,19 @@ class LeaseBook:
         """Samples in the ranges that are counted."""
         return sum(end - begin for begin, end in self.ranges if begin in self._counted)
 
+    @property
+    def holders(self) -> set[str]:
+        """Who has a lease of a range that is not counted."""
+        return {holder for begin, (holder, _) in self._holders.items() if begin not in self._counted}
+
     def lease(self, replica_id: str, now: float, lease_seconds: float = 60.0) -> tuple[int, int] | None:
-        """A range that nobody works on, or whose holder has had it for too long; None when there is none."""
+        """A range that nobody works on, or whose holder has had it for too long; None when there is none.
+
+        Who asks while it has one gets that again: it has not heard of it.
+        """
         for begin, end in self.ranges:
-            _, since = self._holders.get(begin, ("", -1e9))
-            if begin not in self._counted and now - since > lease_seconds:
+            holder, since = self._holders.get(begin, ("", -1e9))
+            if begin not in self._counted and (holder == replica_id or now - since > lease_seconds):
                 self._holders[begin] = (replica_id, now)
                 return begin, end
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sunspark.launch.leases import LeaseBook
+from sunspark.parallel.leases import LeaseBook
 
 
 @pytest.mark.parametrize("seed", range(20))
