@@ -1,8 +1,30 @@
-"""The executors of this process's Spark application: who they are, and how a test has them come and go."""
+"""Sessions with settings of a test's own; their executors: who they are, and how a test has them come and go."""
 
-from pyspark import SparkContext
+import contextlib
+import sys
+from collections.abc import Iterator
 
+import pyspark
+import pytest
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from sunspark.launch.java import find_java
 from tests.distributed.harness import wait_until
+
+
+@contextlib.contextmanager
+def session_with(master: str, settings: dict[str, str]) -> Iterator[SparkSession]:
+    """A session with such settings; no later session of this process has them."""
+    conf = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", **settings}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_HOME", str(find_java(pyspark.__version__).home))
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        SparkContext._ensure_initialized()  # started with these settings, Java would keep them for all later sessions
+        of_this = SparkConf().setMaster(master).setAppName("sunspark tests").setAll(list(conf.items()))
+        session = SparkSession.builder.config(conf=of_this).getOrCreate()
+    yield session
+    session.stop()
 
 
 def executor_ids(context: SparkContext) -> set[str]:

@@ -1,26 +1,22 @@
 """Elastic on Spark: executors are taken away and come back, by hand and by Spark's dynamic allocation."""
 
 import functools
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pyspark
 import pytest
-from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from sunspark.launch.config import LaunchConfig, TrainConfig
-from sunspark.launch.java import find_java
 from sunspark.launch.session import open_session
 from sunspark.launch.train import train
 from sunspark.training.verify import verify
 from tests.distributed import elastic
 from tests.distributed.harness import wait_until
 from tests.distributed.strategies import STRATEGIES, assert_exactly_once, config_of
-from tests.spark.executors import executor_ids, have_executors
+from tests.spark.executors import executor_ids, have_executors, session_with
 
 pytestmark = [pytest.mark.spark, pytest.mark.laws, pytest.mark.timeout(500)]
 
@@ -44,18 +40,18 @@ def test_executors_come_and_go(law_dataset: str, alone: Callable[[str], str], ru
 
 
 @pytest.fixture
-def dynamic_session(monkeypatch: pytest.MonkeyPatch) -> Iterator[SparkSession]:
+def dynamic_session() -> Iterator[SparkSession]:
     """Two executors at most, none when there is nothing to do."""
-    monkeypatch.setenv("JAVA_HOME", str(find_java(pyspark.__version__).home))
-    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    conf = SparkConf().setMaster("local-cluster[2,1,1024]").setAppName("sunspark tests")
-    conf.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
-    conf.set("spark.dynamicAllocation.enabled", "true").set("spark.dynamicAllocation.shuffleTracking.enabled", "true")
-    conf.set("spark.dynamicAllocation.executorIdleTimeout", f"{IDLE_SECONDS}s")
-    conf.set("spark.dynamicAllocation.minExecutors", "0").set("spark.dynamicAllocation.maxExecutors", "2")
-    session = SparkSession.builder.config(conf=conf).getOrCreate()
-    yield session
-    session.stop()
+    settings = {
+        "enabled": "true",
+        "shuffleTracking.enabled": "true",
+        "executorIdleTimeout": f"{IDLE_SECONDS}s",
+        "minExecutors": "0",
+        "maxExecutors": "2",
+    }
+    dynamic = {f"spark.dynamicAllocation.{key}": value for key, value in settings.items()}
+    with session_with("local-cluster[2,1,1024]", dynamic) as session:
+        yield session
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

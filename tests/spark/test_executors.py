@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyspark
 import pytest
-from pyspark import SparkConf
 from pyspark.find_spark_home import _find_spark_home
 from pyspark.sql import SparkSession
 
@@ -26,6 +25,7 @@ from sunspark.spark.inference import predict_in_session
 from sunspark.spark.ingest import IngestConfig, ingest
 from sunspark.training.predict import PredictSpec
 from tests.distributed.harness import wait_until
+from tests.spark.executors import session_with
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(120)]
 
@@ -42,11 +42,8 @@ def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSes
     ):
         try:
             wait_until(lambda: bool(uri_in(log)), 90, "the master's address")
-            conf = SparkConf().setMaster(uri_in(log)).setAppName("sunspark tests").set("spark.executor.cores", "4")
-            conf.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
-            session = SparkSession.builder.config(conf=conf).getOrCreate()
-            yield session
-            session.stop()
+            with session_with(uri_in(log), {"spark.executor.cores": "4"}) as session:
+                yield session
         finally:
             master.kill()
 

@@ -1,23 +1,20 @@
 """Spark gives each worker a GPU: real scheduling of made-up addresses, since no GPU is needed to be told of one."""
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pyspark
 import pytest
-from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from sunspark.errors import ConfigError
 from sunspark.launch import roster
 from sunspark.launch.config import LaunchConfig, TrainConfig
-from sunspark.launch.java import find_java
 from sunspark.launch.roster import Roster
 from sunspark.launch.train import train
 from tests.launch.short import interrupt_when, short_config
+from tests.spark.executors import session_with
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(400)]
 
@@ -28,17 +25,12 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     script = tmp_path_factory.mktemp("gpus") / "discover.sh"
     script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["made-up-5", "made-up-7"]}'\n""")
     script.chmod(0o755)
-    builder = SparkSession.builder.master("local-cluster[1,2,1024]").config("spark.ui.enabled", "false")
+    settings = {"spark.task.resource.gpu.amount": "1"}
     for of in ("worker", "executor"):
-        builder = builder.config(f"spark.{of}.resource.gpu.amount", "2")
-        builder = builder.config(f"spark.{of}.resource.gpu.discoveryScript", str(script))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAVA_HOME", str(find_java(pyspark.__version__).home))
-        patch.setenv("PYSPARK_PYTHON", sys.executable)
-        SparkContext._ensure_initialized()  # started with these settings, Java would keep them for all later sessions
-        session = builder.config("spark.task.resource.gpu.amount", "1").getOrCreate()
-    yield session
-    session.stop()
+        settings[f"spark.{of}.resource.gpu.amount"] = "2"
+        settings[f"spark.{of}.resource.gpu.discoveryScript"] = str(script)
+    with session_with("local-cluster[1,2,1024]", settings) as session:
+        yield session
 
 
 def on_spark(**launch: object) -> TrainConfig:
