@@ -2,7 +2,7 @@
 
 Cost: one all-reduce of the gradients. Between hosts and between GPUs they travel in buckets (gloo's ring,
 NCCL), which leave while the backward pass still runs, and the evidence behind them. On one host, without GPUs, they do
-not travel: every worker sums a part of them in memory that all share, and the evidence is the barrier before it. With
+not travel, nor does the evidence: every worker sums a part of them in memory that all share, between two barriers. With
 compression they travel encoded, always, and in buckets too.
 """
 
@@ -66,7 +66,8 @@ class AllReduce:
                 for gradients in gradients_by_bucket([*reversed(parameters)])
             ]
         self._transport: _Transport | None = None
-        self._group_key = ""
+        self._made_for: tuple[str, list[torch.Size]] = ("", [])
+        """The group of the transport, and the shapes of the tallies."""
         self.hidden_seconds = 0.0
         """Of the last sum: for which one of its collectives was under way before `reduce`, as far as that was seen.
         On a GPU, which runs behind, only what still was at the end counts as seen from the last gradient on."""
@@ -78,7 +79,7 @@ class AllReduce:
 
         What leaves has `timeout_seconds` until all have summed. In the first sum of a group nothing leaves early.
         """
-        if self._transport is not None and self._group_key == group.key:
+        if self._transport is not None and self._made_for[0] == group.key:
             self._transport.begin(group, timeout_seconds)
 
     def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
@@ -93,8 +94,9 @@ class AllReduce:
         if group.is_alone:
             return
         try:
-            if self._transport is None or self._group_key != group.key:
-                self._transport, self._group_key = self._new_transport(group, timeout_seconds), group.key
+            wanted = (group.key, [tally.shape for tally in tallies])
+            if self._transport is None or self._made_for != wanted:
+                self._transport, self._made_for = self._new_transport(tallies, group, timeout_seconds), wanted
             self.hidden_seconds = self._transport.reduce(tallies, group, timeout_seconds)
         except GroupBrokenError:
             self._transport = None  # a wait that was left behind, or a member, may still write to its memory
@@ -114,14 +116,13 @@ class AllReduce:
         if self._transport is not None:
             self._transport.note_final(parameter)
 
-    def _new_transport(self, group: Group, timeout_seconds: float) -> _Transport:
+    def _new_transport(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> _Transport:
         if self._compressed:
             return _Buckets([*self._compressed, *map(ExactBucket, gradients_by_bucket([*reversed(self._exact)]))])
-        num_bytes = sum(parameter.nbytes for parameter in self._parameters)
-        memory = group.share_memory((len(group.members) + 1) * num_bytes, timeout_seconds)
+        memory = group.share_memory(_SharedMemory.num_bytes(self._parameters, tallies, group), timeout_seconds)
         if memory is None:
             return _Buckets([*map(ExactBucket, gradients_by_bucket(self._parameters))])
-        return _SharedMemory(self._parameters, memory, group)
+        return _SharedMemory(self._parameters, tallies, memory, group)
 
 
 @final
@@ -148,16 +149,33 @@ class _Buckets:
 
 @final
 class _SharedMemory:
-    """Every rank lays its gradients into shared memory, and sums its part of all of them, in the order of ranks."""
+    """Every rank lays its gradients into shared memory, and sums its part of all of them, in the order of ranks.
 
-    def __init__(self, parameters: Sequence[nn.Parameter], memory: SharedMemory, group: Group) -> None:
+    Beside them lie the tallies, which every rank sums for itself.
+    """
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor], memory: SharedMemory, group: Group
+    ) -> None:
         dtype, size = parameters[0].dtype, sum(parameter.numel() for parameter in parameters)
-        world_size = len(group.members)
-        regions = [memory.tensor(dtype, index * size * dtype.itemsize, size) for index in range(world_size + 1)]
-        part = slice(size * group.rank // world_size, size * (group.rank + 1) // world_size)
-        self._mine = Gradients(parameters, regions[group.rank])
+        rank, world_size, offset = group.rank, len(group.members), 0
+        self._tallies = []
+        for tally in tallies:
+            rows = memory.tensor(tally.dtype, offset, world_size * tally.numel()).view(world_size, *tally.shape)
+            self._tallies.append(rows)
+            offset += rows.nbytes
+        regions = [memory.tensor(dtype, offset + i * size * dtype.itemsize, size) for i in range(world_size + 1)]
+        part = slice(size * rank // world_size, size * (rank + 1) // world_size)
+        self._mine = Gradients(parameters, regions[rank])
         self._total = Gradients(parameters, regions[world_size])
-        self._parts = [region[part] for region in regions]
+        self._chunks = list(zip(*(region[part].split(_CHUNK_NUMBERS) for region in regions), strict=True))
+        """Of this rank's part: of every rank's gradients, and of the sum."""
+
+    @staticmethod
+    def num_bytes(parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor], group: Group) -> int:
+        """Of the memory that it needs."""
+        of_all = sum(tally.nbytes for tally in tallies), sum(parameter.nbytes for parameter in parameters)
+        return len(group.members) * of_all[0] + (len(group.members) + 1) * of_all[1]
 
     def begin(self, group: Group, timeout_seconds: float) -> None:
         """Nothing travels: laid down earlier, gradients would keep the same processor busy for as long."""
@@ -167,11 +185,15 @@ class _SharedMemory:
 
     def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> float:
         self._mine.gather()
-        group.wait([group.start_all_reduce(tensor, timeout_seconds) for tensor in tallies])  # all have laid down theirs
-        for first, second, *others, total in zip(*(part.split(_CHUNK_NUMBERS) for part in self._parts), strict=True):
+        for tally, rows in zip(tallies, self._tallies, strict=True):
+            rows[group.rank].copy_(tally)
+        group.wait([group.start_barrier(timeout_seconds)])  # all have laid down theirs
+        for tally, rows in zip(tallies, self._tallies, strict=True):
+            torch.sum(rows, dim=0, out=tally)
+        for first, second, *others, total in self._chunks:
             torch.add(first, second, out=total)
             for other in others:
                 total += other
-        group.wait([group.start_all_reduce(torch.zeros(1), timeout_seconds)])  # all have summed their part
+        group.wait([group.start_barrier(timeout_seconds)])  # all have summed their part
         self._total.scatter()
         return 0.0

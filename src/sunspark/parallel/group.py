@@ -26,6 +26,7 @@ from torch._C._distributed_c10d import (
     AllgatherOptions,
     AllreduceOptions,
     AllToAllOptions,
+    BarrierOptions,
     ProcessGroupGloo,
     ReduceOp,
     Work,
@@ -160,6 +161,14 @@ class Group:
         backend: Any = gloo if tensor.device == _PROCESSOR else self._nccl
         self.bytes_sent += 2 * tensor.nbytes * (len(self.members) - 1) // len(self.members)
         return self._start(lambda: backend.allreduce([tensor], options))
+
+    def start_barrier(self, timeout_seconds: float) -> AnyWork | None:
+        """Begin to wait until all members have come here. None where there is nobody else to wait for."""
+        if self.is_alone:
+            return None
+        gloo, options = self._formed_backend(), BarrierOptions()
+        options.timeout = timedelta(seconds=timeout_seconds)
+        return self._start(lambda: gloo.barrier(options))
 
     def start_all_to_all(self, rows: Tensor, timeout_seconds: float) -> Exchange:
         """Begin to give row i of `rows`, shape (members, bytes), to member i.

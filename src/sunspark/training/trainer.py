@@ -12,8 +12,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NoReturn, final
 
-import torch
-
 from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, WorkerError
 from sunspark.parallel.all_reduce import AllReduce
@@ -183,7 +181,7 @@ class Trainer:
         if self._strategy.is_local:
             self._clock.end_step()  # the wait for others is no part of it
             turns = len(share.steps) * -(-self._plan.num_replicas // agreement.world_size)
-            arrived = self._peers.group.start_all_reduce(torch.zeros(1), turns * self._deadline_seconds())
+            arrived = self._peers.group.start_barrier(turns * self._deadline_seconds())
             self._peers.group.wait([arrived])
             deadline = max(deadline, FIRST_DEADLINE_SECONDS)  # no step tells how long it takes
         self._sum.reduce(share.tallies, self._peers.group, deadline)
