@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def sunspark(*words: str, program: str | None = None) -> subprocess.CompletedPro
     )
 
 
+Here = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Run the command line in this process, which costs a hundredth."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        exit_code = main(words)
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(words, exit_code, said.out, said.err)
+
+    return run
+
+
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     """The user's mistake: exit code 2, nothing on standard output, one message without a traceback."""
     assert done.returncode == 2, done.stderr
@@ -86,8 +103,8 @@ def test_the_version_is_printed() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_shows_its_options_and_their_defaults(command: str) -> None:
-    done = sunspark(command, "--help")
+def test_help_of_a_command_shows_its_options_and_their_defaults(here: Here, command: str) -> None:
+    done = here(command, "--help")
     assert done.returncode == 0, done.stderr
     assert f"usage: sunspark {command}" in done.stdout
     assert "--json" in done.stdout
@@ -95,8 +112,8 @@ def test_help_of_a_command_shows_its_options_and_their_defaults(command: str) ->
     assert done.stdout.count("(default: ") + done.stdout.count("(required)") + done.stdout.count("(repeatable)") >= 2
 
 
-def test_the_help_of_train_names_every_flag() -> None:
-    words = set(re.findall(r"--[a-z][a-z0-9-]*", sunspark("train", "--help").stdout))
+def test_the_help_of_train_names_every_flag(here: Here) -> None:
+    words = set(re.findall(r"--[a-z][a-z0-9-]*", here("train", "--help").stdout))
     assert {flag for flag in flags(Arguments) if not flag.startswith("--no-")} <= words
 
 
@@ -114,8 +131,8 @@ def test_the_help_of_train_names_every_flag() -> None:
         (["ingest", "a", "b", "--jpeg-quality", "101"], ["jpeg_quality", "101"]),
     ],
 )
-def test_the_users_mistake_is_one_message_and_exit_code_2(words: list[str], expected: list[str]) -> None:
-    assert_refused(sunspark(*words), *expected)
+def test_the_users_mistake_is_one_message_and_exit_code_2(here: Here, words: list[str], expected: list[str]) -> None:
+    assert_refused(here(*words), *expected)
 
 
 def test_an_unknown_key_in_the_config_file_names_the_nearest(tmp_path: Path) -> None:

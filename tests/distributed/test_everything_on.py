@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(300)
 
 def config(workers: int, gradient_path: GradientPath = "auto") -> TrainConfig:
     return TrainConfig(
-        model=ModelConfig(model="resnet18", model_args={"drop_path_rate": 0.1}),
+        model=ModelConfig(model="resnet18", model_args={"channels": [16, 32, 64, 128], "drop_path_rate": 0.1}),
         optim=OptimConfig(
             optimizer="nesterov", learning_rate=0.01, weight_decay=1e-4, ema_decay=0.8, clip_norm=1.0
         ),

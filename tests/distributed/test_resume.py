@@ -21,8 +21,8 @@ from sunspark.launch.train import train
 from sunspark.records import StepRecord, read_records
 from sunspark.training.verify import verify
 from tests.distributed.harness import descendants, is_running, step_reached, wait_until
-from tests.distributed.laws import Optimizer, assert_nothing_was_lost, law_config
-from tests.distributed.strategies import STRATEGIES, config_of
+from tests.distributed.laws import CHECKPOINT_EVERY, Optimizer, assert_nothing_was_lost, law_config
+from tests.distributed.strategies import STEPS_PER_EPOCH, STRATEGIES, config_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -44,7 +44,7 @@ def start_driver(dataset: str, run: Path, config: TrainConfig, stderr: int | Non
 def kill_at_random_step(dataset: str, run: Path, config: TrainConfig, dice: random.Random) -> None:
     """Train, and kill driver and workers together somewhere between two checkpoints."""
     driver = start_driver(dataset, run, config)
-    step = dice.choice((40, 80, 120, 160))
+    step = dice.choice(range(CHECKPOINT_EVERY, config.training.epochs * STEPS_PER_EPOCH // 2, CHECKPOINT_EVERY))
     wait_until(lambda: step_reached(run) >= step, 150, f"step {step}")
     time.sleep(dice.random())
     os.kill(driver.pid, signal.SIGSTOP)
@@ -92,10 +92,11 @@ def check_same_workers(
     assert verify(str(run)).exactly_once
 
 
-def check_other_workers(dataset: str, run: Path, numbers: tuple[int, int], reference: str, dice: random.Random) -> None:
-    config = law_config("adam", workers=numbers[0])
+def check_other_workers(
+    dataset: str, run: Path, config: TrainConfig, workers: int, reference: str, dice: random.Random
+) -> None:
     kill_at_random_step(dataset, run, config, dice)
-    result = train(dataset, str(run), replace(config, launch=LaunchConfig(launcher="local", workers=numbers[1])))
+    result = train(dataset, str(run), replace(config, launch=LaunchConfig(launcher="local", workers=workers)))
     assert result.resumed_from_step >= 40
     assert_nothing_was_lost(str(run), reference)
 
@@ -117,20 +118,19 @@ def test_resume_with_other_workers_reaches_the_same_weights(
     undisturbed: Callable[[Optimizer], str],
     dice: random.Random,
 ) -> None:
-    check_other_workers(law_dataset, run_folder, numbers, undisturbed("adam"), dice)
+    config = law_config("adam", workers=numbers[0])
+    check_other_workers(law_dataset, run_folder, config, numbers[1], undisturbed("adam"), dice)
 
 
-def test_one_drawn_resume(
-    law_dataset: str, run_folder: Path, undisturbed: Callable[[Optimizer], str], dice: random.Random
-) -> None:
-    numbers = (dice.randrange(1, 4), dice.randrange(1, 4))
-    check_other_workers(law_dataset, run_folder, numbers, undisturbed("adam"), dice)
+def test_one_drawn_resume(law_dataset: str, run_folder: Path, alone: Callable[[str], str], dice: random.Random) -> None:
+    config = config_of("all_reduce", workers=dice.randrange(1, 4))
+    check_other_workers(law_dataset, run_folder, config, dice.randrange(1, 4), alone("all_reduce"), dice)
 
 
 def test_a_driver_that_dies_leaves_a_candidate_that_resume_takes_up(
-    law_dataset: str, run_folder: Path, undisturbed: Callable[[Optimizer], str], dice: random.Random
+    law_dataset: str, run_folder: Path, alone: Callable[[str], str], dice: random.Random
 ) -> None:
-    config = law_config("adam", workers=2)
+    config = config_of("all_reduce", workers=2)
     driver = start_driver(law_dataset, run_folder, config)
     wait_until(lambda: step_reached(run_folder) >= 40, 150, "step 40")
     time.sleep(0.2 + dice.random() / 2)
@@ -146,7 +146,7 @@ def test_a_driver_that_dies_leaves_a_candidate_that_resume_takes_up(
     assert result.resumed_from_step == max(furthest, published)
     assert_records_are_of_two_starts(run_folder, result.resumed_from_step)
     assert not list((run_folder / "candidates").glob("*"))
-    assert_nothing_was_lost(str(run_folder), undisturbed("adam"))
+    assert_nothing_was_lost(str(run_folder), alone("all_reduce"))
 
 
 @pytest.mark.laws

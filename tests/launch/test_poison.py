@@ -263,6 +263,7 @@ def spoiled_config(split: str, validation: ValidationConfig | None = None) -> Tr
     )
 
 
+@pytest.mark.laws
 def test_nothing_is_trained_on_a_split_that_is_all_poison(spoiled: str, run_folder: Path) -> None:
     """Found once, it is known at the next start."""
     for _ in range(2):
@@ -281,6 +282,7 @@ def test_an_evaluation_of_a_split_that_is_all_poison_says_so(spoiled: str, run_f
         evaluate(str(run_folder), split="gone")
 
 
+@pytest.mark.laws
 def test_an_evaluation_while_training_of_a_split_that_is_all_poison_says_so(spoiled: str, run_folder: Path) -> None:
     config = spoiled_config("train", ValidationConfig(eval_every=1, eval_split=SPOILED))
     with pytest.raises(UserError, match=r"every image of the split 'spoiled' \(4\) kills .* --eval-split"):

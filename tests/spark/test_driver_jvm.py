@@ -14,7 +14,7 @@ from tests.distributed.harness import descendants, is_running, name_of, step_rea
 from tests.distributed.laws import law_config
 from tests.distributed.test_resume import start_driver
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.spark, pytest.mark.laws, pytest.mark.timeout(200)]
 
 
 def test_a_killed_jvm_ends_the_run_with_that_as_its_cause(law_dataset: str, run_folder: Path) -> None:

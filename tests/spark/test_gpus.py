@@ -56,6 +56,7 @@ def test_two_workers_get_two_gpus(law_dataset: str, run_folder: Path, monkeypatc
     assert sorted(map(sorted, told.values())) == [["made-up-5"], ["made-up-7"]]
 
 
+@pytest.mark.laws
 @pytest.mark.usefixtures("session")
 def test_workers_stay_on_the_processor_when_asked_to(law_dataset: str, run_folder: Path) -> None:
     assert train(law_dataset, str(run_folder), on_spark(device="cpu")).finished
