@@ -69,8 +69,8 @@ ARMS: Final[Mapping[str, Arm]] = {
     _SERIAL: Arm(flags="--strategy serial", most_processes=1),
     "all_reduce": Arm(flags="--strategy all_reduce", bound=1.5),
     "diloco_16": Arm(flags="--strategy diloco --sync-every 16", bound=3.0),
-    "async_16": Arm(flags="--strategy async --sync-every 16", bound=3.0, most_processes=4),
     "async_1": Arm(flags="--strategy async --sync-every 1", bound=3.0, most_processes=4),
+    "async_16": Arm(flags="--strategy async --sync-every 16", most_processes=4),
     "local_sgd_16": Arm(flags="--strategy local_sgd --sync-every 16"),
     "local_sgd_epoch": Arm(flags="--strategy local_sgd --sync-every epoch"),
 }

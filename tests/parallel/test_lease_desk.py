@@ -75,7 +75,7 @@ def test_nobody_pushes_under_a_lease_of_another_or_one_that_was_not_begun() -> N
 
 def test_scale_falls_with_staleness() -> None:
     unit = Unit(round=0, replica=0)
-    assert [Accepted(unit=unit, staleness=staleness).scale for staleness in (0, 1, 3)] == [1, 0.5, 0.25]
+    assert [Accepted(unit=unit, staleness=staleness).scale for staleness in (0, 3, 8)] == [1, 1 / 2, 1 / 3]
 
 
 def test_bound_zero_lets_one_train_at_a_time() -> None:

@@ -26,7 +26,7 @@ from sunspark.data.order import StepPlan
 from sunspark.errors import RunError
 from sunspark.parallel.ledger import Evidence, Ledger, evidence_of
 from sunspark.parallel.recovery import Snapshot
-from sunspark.run_directory import only_driver
+from sunspark.run_directory import excused_file, only_driver
 from sunspark.training import checkpoint, state_file
 from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
 from sunspark.training.state import TrainingState
@@ -113,6 +113,36 @@ def test_an_honest_history_is_exactly_once(tmp_path: Path, honest: Honest) -> No
     accounts = [(a.epoch, a.samples, a.missing, a.repeated, a.excused) for a in result.epochs]
     assert accounts == [(epoch, NUM_IMAGES, 0, 0, 0) for epoch in range(EPOCHS)]
     assert json.loads((tmp_path / "run" / "verify.json").read_text())["exactly_once"] is True
+
+
+def test_two_samples_of_a_step_may_be_excused_at_different_times(tmp_path: Path, honest: Honest) -> None:
+    """Of the first step: one at once, another an epoch later, and one after the run."""
+    first, second, other = (int(row) for row in honest.dataset.rows("train")[honest.plan.rows_of(0)][:3])
+
+    def leave_out(step: int, batches: list[Batch], _honest: Honest) -> list[Batch]:
+        epoch = honest.plan.epoch_of(step)
+        gone = [row for row, since in ((first, 0), (second, 1)) if epoch >= since]
+        return [only(batch, ~np.isin(batch.sample_ids, honest.dataset.sample_ids[gone])) for batch in batches]
+
+    run = write_run(tmp_path / "run", honest, state_after(honest, leave_out).snapshot())
+    assert not verify(run).exactly_once
+    excuse(run, [first, other])
+    assert not verify(run).exactly_once
+    excuse(run, [first, second, other])
+    result = verify(run, pixels=True)
+    assert result.exactly_once, result.problems
+    assert [account.excused for account in result.epochs] == [1, 2, 2, 2]
+
+
+def only(batch: Batch, is_left: Any) -> Batch:
+    return replace(
+        batch, sample_ids=batch.sample_ids[is_left], labels=batch.labels[is_left], pixels=batch.pixels[is_left]
+    )
+
+
+def excuse(run: str, rows: list[int]) -> None:
+    entries = [{"row": row, "reason": "it kills"} for row in rows]
+    Path(excused_file(run)).write_text(json.dumps({"excused": entries}))
 
 
 def test_a_history_that_is_still_made_is_right_so_far(tmp_path: Path, honest: Honest) -> None:

@@ -3,18 +3,19 @@
 The samples of a training are cut into units: a replica's slices of some consecutive steps. A worker leases a unit,
 takes the parameters as they are, trains, and pushes what it has changed. The push closes the lease. A lease whose
 worker is gone is void, and its unit is leased again, as is one that waits beside another of the same worker while
-somebody has nothing to do; a push under a void lease is refused, a repeated one gets its
-first answer. So each unit is applied once, whoever dies, comes back, or asks twice.
+somebody has nothing to do; a push under a void lease is refused, a repeated one gets its first answer. So each unit is
+applied once, whoever dies, comes back, or asks twice.
 
 How stale an update is, is the number of others applied since its worker took the parameters; it is scaled by
-1 / (1 + staleness) (Zhang et al., arXiv 1511.05950, equation 5). With a bound nobody takes the parameters while that
-could make an update staler (Ho et al., "More effective distributed ML via a stale synchronous parallel parameter
-server", NIPS 2013): whoever is ahead waits, nothing is dropped.
+1 / sqrt(1 + staleness) (Xie et al., arXiv 1903.03934, section 5.2: polynomial, a = 1/2). With a bound nobody takes the
+parameters while that could make an update staler (Ho et al., "More effective distributed ML via a stale synchronous
+parallel parameter server", NIPS 2013): whoever is ahead waits, nothing is dropped.
 
 No network, no tensors, no clock: a test can play any interleaving.
 """
 
 import heapq
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import final
@@ -50,7 +51,7 @@ class Accepted:
     @property
     def scale(self) -> float:
         """What the update is multiplied with."""
-        return 1.0 / (1 + self.staleness)
+        return 1.0 / math.sqrt(1 + self.staleness)
 
 
 @dataclass(slots=True)

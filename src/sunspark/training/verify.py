@@ -6,6 +6,7 @@ alone: for every step the sum over (sample id, label, epoch); for some steps, or
 augmenting them again. The chain over the lines must end in the lineage that the final model carries.
 """
 
+import itertools
 import logging
 import random
 from collections import defaultdict
@@ -32,6 +33,8 @@ from sunspark.training.state_file import StateContents, lineage_of, read
 from sunspark.training.validation import best_of, end_of
 
 _PIXEL_STEPS = 20
+_MOST_WAYS = 10_000
+"""To leave out some of a step's excused samples, each tried in turn."""
 logger = logging.getLogger(__name__)
 
 
@@ -128,13 +131,20 @@ class _Expected:
 def _expected(
     plan: StepPlan, dataset: Dataset, step: int, excused: frozenset[int], line: Sequence[LedgerLine]
 ) -> _Expected:
-    """The samples of `step`; without those that are excused, if it was taken so: an excuse has a beginning."""
+    """The samples of `step`; without those that are excused, as far as it was taken so: an excuse has a beginning."""
     rows = dataset.rows(plan.split)[plan.rows_of(step)]
+
+    def sum_of(left: npt.NDArray[np.int64]) -> int:
+        return sum_of_samples(dataset.sample_ids[left], dataset.labels[left], plan.epoch_of(step))
+
     left = without(rows, excused)
-    if line and line[0].evidence.samples != len(left):
-        left = rows
-    sample_sum = sum_of_samples(dataset.sample_ids[left], dataset.labels[left], plan.epoch_of(step))
-    return _Expected(step=step, rows=left, sample_sum=sample_sum, excused=len(rows) - len(left))
+    if line:
+        num_left_out, seen = len(rows) - line[0].evidence.samples, line[0].evidence.sample_sum
+        may_be_left_out = [int(row) for row in rows if int(row) in excused]
+        ways = itertools.combinations(may_be_left_out, num_left_out) if num_left_out >= 0 else iter(())
+        tried = (without(rows, left_out) for left_out in itertools.islice(ways, _MOST_WAYS))
+        left = next((one for one in tried if sum_of(one) == seen), rows)
+    return _Expected(step=step, rows=left, sample_sum=sum_of(left), excused=len(rows) - len(left))
 
 
 def _is_right(line: LedgerLine, expected: _Expected) -> bool:
