@@ -225,6 +225,12 @@ class _Member:
         evidence = Evidence.from_array(totals.numpy())
         return [g.cpu().numpy() for g in gradients if g is not None], evidence, float(losses)
 
+    def reduce_tally(self, numbers: list[float]) -> tuple[list[float], int]:
+        """Sum gradients and `numbers` over the members: the sums of these, and the bytes that this one has sent."""
+        before, tally = self._group.bytes_sent, torch.tensor(numbers, dtype=torch.float64)
+        self._strategy.reduce((tally,), self._group, 20)
+        return tally.tolist(), self._group.bytes_sent - before
+
     def reduce_in_backward(self, cuts: bool = False) -> tuple[list[np.ndarray[Any, Any]], int, float]:
         """The same with a backward pass that gradients leave early: what had been sent when it came to its last one.
 

@@ -245,6 +245,18 @@ def test_members_share_memory_when_all_are_on_one_host(cast: Cast, hosts: int, s
     assert [member.hear() for member in members] == [shares] * 3
 
 
+def test_memory_is_shared_whatever_length_the_tallies_have(cast: Cast) -> None:
+    """The last round of an epoch is shorter; where there is no room for a longer one, all take other memory."""
+    members = cast.add(3)
+    cast.form(*members)
+    for length in (2, 5, 1, 9, 2, 13):
+        for worker, member in enumerate(members):
+            member.tell("reduce_tally", [2.0**worker] * length)
+        for sums, num_bytes in [member.hear() for member in members]:
+            assert sums == [7.0] * length
+            assert num_bytes < 100, "gradients have travelled"
+
+
 @pytest.mark.parametrize("hosts", [1, 3])
 @pytest.mark.parametrize("attempt", range(4))
 def test_a_member_killed_while_gradients_are_reduced_leaves_sums_that_are_right(

@@ -112,6 +112,32 @@ def test_a_push_whose_reply_was_lost_is_repeated_and_applied_once(law_dataset: s
         table.assert_exactly_once()
 
 
+def test_memory_that_the_worker_has_not_heard_of_is_not_used(law_dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push fails; the server has other memory for the next attempt, but the reply that names it is lost."""
+    with server_table(law_dataset, work_of({"strategy": "async", "sync_every": 2}, optim=SGD, replicas=2)) as table:
+        hand = table.sit(1)
+        for _ in range(2):
+            hand.move()
+        call, lost = table.client.call, ["push_shared", "open_mailbox"]
+
+        def lossy(name: str, **arguments: Any) -> Any:
+            if lost and name == lost[0]:
+                lost.pop(0)
+                if name == "open_mailbox":
+                    call(name, **arguments)
+                raise WorkerError(f"{name} was lost")
+            return call(name, **arguments)
+
+        monkeypatch.setattr(table.client, "call", lossy)
+        before = FlatWeights(table.state).read()
+        change_N = hand.weights.change_since(hand.start, hand.weights.empty())
+        assert hand.push()
+        assert not lost
+        moved_N = FlatWeights(table.state).read() - before
+        torch.testing.assert_close(moved_N, change_N)
+        torch.testing.assert_close(hand.link.pull(), FlatWeights(table.state).read())
+
+
 def test_an_update_that_is_not_whole_changes_nothing_and_may_come_again(law_dataset: str) -> None:
     with server_table(law_dataset, work_of({"strategy": "async", "sync_every": 2}, optim=SGD, replicas=2)) as table:
         hand = table.sit(0)

@@ -6,6 +6,7 @@ not travel, nor does the evidence: every worker sums a part of them in memory th
 compression they travel encoded, always, and in buckets too.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, final
 
@@ -31,6 +32,9 @@ _CHUNK_NUMBERS = 1 << 16
 
 class _Transport(Protocol):
     """How gradients get to the others, as long as the group lasts."""
+
+    room: float
+    """Bytes of tallies that can be summed beside the gradients."""
 
     def begin(self, group: Group, timeout_seconds: float) -> None:
         """From now on gradients become final, as `note_final` is told; they may leave before the sum."""
@@ -66,8 +70,7 @@ class AllReduce:
                 for gradients in gradients_by_bucket([*reversed(parameters)])
             ]
         self._transport: _Transport | None = None
-        self._made_for: tuple[str, list[torch.Size]] = ("", [])
-        """The group of the transport, and the shapes of the tallies."""
+        self._group_key = ""
         self.hidden_seconds = 0.0
         """Of the last sum: for which one of its collectives was under way before `reduce`, as far as that was seen.
         On a GPU, which runs behind, only what still was at the end counts as seen from the last gradient on."""
@@ -79,7 +82,7 @@ class AllReduce:
 
         What leaves has `timeout_seconds` until all have summed. In the first sum of a group nothing leaves early.
         """
-        if self._transport is not None and self._made_for[0] == group.key:
+        if self._transport is not None and self._group_key == group.key:
             self._transport.begin(group, timeout_seconds)
 
     def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> None:
@@ -92,11 +95,12 @@ class AllReduce:
         for bucket in self._compressed:
             bucket.sum.drop()
         if group.is_alone:
+            self._transport = None  # it holds the memory of a group that is gone
             return
         try:
-            wanted = (group.key, [tally.shape for tally in tallies])
-            if self._transport is None or self._made_for != wanted:
-                self._transport, self._made_for = self._new_transport(tallies, group, timeout_seconds), wanted
+            if self._transport is None or self._group_key != group.key or self._transport.room < _num_bytes(tallies):
+                self._transport = self._new_transport(tallies, group, timeout_seconds)
+                self._group_key = group.key
             self.hidden_seconds = self._transport.reduce(tallies, group, timeout_seconds)
         except GroupBrokenError:
             self._transport = None  # a wait that was left behind, or a member, may still write to its memory
@@ -129,6 +133,8 @@ class AllReduce:
 class _Buckets:
     """Gradients travel in buckets, as early as they can."""
 
+    room = math.inf
+
     def __init__(self, buckets: Sequence[Bucket]) -> None:
         self._buckets = buckets
         self._departure: Departure | None = None
@@ -158,13 +164,11 @@ class _SharedMemory:
         self, parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor], memory: SharedMemory, group: Group
     ) -> None:
         dtype, size = parameters[0].dtype, sum(parameter.numel() for parameter in parameters)
-        rank, world_size, offset = group.rank, len(group.members), 0
-        self._tallies = []
-        for tally in tallies:
-            rows = memory.tensor(tally.dtype, offset, world_size * tally.numel()).view(world_size, *tally.shape)
-            self._tallies.append(rows)
-            offset += rows.nbytes
-        regions = [memory.tensor(dtype, offset + i * size * dtype.itemsize, size) for i in range(world_size + 1)]
+        rank, world_size = group.rank, len(group.members)
+        num_tally_bytes = _num_bytes(tallies)
+        self._memory, self.room = memory, float(num_tally_bytes)
+        begin = world_size * num_tally_bytes
+        regions = [memory.tensor(dtype, begin + i * size * dtype.itemsize, size) for i in range(world_size + 1)]
         part = slice(size * rank // world_size, size * (rank + 1) // world_size)
         self._mine = Gradients(parameters, regions[rank])
         self._total = Gradients(parameters, regions[world_size])
@@ -174,8 +178,7 @@ class _SharedMemory:
     @staticmethod
     def num_bytes(parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor], group: Group) -> int:
         """Of the memory that it needs."""
-        of_all = sum(tally.nbytes for tally in tallies), sum(parameter.nbytes for parameter in parameters)
-        return len(group.members) * of_all[0] + (len(group.members) + 1) * of_all[1]
+        return len(group.members) * _num_bytes(tallies) + (len(group.members) + 1) * _num_bytes(parameters)
 
     def begin(self, group: Group, timeout_seconds: float) -> None:
         """Nothing travels: laid down earlier, gradients would keep the same processor busy for as long."""
@@ -185,10 +188,11 @@ class _SharedMemory:
 
     def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> float:
         self._mine.gather()
-        for tally, rows in zip(tallies, self._tallies, strict=True):
+        tallies_of_all = self._rows_of(tallies, len(group.members))
+        for tally, rows in zip(tallies, tallies_of_all, strict=True):
             rows[group.rank].copy_(tally)
         group.wait([group.start_barrier(timeout_seconds)])  # all have laid down theirs
-        for tally, rows in zip(tallies, self._tallies, strict=True):
+        for tally, rows in zip(tallies, tallies_of_all, strict=True):
             torch.sum(rows, dim=0, out=tally)
         for first, second, *others, total in self._chunks:
             torch.add(first, second, out=total)
@@ -197,3 +201,16 @@ class _SharedMemory:
         group.wait([group.start_barrier(timeout_seconds)])  # all have summed their part
         self._total.scatter()
         return 0.0
+
+    def _rows_of(self, tallies: Sequence[Tensor], world_size: int) -> list[Tensor]:
+        """Where they lie: of each tally a row for every rank."""
+        rows, offset = [], 0
+        for tally in tallies:
+            flat = self._memory.tensor(tally.dtype, offset, world_size * tally.numel())
+            rows.append(flat.view(world_size, *tally.shape))
+            offset += flat.nbytes
+        return rows
+
+
+def _num_bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

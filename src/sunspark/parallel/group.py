@@ -108,6 +108,8 @@ class Group:
         self.key = ""
         self.members: tuple[str, ...] = ()
         self._hosts: set[str] = set()
+        self._num_memories = 0
+        """That members of this group have asked for; all have asked equally often."""
 
     @property
     def rank(self) -> int:
@@ -138,6 +140,7 @@ class Group:
         self._sockets = set()
         self._is_cut = threading.Event()
         self.key, self.members = agreement.group_key, agreement.replica_ids
+        self._num_memories = 0
         self._hosts = {member.host for member in agreement.members}
         if agreement.world_size == 1:
             return
@@ -229,12 +232,14 @@ class Group:
         if not self._may_share_memory or len(self._hosts) > 1:
             return None
         store = Rendezvous(self._coordinator, self.key, self._is_cut, timeout_seconds)
+        self._num_memories += 1
+        name = f"memory-{self._num_memories}/0"
         try:
             if self.rank == 0:
                 memory = create_shared_memory(num_bytes)
-                store.set("memory/0", (memory.ticket if memory else "").encode())
+                store.set(name, (memory.ticket if memory else "").encode())
             else:
-                memory = open_shared_memory(store.get("memory/0").decode(), num_bytes)
+                memory = open_shared_memory(store.get(name).decode(), num_bytes)
         except SunsparkError as error:
             self.cut()
             raise GroupBrokenError(f"no word of the memory that {in_words(self.members)} share: {error}") from error

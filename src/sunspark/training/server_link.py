@@ -143,9 +143,10 @@ class ServerLink:
         """Share other memory from now on, since a call that has failed here may still go on there."""
         if not self._may_share_memory:
             return
+        self._shared_N = None  # should the reply be lost, the server has other memory than this worker
         num_bytes = self._weights.size * self._weights.dtype.itemsize
         memory = open_shared_memory(self._call("open_mailbox", replica_id=self._replica_id)["ticket"], num_bytes)
-        self._shared_N, self._may_share_memory = None, memory is not None
+        self._may_share_memory = memory is not None
         if memory is not None:
             memory.close_descriptor()
             self._shared_N = memory.tensor(self._weights.dtype, 0, self._weights.size)
@@ -165,5 +166,5 @@ class ServerLink:
                     raise
                 logger.warning("the parameter server does not answer, trying again: %s", error)
                 time.sleep(_PAUSE_SECONDS)
-            with contextlib.suppress(SunsparkError):  # then the next call fails likewise
+            with contextlib.suppress(SunsparkError):  # the next call does without
                 before_next()

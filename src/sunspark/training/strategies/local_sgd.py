@@ -103,7 +103,8 @@ class LocalSgd:
 
     def compute(self, agreement: Agreement, rank: int, clock: Clock) -> Share | None:
         is_new = not self._round
-        if self._round != self._round_at_hand:
+        # Who has just recovered holds nothing, as the others see it, even if it is back where it was before.
+        if self._round != self._round_at_hand or not agreement.is_current(agreement.members[rank]):
             self._begin_round()
         self._turns = -(-self._plan.num_replicas // agreement.world_size)
         helds = [member.position.held if agreement.is_current(member) else _NOTHING for member in agreement.members]

@@ -114,7 +114,7 @@ class StoredResults:
             if match := _NAME.fullmatch(entry.name):
                 if (int(match[1]), match[2]) == (at.step, at.lineage):
                     found.add(int(match[3]))
-                else:
+                elif int(match[1]) <= at.step:  # one that was slow to answer may see results of later rounds
                     storage.delete(entry.uri)
         return frozenset(found)
 
