@@ -10,7 +10,7 @@ waits. Storage that does not answer within 45 s is not waited for.
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
@@ -52,7 +52,11 @@ class StoredResults:
 
     def replicas_of(self, at: Round) -> frozenset[int]:
         """The replicas of the round whose results are there; those of other rounds are deleted. Raises StorageError."""
-        return self._in_time(lambda: self._look(at))
+        files = self._in_time(self._list)
+        # Apart from the look: if that is slow to answer, results of later rounds may be there by then.
+        others = [uri for uri, (step, lineage, _) in files.items() if (step, lineage) != (at.step, at.lineage)]
+        self._delete(others)
+        return frozenset(replica for uri, (_, _, replica) in files.items() if uri not in others)
 
     def write(self, at: Round, replica: int, state: TrainingState, share: Share, *, with_moments: bool) -> None:
         """Store where the replica has come to: its `state`, and its `share` of the round. Raises StorageError."""
@@ -92,31 +96,31 @@ class StoredResults:
     def delete_used(self) -> None:
         """Delete the files that this worker has written or taken up: their round counts."""
         used, self._used = self._used, set()
-
-        def delete() -> None:
-            for uri in sorted(used):
-                storage.delete(uri)
-
-        if used:
-            try:
-                self._in_time(delete)
-            except SunsparkError as error:
-                logger.warning("results of a round that is over stay until the next start: %s", error)
+        self._delete(sorted(used))
 
     def _use(self, at: Round, replica: int) -> str:
         uri = storage.join(self._folder, f"step-{at.step:09d}.{at.lineage}.replica-{replica:04d}.safetensors")
         self._used.add(uri)
         return uri
 
-    def _look(self, at: Round) -> frozenset[int]:
-        found = set()
+    def _list(self) -> dict[str, tuple[int, str, int]]:
+        """Step, lineage and replica of every file that is there."""
+        found = {}
         for entry in storage.list_directory(self._folder):
             if match := _NAME.fullmatch(entry.name):
-                if (int(match[1]), match[2]) == (at.step, at.lineage):
-                    found.add(int(match[3]))
-                elif int(match[1]) <= at.step:  # one that was slow to answer may see results of later rounds
-                    storage.delete(entry.uri)
-        return frozenset(found)
+                found[entry.uri] = int(match[1]), match[2], int(match[3])
+        return found
+
+    def _delete(self, uris: Sequence[str]) -> None:
+        def delete() -> None:
+            for uri in uris:
+                storage.delete(uri)
+
+        if uris:
+            try:
+                self._in_time(delete)
+            except SunsparkError as error:
+                logger.warning("results of a round that is over stay until the next start: %s", error)
 
     def _in_time(self, operation: Callable[[], T]) -> T:
         """In a thread of its own, since a file system that hangs cannot be interrupted."""
