@@ -28,7 +28,7 @@ for group in "$@"; do
             ;;
         # Four processes, since they wait a lot; in the order of the folders, so that the files that take long do not come last.
         tests) check tests $bin/python -m pytest tests -m "not laws" -n 4 --dist loadfile --no-loadscope-reorder --durations 15 ;;
-        laws) check laws $bin/python -m pytest tests -m laws -n 2 --dist loadfile --no-loadscope-reorder --durations 15 ;;
+        laws) check laws $bin/python -m pytest tests -m laws -n 3 --dist loadfile --no-loadscope-reorder --durations 15 ;;
         cluster) check cluster $bin/python -m pytest tests/cluster ;;
         *) echo "check.sh: there is no group '$group'; there are lint, tests, laws, cluster" >&2; exit 2 ;;
     esac

@@ -249,6 +249,7 @@ def test_mistakes_in_the_class_list_are_told() -> None:
         parse_class_list(b"\n")
 
 
+@pytest.mark.laws
 def test_the_whole_of_sun397s_lists_is_understood(tmp_path: Path) -> None:
     """All ten partitions: 397 classes in order, 19,850 images in each half of each, 50 of every class."""
     lists = sun397_partitions()

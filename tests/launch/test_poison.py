@@ -273,6 +273,7 @@ def test_nothing_is_trained_on_a_split_that_is_all_poison(spoiled: str, run_fold
     assert not (run_folder / "result.json").exists()
 
 
+@pytest.mark.laws
 def test_an_evaluation_of_a_split_that_is_all_poison_says_so(spoiled: str, run_folder: Path) -> None:
     train(spoiled, str(run_folder), spoiled_config("train"))
     with pytest.raises(UserError, match=r"^every image of the split 'spoiled' \(4\) kills .* --split$"):

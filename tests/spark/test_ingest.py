@@ -465,6 +465,7 @@ def test_a_mistake_in_the_images_is_told_without_spark(scenes: Path, tmp_path: P
     assert "forest/none.jpg" in missing
 
 
+@pytest.mark.laws
 def test_ingest_needs_no_torch(scenes: Path, tmp_path: Path) -> None:
     """Neither the driver nor the tasks: in a process where torch cannot be imported."""
     program = f"""
