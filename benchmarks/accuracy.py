@@ -11,7 +11,7 @@ interval of an arm's loss lies wholly beyond its bound, when a run took too long
 A run that has ended is a line in the file of results, and is not made again: an interrupted measurement goes on. A
 line holds which images were answered right, so the figures can be computed from the file alone: `--seeds` without any.
 
-    python -m benchmarks.accuracy [--arms ...] [--workers 2 4] [--seeds 0 1 2] [--epochs 10] [--folder DIR]
+    python -m benchmarks.accuracy [--arms ...] [--workers 2 4] [--seeds 0 1 2] [--epochs 15] [--folder DIR]
 """
 
 import argparse
@@ -238,7 +238,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--folder", type=Path, help="keep the dataset there; what is there is taken")
     parser.add_argument("--results", type=Path, default=_HERE / "accuracy.jsonl", help="one line for each run")
     arguments = parser.parse_args(words)
