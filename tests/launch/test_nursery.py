@@ -57,6 +57,7 @@ def test_a_nursery_that_was_killed_is_started_again(nursery: Nursery) -> None:
     assert nursery.wait(second, 10) == 1
 
 
+@pytest.mark.laws
 def test_a_nursery_that_hangs_is_not_waited_for_for_ever(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     start(nursery, b"no spec")
     assert nursery._process is not None

@@ -158,6 +158,7 @@ def test_a_supervisor_whose_driver_falls_silent_ends_with_its_worker(
     nursery.close()
 
 
+@pytest.mark.laws
 def test_a_place_is_held_while_a_death_is_examined(
     coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
