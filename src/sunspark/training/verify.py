@@ -140,7 +140,7 @@ def _expected(
     left = without(rows, excused)
     if line:
         num_left_out, seen = len(rows) - line[0].evidence.samples, line[0].evidence.sample_sum
-        may_be_left_out = [int(row) for row in rows if int(row) in excused]
+        may_be_left_out = np.setdiff1d(rows, left).tolist()
         ways = itertools.combinations(may_be_left_out, num_left_out) if num_left_out >= 0 else iter(())
         tried = (without(rows, left_out) for left_out in itertools.islice(ways, _MOST_WAYS))
         left = next((one for one in tried if sum_of(one) == seen), rows)
