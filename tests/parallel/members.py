@@ -284,6 +284,30 @@ class _Member:
     def shares_memory(self) -> bool:
         return self._group.share_memory(1 << 20, 20) is not None
 
+    def meet(self, times: int) -> bool:
+        """Whether, after each meeting, all had come to it, and none to the one after the next."""
+        shared = self._group.share_memory(8 * len(self._group.members), 20)
+        assert shared is not None
+        memory, barrier = shared
+        come_to, is_well = memory.tensor(torch.int64, 0, len(self._group.members)), True
+        for number in range(times):
+            come_to[self._group.rank] = number
+            self._group.meet(barrier, 20)
+            seen = come_to.tolist()
+            is_well &= min(seen) >= number and max(seen) <= number + 1
+        return is_well
+
+    def meet_within(self, seconds: float) -> None:
+        shared = self._group.share_memory(0, 20)
+        assert shared is not None
+        self._group.meet(shared[1], seconds)
+        self._group.meet(shared[1], seconds)
+
+    def meet_once(self) -> None:
+        shared = self._group.share_memory(0, 20)
+        assert shared is not None
+        self._group.meet(shared[1], 20)
+
     def reduce_for_ever(self) -> None:
         while True:
             self.reduce()
@@ -313,8 +337,8 @@ class _Member:
 
 def _sum_compressed(compressed: CompressedSum, flat: torch.Tensor, group: Group) -> None:
     compressed.send_shards(flat, group, 60)
-    group.wait([compressed.send_sum(group, 60)])
-    compressed.write(flat)
+    compressed.send_sum(group, 60)
+    compressed.write(flat, group)
 
 
 def _listening() -> Iterator[str]:

@@ -245,6 +245,58 @@ def test_members_share_memory_when_all_are_on_one_host(cast: Cast, hosts: int, s
     assert [member.hear() for member in members] == [shares] * 3
 
 
+@pytest.mark.parametrize("world_size", [2, 5])
+def test_nobody_leaves_a_meeting_before_all_have_come(cast: Cast, world_size: int) -> None:
+    members = cast.add(world_size)
+    cast.form(*members)
+    for member in members:
+        member.tell("meet", 500)
+    assert [member.hear() for member in members] == [True] * world_size
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_a_member_lost_while_others_wait_for_it_ends_the_meeting_at_once(cast: Cast, lost: int) -> None:
+    members = [*cast.add(3)]
+    cast.form(*members)
+    late = members.pop(lost)
+    late.tell("meet_once")
+    for member in members:
+        member.tell("meet_within", 60.0)
+    late.hear()
+    late.send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    for member in members:
+        with pytest.raises(Told, match=r"GroupBrokenError: the group of .* broke while its members met"):
+            member.hear()
+    assert time.monotonic() - began < MUCH_SOONER_THAN_THE_TIMEOUT
+    cast.form(*members)
+    for member in members:
+        member.tell("meet", 10)
+    assert [member.hear() for member in members] == [True] * 2
+
+
+def test_a_meeting_ends_when_the_group_is_cut(cast: Cast) -> None:
+    members = cast.add(2)
+    cast.form(*members)
+    members[1].tell("meet_once")
+    members[0].tell("meet_within", 60.0)
+    members[1].hear()
+    members[0].control_now("cut")
+    with pytest.raises(Told, match="GroupBrokenError"):
+        members[0].hear(MUCH_SOONER_THAN_THE_TIMEOUT)
+
+
+@pytest.mark.parametrize(("waits", "words"), [(0, "worker 1 did not come"), (1, "worker 0 did not say that all")])
+def test_a_meeting_that_a_member_does_not_come_to_ends_at_its_deadline(cast: Cast, waits: int, words: str) -> None:
+    members = cast.add(2)
+    cast.form(*members)
+    members[1 - waits].tell("meet_once")
+    began = time.monotonic()
+    with pytest.raises(Told, match=words):
+        members[waits].ask("meet_within", 1.0)
+    assert 0.9 < time.monotonic() - began < MUCH_SOONER_THAN_THE_TIMEOUT
+
+
 def test_memory_is_shared_whatever_length_the_tallies_have(cast: Cast) -> None:
     """The last round of an epoch is shorter; where there is no room for a longer one, all take other memory."""
     members = cast.add(3)

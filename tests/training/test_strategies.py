@@ -4,7 +4,7 @@ Members sit around a table in one process (`table.py`), so any interleaving can 
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from sunspark.training.strategies.build import check_strategy
 from sunspark.training.strategies.config import StrategyConfig
 from sunspark.training.strategies.local_sgd import LocalSgd
 from sunspark.training.strategies.strategy import DivergedError
+from sunspark.training.validation import Evaluation
 from sunspark.training.verify import _expected, _wrong_samples
 from tests.distributed.laws import NUM_CLASSES
 from tests.training.table import Clock, Seat, Table, table
@@ -91,11 +92,13 @@ def _trained(dataset: str, work: WorkConfig, workers: int) -> TrainingState:
         return opened.train()
 
 
+def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
+
+
 def distance(one: TrainingState, other: TrainingState) -> float:
     """How far two states' weights and statistics are apart, relative to their length (L2)."""
-    ones, others = (
-        torch.cat([tensor.double().flatten() for tensor in state.weights().values()]) for state in (one, other)
-    )
+    ones, others = (flat(state.weights().values()) for state in (one, other))
     return float((ones - others).norm() / others.norm())
 
 
@@ -149,6 +152,34 @@ def test_the_weights_do_not_depend_on_the_number_of_workers(
 def test_nor_do_they_with_batch_norms(law_dataset: str) -> None:
     work = work_of({"strategy": "local_sgd", "sync_every": 4}, model=RESNET)
     assert distance(trained(law_dataset, work, 3), trained(law_dataset, work)) <= 1e-9
+
+
+@pytest.mark.parametrize("strategy", [{}, *LOCAL.values()], ids=["all_reduce", *LOCAL])
+def test_nor_do_the_averaged_ones(law_dataset: str, strategy: dict[str, Any]) -> None:
+    """Those of `ema_decay`, which are evaluated and kept."""
+    work = work_of(strategy, optim=replace(ADAM, ema_decay=0.8))
+    one, many = trained(law_dataset, work), trained(law_dataset, work, 3)
+    averages = [flat(state.judged_model.parameters()) for state in (one, many)]
+    assert float((averages[1] - averages[0]).norm() / averages[0].norm()) <= 1e-9
+    assert float((averages[0] - flat(one.model.parameters())).norm() / averages[0].norm()) > 1e-6
+
+
+@pytest.mark.parametrize("strategy", [{}, *LOCAL.values()], ids=["all_reduce", *LOCAL])
+def test_nor_do_they_where_images_are_left_out(law_dataset: str, strategy: dict[str, Any]) -> None:
+    left_out = {3, 40, 41, 42, 200}
+    states = []
+    for workers in (1, 3):
+        work = work_of(strategy)
+        with table(law_dataset, work, model_of(work), workers) as opened:
+            rows = opened.dataset.rows(opened.plan.split)[sorted(left_out)].tolist()
+            for seat in opened.seats:
+                seat.loader.excuse(rows)
+            states.append(opened.train())
+    one, many = states
+    assert distance(many, one) <= 1e-9
+    assert distance(many, trained(law_dataset, work_of(strategy))) > 1e-6, "they were not left out"
+    for state in states:
+        assert sum(line.evidence.samples for line in state.ledger.lines) == 250 - len(left_out)
 
 
 def play(opened: Table, dice: random.Random) -> TrainingState:
@@ -208,6 +239,18 @@ def test_a_death_in_a_round_costs_what_the_dead_one_had_done_and_no_more(law_dat
         assert sorted(sum(finished_replicas(opened.seats), ())) == [0, 1, 2, 3]
         assert (after[0].redone, after[1].redone) == ([3], [])
         assert all(share is not None for share in shares)
+
+
+def test_who_recovers_back_to_where_it_was_does_its_part_anew(law_dataset: str) -> None:
+    """The others do what it had finished; both together would count it twice."""
+    work = work_of({"strategy": "local_sgd", "sync_every": "epoch"})
+    with table(law_dataset, work, model_of(work), workers=2) as opened:
+        num_steps = opened.plan.num_steps
+        opened.compute(opened.agree(), [Clock(num_steps + 5), Clock(num_steps + 3)])
+        found = Evaluation(step=0, samples=1, top1=0.0, top5=0.0, mean_per_class=0.0, loss=0.0)
+        opened.seats[1].state.add_evaluation(found)
+        shares = opened.compute(opened.agree(), [Clock(), Clock()])
+        assert sum(sum(share.samples) for share in shares if share is not None) == 250
 
 
 def test_an_exchange_that_breaks_costs_nothing(law_dataset: str) -> None:
@@ -288,6 +331,33 @@ def test_a_parameter_that_forward_does_not_use_is_left_alone(law_dataset: str, i
     work = work_of({"strategy": "local_sgd", "sync_every": 4, "inner_state": inner_state})
     with table(law_dataset, work, Wasteful().double(), workers=2) as opened:
         assert opened.train().weights()["unused"].tolist() == [1.0, 1.0, 1.0]
+
+
+class PartlyFrozen(nn.Module):
+    """Trains its head only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.body = nn.Linear(3 * 32 * 32, 8).requires_grad_(False)
+        self.head = nn.Linear(8, NUM_CLASSES)
+        self.default_cfg = self.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images_BCHW.flatten(1)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("strategy", [{}, *LOCAL.values()], ids=["all_reduce", *LOCAL])
+def test_what_is_frozen_stays_as_it_is_whoever_trains_the_rest(law_dataset: str, strategy: dict[str, Any]) -> None:
+    states = []
+    for workers in (1, 3):
+        with table(law_dataset, work_of(strategy), PartlyFrozen().double(), workers) as opened:
+            states.append(opened.train())
+    one, many = states
+    assert distance(many, one) <= 1e-9
+    before = PartlyFrozen().double().state_dict()
+    assert torch.equal(many.weights()["body.weight"], before["body.weight"])
+    assert not torch.equal(many.weights()["head.weight"], before["head.weight"])
 
 
 # --- what does not go together ----------------------------------------------------------------------------------------

@@ -6,13 +6,15 @@ not travel, nor does the evidence: every worker sums a part of them in memory th
 compression they travel encoded, always, and in buckets too.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 
+from sunspark.parallel.barrier import Barrier
 from sunspark.parallel.buckets import (
     Bucket,
     CompressedBucket,
@@ -66,8 +68,7 @@ class AllReduce:
         if compression != "none":
             codec = codec_of(compression)
             self._compressed = [
-                CompressedBucket(gradients, CompressedSum(sum(p.numel() for p in gradients.parameters), codec))
-                for gradients in gradients_by_bucket([*reversed(parameters)])
+                CompressedBucket(gradients, codec) for gradients in gradients_by_bucket([*reversed(parameters)])
             ]
         self._transport: _Transport | None = None
         self._group_key = ""
@@ -92,8 +93,8 @@ class AllReduce:
         Raises GroupBrokenError; gradients and tallies then hold no meaning.
         """
         self.hidden_seconds = 0.0
-        for bucket in self._compressed:
-            bucket.sum.drop()
+        for compressed in self._compressed_sums():
+            compressed.drop()
         if group.is_alone:
             self._transport = None  # it holds the memory of a group that is gone
             return
@@ -108,13 +109,16 @@ class AllReduce:
 
     def commit(self) -> None:
         """The last sum has been used."""
-        for bucket in self._compressed:
-            bucket.sum.commit()
+        for compressed in self._compressed_sums():
+            compressed.commit()
 
     def forget(self) -> None:
         """The state that was summed for gave way to another."""
-        for bucket in self._compressed:
-            bucket.sum.forget()
+        for compressed in self._compressed_sums():
+            compressed.forget()
+
+    def _compressed_sums(self) -> Iterator[CompressedSum]:
+        return itertools.chain.from_iterable(bucket.sums for bucket in self._compressed)
 
     def _note_final(self, parameter: nn.Parameter) -> None:
         if self._transport is not None:
@@ -123,10 +127,10 @@ class AllReduce:
     def _new_transport(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> _Transport:
         if self._compressed:
             return _Buckets([*self._compressed, *map(ExactBucket, gradients_by_bucket([*reversed(self._exact)]))])
-        memory = group.share_memory(_SharedMemory.num_bytes(self._parameters, tallies, group), timeout_seconds)
-        if memory is None:
+        shared = group.share_memory(_SharedMemory.num_bytes(self._parameters, tallies, group), timeout_seconds)
+        if shared is None:
             return _Buckets([*map(ExactBucket, gradients_by_bucket(self._parameters))])
-        return _SharedMemory(self._parameters, tallies, memory, group)
+        return _SharedMemory(self._parameters, tallies, *shared, group)
 
 
 @final
@@ -161,19 +165,28 @@ class _SharedMemory:
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor], memory: SharedMemory, group: Group
+        self,
+        parameters: Sequence[nn.Parameter],
+        tallies: Sequence[Tensor],
+        memory: SharedMemory,
+        barrier: Barrier,
+        group: Group,
     ) -> None:
         dtype, size = parameters[0].dtype, sum(parameter.numel() for parameter in parameters)
         rank, world_size = group.rank, len(group.members)
         num_tally_bytes = _num_bytes(tallies)
-        self._memory, self.room = memory, float(num_tally_bytes)
+        self._memory, self._barrier, self.room = memory, barrier, float(num_tally_bytes)
         begin = world_size * num_tally_bytes
         regions = [memory.tensor(dtype, begin + i * size * dtype.itemsize, size) for i in range(world_size + 1)]
         part = slice(size * rank // world_size, size * (rank + 1) // world_size)
         self._mine = Gradients(parameters, regions[rank])
         self._total = Gradients(parameters, regions[world_size])
-        self._chunks = list(zip(*(region[part].split(_CHUNK_NUMBERS) for region in regions), strict=True))
+        self._chunks: list[tuple[Tensor, ...]] = []
         """Of this rank's part: of every rank's gradients, and of the sum."""
+        if part.start < part.stop:
+            self._chunks += zip(*(region[part].split(_CHUNK_NUMBERS) for region in regions), strict=True)
+        self._rows: dict[tuple[int, ...], list[Tensor]] = {}
+        """Where tallies lie, by their lengths: of each a row for every rank."""
 
     @staticmethod
     def num_bytes(parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor], group: Group) -> int:
@@ -188,22 +201,23 @@ class _SharedMemory:
 
     def reduce(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> float:
         self._mine.gather()
-        tallies_of_all = self._rows_of(tallies, len(group.members))
-        for tally, rows in zip(tallies, tallies_of_all, strict=True):
+        lengths = tuple(tally.numel() for tally in tallies)
+        if lengths not in self._rows:
+            self._rows = {lengths: self._rows_of(tallies, len(group.members))}
+        for tally, rows in zip(tallies, self._rows[lengths], strict=True):
             rows[group.rank].copy_(tally)
-        group.wait([group.start_barrier(timeout_seconds)])  # all have laid down theirs
-        for tally, rows in zip(tallies, tallies_of_all, strict=True):
+        group.meet(self._barrier, timeout_seconds)  # all have laid down theirs
+        for tally, rows in zip(tallies, self._rows[lengths], strict=True):
             torch.sum(rows, dim=0, out=tally)
         for first, second, *others, total in self._chunks:
             torch.add(first, second, out=total)
             for other in others:
                 total += other
-        group.wait([group.start_barrier(timeout_seconds)])  # all have summed their part
+        group.meet(self._barrier, timeout_seconds)  # all have summed their part
         self._total.scatter()
         return 0.0
 
     def _rows_of(self, tallies: Sequence[Tensor], world_size: int) -> list[Tensor]:
-        """Where they lie: of each tally a row for every rank."""
         rows, offset = [], 0
         for tally in tallies:
             flat = self._memory.tensor(tally.dtype, offset, world_size * tally.numel())

@@ -16,11 +16,13 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from sunspark.parallel.compression import CompressedSum
+from sunspark.parallel.compression import Codec, CompressedSum
 from sunspark.parallel.group import AnyWork, Group
 from sunspark.parallel.rendezvous import GroupBrokenError
 
 _BUCKET_BYTES = 12 << 20
+_PART_NUMBERS = 1 << 21
+"""Of a compressed bucket: one part is coded while others travel. A single parameter may be far larger."""
 
 
 @final
@@ -72,14 +74,14 @@ class Bucket(Protocol):
 
     gradients: Gradients
 
-    def leave(self, group: Group, timeout_seconds: float) -> AnyWork | None:
-        """Send them off."""
+    def leave(self, group: Group, timeout_seconds: float) -> Iterator[AnyWork | None]:
+        """Send them off: each collective as it starts."""
 
-    def turn(self, group: Group, timeout_seconds: float) -> AnyWork | None:
+    def turn(self, group: Group, timeout_seconds: float) -> Iterator[AnyWork | None]:
         """When they are there: send off what comes back, if that is not under way. Waits."""
 
-    def arrive(self) -> None:
-        """When everything has come: take the sum as gradients."""
+    def arrive(self, group: Group) -> None:
+        """When everything has come: take the sum as gradients. Waits."""
 
 
 @final
@@ -88,35 +90,43 @@ class ExactBucket:
 
     def __init__(self, gradients: Gradients) -> None:
         self.gradients = gradients
+        self._work: AnyWork | None = None
 
-    def leave(self, group: Group, timeout_seconds: float) -> AnyWork | None:
+    def leave(self, group: Group, timeout_seconds: float) -> Iterator[AnyWork | None]:
         self.gradients.gather()
-        return group.start_all_reduce(self.gradients.flat, timeout_seconds)
+        self._work = group.start_all_reduce(self.gradients.flat, timeout_seconds)
+        yield self._work
 
-    def turn(self, group: Group, timeout_seconds: float) -> AnyWork | None:  # noqa: ARG002 - there is one way only
-        return None
+    def turn(self, group: Group, timeout_seconds: float) -> Iterator[AnyWork | None]:  # noqa: ARG002 - nothing comes back
+        yield from ()
 
-    def arrive(self) -> None:
+    def arrive(self, group: Group) -> None:
+        group.wait([self._work])
+        self._work = None
         self.gradients.scatter()
 
 
 @final
 class CompressedBucket:
-    """An all-to-all of what was encoded, and an all-gather of the encoded sums."""
+    """Part by part, an all-to-all of what was encoded, and an all-gather of the encoded sums."""
 
-    def __init__(self, gradients: Gradients, compressed_sum: CompressedSum) -> None:
+    def __init__(self, gradients: Gradients, codec: Codec) -> None:
         self.gradients = gradients
-        self.sum = compressed_sum
+        self._parts = gradients.flat.split(_PART_NUMBERS)
+        self.sums = [CompressedSum(len(part), codec) for part in self._parts]
 
-    def leave(self, group: Group, timeout_seconds: float) -> AnyWork | None:
+    def leave(self, group: Group, timeout_seconds: float) -> Iterator[AnyWork | None]:
         self.gradients.gather()
-        return self.sum.send_shards(self.gradients.flat, group, timeout_seconds)
+        for part, its_sum in zip(self._parts, self.sums, strict=True):
+            yield its_sum.send_shards(part, group, timeout_seconds)
 
-    def turn(self, group: Group, timeout_seconds: float) -> AnyWork | None:
-        return self.sum.send_sum(group, timeout_seconds)
+    def turn(self, group: Group, timeout_seconds: float) -> Iterator[AnyWork | None]:
+        for its_sum in self.sums:
+            yield its_sum.send_sum(group, timeout_seconds)
 
-    def arrive(self) -> None:
-        self.sum.write(self.gradients.flat)
+    def arrive(self, group: Group) -> None:
+        for part, its_sum in zip(self._parts, self.sums, strict=True):
+            its_sum.write(part, group)
         self.gradients.scatter()
 
 
@@ -161,14 +171,15 @@ class Departure:
             for tensor in tallies:
                 self._works.append(self._group.start_all_reduce(tensor, timeout_seconds))
             for bucket in self._buckets:
-                self._works.append(bucket.turn(self._group, timeout_seconds))
+                for work in bucket.turn(self._group, timeout_seconds):
+                    self._works.append(work)
+            for bucket in self._buckets:
+                bucket.arrive(self._group)
+            self._group.wait(self._works)
         except GroupBrokenError:
             with contextlib.suppress(GroupBrokenError):  # the group is cut: they end, or are left behind
                 self._group.wait(self._works)
             raise
-        self._group.wait(self._works)
-        for bucket in self._buckets:
-            bucket.arrive()
 
     def _is_final(self, bucket: Bucket) -> bool:
         """No gradients to wait for have those that are not trained: they are set before the backward pass."""
@@ -180,7 +191,8 @@ class Departure:
         if self._breakage is not None:
             return
         try:
-            self._works.append(bucket.leave(self._group, self._timeout_seconds))
+            for work in bucket.leave(self._group, self._timeout_seconds):
+                self._works.append(work)
         except GroupBrokenError as error:
             self._breakage = error  # for whoever waits: from here it would end the backward pass
 

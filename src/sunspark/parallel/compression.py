@@ -136,12 +136,13 @@ class CompressedSum:
         self._exchange = group.start_all_gather(sent, timeout_seconds)
         return self._exchange.work
 
-    def write(self, flat: Tensor) -> None:
-        """Write the sum, once it has come, to `flat`, shape (size,): all members get the same numbers.
+    def write(self, flat: Tensor, group: Group) -> None:
+        """Wait for the sum, and write it to `flat`, shape (size,): all members get the same numbers.
 
-        What is lost is remembered by `commit`, once the sum has been used.
+        What is lost is remembered by `commit`, once the sum has been used. Raises GroupBrokenError.
         """
         assert self._exchange is not None
+        group.wait([self._exchange.work])
         numbers = torch.empty(len(self._lost) // len(self._exchange.received))
         for row, part in zip(self._exchange.received, flat.split(len(numbers)), strict=False):  # the last: all padding
             self._codec.decode(row, numbers)

@@ -33,12 +33,13 @@ from torch._C._distributed_c10d import (
 )
 
 from sunspark.errors import DeadlineError, SunsparkError
+from sunspark.parallel.barrier import Barrier
 from sunspark.parallel.membership import Agreement, in_words
 from sunspark.parallel.nccl import NcclGroup, NcclWork
 from sunspark.parallel.rendezvous import POLL_SECONDS, GroupBrokenError, Rendezvous
 from sunspark.parallel.rpc import RpcClient
 from sunspark.parallel.shared_memory import SharedMemory, create_shared_memory, open_shared_memory
-from sunspark.parallel.sockets import Socket, connected_sockets, shut_down, sockets_between
+from sunspark.parallel.sockets import Socket, connected_sockets, is_gone, shut_down, sockets_between
 
 AnyWork = Work | NcclWork
 
@@ -224,22 +225,43 @@ class Group:
             cause = in_plain_words(str(failure))
             raise GroupBrokenError(f"a collective with {in_words(self.members)} failed: {cause}") from failure
 
-    def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
-        """New memory that all members see; None where they are on several hosts or on GPUs, or cannot share memory.
+    def meet(self, barrier: Barrier, timeout_seconds: float) -> None:
+        """Wait until all members have come here. Raises GroupBrokenError when one is gone; this group is then cut."""
+        deadline = time.monotonic() + timeout_seconds
 
-        A collective: all members ask for the same. Raises GroupBrokenError.
+        def look(missing: int) -> None:
+            if not self.is_cut and any(map(is_gone, self._sockets)):
+                self.cut()
+            if self.is_cut:
+                raise GroupBrokenError(f"the group of {in_words(self.members)} broke while its members met")
+            if time.monotonic() > deadline:
+                self.cut()
+                what = "come to meet the others" if self.rank == 0 else "say that all members have come"
+                who = in_words([self.members[missing]])
+                raise GroupBrokenError(f"{who} did not {what} within {timeout_seconds:g} s")
+
+        barrier.wait(self.rank, look)
+
+    def share_memory(self, num_bytes: int, timeout_seconds: float) -> tuple[SharedMemory, Barrier] | None:
+        """New memory that all members see, and where they can `meet`.
+
+        None where they are on several hosts or on GPUs, or cannot share memory. A collective: all members ask for the
+        same. Raises GroupBrokenError.
         """
-        if not self._may_share_memory or len(self._hosts) > 1:
+        if not self._may_share_memory or len(self._hosts) > 1 or not Barrier.is_possible():
             return None
         store = Rendezvous(self._coordinator, self.key, self._is_cut, timeout_seconds)
         self._num_memories += 1
         name = f"memory-{self._num_memories}/0"
+        in_all = Barrier.end_after(num_bytes, len(self.members))
         try:
             if self.rank == 0:
-                memory = create_shared_memory(num_bytes)
+                memory = create_shared_memory(in_all)
+                if memory is not None:
+                    Barrier(memory, len(self.members)).prepare()
                 store.set(name, (memory.ticket if memory else "").encode())
             else:
-                memory = open_shared_memory(store.get(name).decode(), num_bytes)
+                memory = open_shared_memory(store.get(name).decode(), in_all)
         except SunsparkError as error:
             self.cut()
             raise GroupBrokenError(f"no word of the memory that {in_words(self.members)} share: {error}") from error
@@ -249,7 +271,9 @@ class Group:
         finally:
             if memory is not None:
                 memory.close_descriptor()
-        return memory if int(num_seen) == len(self.members) else None
+        if memory is None or int(num_seen) < len(self.members):
+            return None
+        return memory, Barrier(memory, len(self.members))
 
     def _wait_for_one(self, work: AnyWork) -> bool:
         """Whether `work` has ended; False when the group was cut and it goes on waiting all the same."""

@@ -9,7 +9,7 @@ takes decoding them again. The lines of all steps applied are chained: a chain n
 import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -70,8 +70,9 @@ class Ledger:
         return len(self._numbers) // len(_FIELDS)
 
     def append(self, line: LedgerLine) -> None:
-        self._numbers.extend(_row_of(line))
-        self.lineage = hashlib.blake2b(f"{self.lineage} {_row_of(line)}".encode(), digest_size=16).hexdigest()
+        row = _row_of(line)
+        self._numbers.extend(row)
+        self.lineage = hashlib.blake2b(f"{self.lineage} {row}".encode(), digest_size=16).hexdigest()
 
     def to_array(self) -> Int64Array:
         """int64[steps, 5]: step, quorum id, samples, sample sum, pixel sum."""
@@ -99,7 +100,8 @@ def sum_of_samples(sample_ids: UInt64Array, labels: npt.NDArray[np.integer], epo
 
 
 def _row_of(line: LedgerLine) -> tuple[int, ...]:
-    return (line.step, line.quorum_id, *astuple(line.evidence))
+    evidence = line.evidence
+    return line.step, line.quorum_id, evidence.samples, evidence.sample_sum, evidence.pixel_sum
 
 
 def _pixel_hash(image: npt.NDArray[np.uint8]) -> int:

@@ -13,8 +13,11 @@ asks in its name, so nobody waits until the dead one's silence has lasted long e
 (docs/decisions/0013-the-lighthouse-knows-workers.md).
 """
 
+import functools
 import hashlib
+import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -26,7 +29,7 @@ from sunspark.parallel.round import Held
 
 os.environ.setdefault("RUST_LOG", "error")  # torchft reads it when it is imported, and tells every quorum otherwise
 
-from torchft.coordination import LighthouseClient, LighthouseServer, Quorum, QuorumMember
+from torchft.coordination import LighthouseClient, LighthouseServer, Quorum
 
 HEARTBEAT_TIMEOUT_SECONDS = 1.5
 """Silence after which quorums form without a worker."""
@@ -164,13 +167,19 @@ class Membership:
         self.replica_id = replica_id
         self._worker_name = replica_id.partition(".")[0]
         self._address = address
+        self._last_sign = 0.0
         try:
             self._client = LighthouseClient(lighthouse, timedelta(seconds=10))
         except RuntimeError as error:
             raise WorkerError(f"the lighthouse at {lighthouse} cannot be reached: {error}") from error
 
+    def seconds_since_sign(self) -> float:
+        """Since the lighthouse was last told that this worker lives: by a heartbeat, or by asking for a quorum."""
+        return time.monotonic() - self._last_sign
+
     def heartbeat(self) -> None:
         """Tell the lighthouse that this worker lives. Raises WorkerError when it cannot be reached."""
+        self._last_sign = time.monotonic()
         try:
             self._client.heartbeat(self._worker_name, timedelta(seconds=2))
         except (RuntimeError, TimeoutError) as error:
@@ -181,13 +190,14 @@ class Membership:
 
         It may hold another process of this worker in place of this one: the newer one is wanted.
         """
+        self._last_sign = time.monotonic()
         try:
             quorum = self._client.quorum(
                 self._worker_name,
                 timedelta(seconds=timeout_seconds),
                 address=self._address,
                 step=position.step,
-                data={"replica_id": self.replica_id, "position": asdict(position)},
+                data={"replica_id": self.replica_id, "position": json.dumps(asdict(position))},
             )
         except TimeoutError as error:
             raise DeadlineError(f"no quorum formed within {timeout_seconds:.0f} s") from error
@@ -197,26 +207,24 @@ class Membership:
 
 
 def _agreement_of(quorum: Quorum) -> Agreement:
-    members = map(_member_of, quorum.participants)
-    return Agreement(
-        quorum_id=int(quorum.quorum_id), members=tuple(sorted(members, key=lambda member: member.replica_id))
-    )
+    """Raises WorkerError when a member does not say what every worker says: the lighthouse lets in anyone."""
+    members = []
+    for participant in quorum.participants:
+        try:
+            told = participant.data
+            position = _position_of(told["position"])
+            members.append(Member(replica_id=str(told["replica_id"]), address=participant.address, position=position))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            stranger = {participant.replica_id: participant.address}
+            raise WorkerError(f"strangers take part in the quorum, and are refused: {stranger}") from error
+    members.sort(key=lambda member: member.replica_id)
+    return Agreement(quorum_id=int(quorum.quorum_id), members=tuple(members))
 
 
-def _member_of(participant: QuorumMember) -> Member:
-    """Raises WorkerError when it does not say what every worker says: the lighthouse lets in anyone."""
-    try:
-        return Member(
-            replica_id=str(participant.data["replica_id"]),
-            address=participant.address,
-            position=_position_of(participant.data["position"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        stranger = {participant.replica_id: participant.address}
-        raise WorkerError(f"strangers take part in the quorum, and are refused: {stranger}") from error
-
-
-def _position_of(told: Mapping[str, Any]) -> Position:
+@functools.lru_cache(maxsize=16)
+def _position_of(text: str) -> Position:
+    """Members mostly stand where the others do, and there are as many quorums as steps."""
+    told = json.loads(text)
     return Position(
         step=int(told["step"]),
         lineage=str(told["lineage"]),

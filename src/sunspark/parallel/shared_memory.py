@@ -23,6 +23,7 @@ class SharedMemory:
     def __init__(self, descriptor: int, num_bytes: int, ticket: str = "") -> None:
         self.ticket = ticket
         """What a peer needs to `open` it, for the creator; empty for the others."""
+        self.num_bytes = num_bytes
         self._pages = mmap.mmap(descriptor, num_bytes)
         with contextlib.suppress(OSError):  # a kernel without large pages: only slower
             self._pages.madvise(mmap.MADV_HUGEPAGE)

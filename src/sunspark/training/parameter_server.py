@@ -7,7 +7,8 @@ read, without a lock: single numbers of an update may be lost to another one tha
 Either way the ledger holds each sample once, and a checkpoint whole updates only.
 
 It lives in the driver: its threads call `handlers`, and the driver looks after it (`look`) several times a second.
-Memory: parameters, the bytes of as many updates as come at a time, and those of a checkpoint.
+Memory: parameters, those of a checkpoint, once more for every worker on this host, and for each update that travels
+here at the moment up to three times its size: as it comes, joined, and decoded.
 """
 
 import contextlib

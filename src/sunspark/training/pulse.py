@@ -49,7 +49,10 @@ class Progress:
 
 @final
 class Heart:
-    """Tells the lighthouse every 100 ms that the worker lives: from `start` on, every quorum waits for it."""
+    """Tells the lighthouse every 100 ms that the worker lives: from `start` on, every quorum waits for it.
+
+    Short steps tell it as well: each begins with a quorum.
+    """
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
@@ -64,11 +67,12 @@ class Heart:
 
     def _keep_beating(self) -> None:
         while not self._stopped.is_set():
-            try:
-                self._membership.heartbeat()
-            except SunsparkError as error:
-                logger.warning("%s", error)
-            self._stopped.wait(_HEARTBEAT_SECONDS)
+            if self._membership.seconds_since_sign() >= _HEARTBEAT_SECONDS:
+                try:
+                    self._membership.heartbeat()
+                except SunsparkError as error:
+                    logger.warning("%s", error)
+            self._stopped.wait(max(0.01, _HEARTBEAT_SECONDS - self._membership.seconds_since_sign()))
 
 
 @final

@@ -38,10 +38,10 @@ class Share:
 
     def add(self, step: int, evidence: Evidence, loss_sum: float, norm: float = 0.0) -> None:
         """Count some samples of `step`; `norm`: of the gradient of their mean loss."""
-        index = step - self.steps.start
-        self.evidence[index] += torch.from_numpy(evidence.to_array())  # modulo 2^64
-        self.losses[index] += loss_sum
-        self.norms[index] += norm * evidence.samples
+        index, figures = step - self.steps.start, self.figures.numpy()
+        self.evidence.numpy()[index] += evidence.to_array()  # modulo 2^64
+        figures[0, index] += loss_sum
+        figures[1, index] += norm * evidence.samples
 
     def __iadd__(self, other: "Share") -> "Share":
         for mine, its in zip(self.tallies, other.tallies, strict=True):
@@ -71,12 +71,12 @@ class Share:
     @property
     def evidences(self) -> list[Evidence]:
         """One for each step."""
-        return [Evidence.from_array(row) for row in self.evidence.numpy()]
+        return [Evidence.from_array(row) for row in self.evidence.tolist()]
 
     @property
     def samples(self) -> list[int]:
         """Of each step."""
-        return [int(count) for count in self.evidence[:, 0]]
+        return [samples for samples, _, _ in self.evidence.tolist()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
