@@ -25,6 +25,7 @@ from sunspark.parallel.compression import CompressedSum, codec_of
 from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.membership import Agreement, Member, Position, replica_id_of
+from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.rpc import RpcClient, RpcServer
 
 TOKEN = "a token"
@@ -219,7 +220,13 @@ class _Member:
             parameter.grad = None if gradient is None else self._laid_out(gradient)
         totals = torch.from_numpy(evidence_of_worker(self._worker).to_array())
         losses = torch.tensor([self._worker], dtype=torch.float64)
-        self._strategy.reduce((totals, losses), self._group, 20)
+        try:
+            self._strategy.reduce((totals, losses), self._group, 20)
+        except GroupBrokenError:
+            for parameter, own in zip(self._parameters, gradients_of(self._worker), strict=True):
+                assert (parameter.grad is None) == (own is None), "a sum that failed has changed a gradient"
+                assert own is None or torch.equal(parameter.grad.cpu(), own), "a sum that failed has changed a gradient"
+            raise
         gradients = [parameter.grad for parameter in self._parameters]
         assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
         evidence = Evidence.from_array(totals.numpy())

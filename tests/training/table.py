@@ -124,21 +124,20 @@ class Table:
         ]
 
     def exchange(self, agreement: Agreement, shares: Sequence[Share], applies: Callable[[Seat], bool]) -> None:
-        """Sum in place, as an all-reduce does; those of whom `applies` is true apply it, the others lose theirs."""
+        """Sum as an all-reduce does; those of whom `applies` is true apply it, the others still have their own."""
         total = shares[0].copy()
         for share in shares[1:]:
             total += share
         gradients = [[summand.grad for summand in seat.state.summands()] for seat in self.seats]
         sums = [torch.stack([g for g in column if g is not None]).sum(0) for column in zip(*gradients, strict=True)]
         for seat in self.seats:
-            for summand, one in zip(seat.state.summands(), sums, strict=True):
-                summand.grad = torch.full_like(summand, torch.nan)  # with its layout, as fused optimizers want it
-                if applies(seat):
-                    summand.grad.copy_(one)
-            if applies(seat):
-                seat.strategy.apply(total.copy(), agreement.quorum_id)
-            else:
+            if not applies(seat):
                 seat.failures += 1
+                continue
+            for summand, one in zip(seat.state.summands(), sums, strict=True):
+                summand.grad = torch.empty_like(summand)  # with its layout, as fused optimizers want it
+                summand.grad.copy_(one)
+            seat.strategy.apply(total.copy(), agreement.quorum_id)
 
     def train(self) -> TrainingState:
         """To the end, with nothing happening."""

@@ -71,7 +71,8 @@ def run(
         batches = loader.take(step, replicas)
     finally:
         loader.close()
-    evidence, loss_sum = computation.run(step, replicas, batches, lambda _: contextlib.nullcontext())
+    num_samples = computation.plan.num_samples_of(step)
+    evidence, loss_sum = computation.run(step, replicas, batches, num_samples, lambda _: contextlib.nullcontext())
     state = computation.state
     left = {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
     assert state.statistics.staged.grad is not None
@@ -157,9 +158,9 @@ def test_gradients_are_said_to_become_final_once_before_the_last_backward_pass(
         empty = loader.take(one.plan.num_steps - 1, range(3, 4))
     finally:
         loader.close()
-    one.run(0, range(4), batches, phase, lambda: told.append(passes.count("backward")))
+    one.run(0, range(4), batches, 22, phase, lambda: told.append(passes.count("backward")))
     assert told == [passes.count("backward")]
     assert told[0] >= (8 if micro_batch_size else 4)
     assert len(empty[0]) == 0
-    one.run(one.plan.num_steps - 1, range(3, 4), empty, phase, lambda: told.append(-1))
+    one.run(one.plan.num_steps - 1, range(3, 4), empty, 1, phase, lambda: told.append(-1))
     assert len(told) == 1, "who has no samples has no backward pass"

@@ -56,24 +56,25 @@ class GivenGradients:
     def __init__(self, state: TrainingState, plan: StepPlan) -> None:
         self.state, self.plan = state, plan
 
-    def run(self, step: int, replicas: range, *_: object) -> tuple[Evidence, float]:
+    def run(self, step: int, replicas: range, _batches: object, num_samples: int, *_: object) -> tuple[Evidence, float]:
         sizes = {replica: len(self.plan.slice_of(step, replica)) for replica in replicas}
-        share = self.plan.num_samples_of(step)
         number = 0
         for parameter in self.state.model.parameters():
             flat = torch.zeros(parameter.numel(), dtype=parameter.dtype)
             for index in range(len(flat)):
                 number += 1
                 for replica, size in sizes.items():
-                    flat[index] += size / share * math.sin(1 + step + 3 * replica + number)
+                    flat[index] += size / max(1, num_samples) * math.sin(1 + step + 3 * replica + number)
             parameter.grad = flat.view_as(parameter)
         self.state.statistics.begin_step()
         return Evidence(samples=sum(sizes.values()), sample_sum=0, pixel_sum=0), float(sum(sizes.values()))
 
 
 class NoLoader:
-    def take(self, *_: object) -> list[object]:
-        return []
+    """Its batches have their lengths, and nothing else."""
+
+    def take(self, step: int, replicas: range, *_: object) -> list[range]:
+        return [range(len(PLAN.slice_of(step, replica))) for replica in replicas]
 
 
 def network() -> nn.Module:

@@ -90,7 +90,7 @@ class AllReduce:
         """Sum the gradients and the `tallies` (small tensors on the processor) over all ranks, in place.
 
         The gradients may then lie in memory that all ranks read: they are not to be written to.
-        Raises GroupBrokenError; gradients and tallies then hold no meaning.
+        Raises GroupBrokenError; gradients are then as they were, and tallies hold no meaning.
         """
         self.hidden_seconds = 0.0
         for compressed in self._compressed_sums():

@@ -81,7 +81,7 @@ class Bucket(Protocol):
         """When they are there: send off what comes back, if that is not under way. Waits."""
 
     def arrive(self, group: Group) -> None:
-        """When everything has come: take the sum as gradients. Waits."""
+        """Have the sum in the flat tensor of `gradients`. Waits."""
 
 
 @final
@@ -103,7 +103,6 @@ class ExactBucket:
     def arrive(self, group: Group) -> None:
         group.wait([self._work])
         self._work = None
-        self.gradients.scatter()
 
 
 @final
@@ -127,7 +126,6 @@ class CompressedBucket:
     def arrive(self, group: Group) -> None:
         for part, its_sum in zip(self._parts, self.sums, strict=True):
             its_sum.write(part, group)
-        self.gradients.scatter()
 
 
 @final
@@ -160,7 +158,7 @@ class Departure:
         self._look()
 
     def finish(self, tallies: Sequence[Tensor], timeout_seconds: float) -> None:
-        """Send the rest, and the `tallies` behind it; wait for all. Raises GroupBrokenError."""
+        """Send the rest, and the `tallies` behind it; wait for all. Raises GroupBrokenError: gradients do not change."""
         self._look()
         self._timeout_seconds = timeout_seconds
         while self._num_left < len(self._buckets):
@@ -180,6 +178,8 @@ class Departure:
             with contextlib.suppress(GroupBrokenError):  # the group is cut: they end, or are left behind
                 self._group.wait(self._works)
             raise
+        for bucket in self._buckets:
+            bucket.gradients.scatter()
 
     def _is_final(self, bucket: Bucket) -> bool:
         """No gradients to wait for have those that are not trained: they are set before the backward pass."""

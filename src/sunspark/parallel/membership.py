@@ -16,6 +16,7 @@ asks in its name, so nobody waits until the dead one's silence has lasted long e
 import functools
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -167,7 +168,7 @@ class Membership:
         self.replica_id = replica_id
         self._worker_name = replica_id.partition(".")[0]
         self._address = address
-        self._last_sign = 0.0
+        self._last_sign = -math.inf
         try:
             self._client = LighthouseClient(lighthouse, timedelta(seconds=10))
         except RuntimeError as error:

@@ -44,10 +44,11 @@ class Computation:
         step: int,
         replicas: range,
         batches: list[Batch],
+        num_samples: int,
         phase: Phase,
         before_last_backward: Callable[[], None] = _nothing,
     ) -> tuple[Evidence, float]:
-        """Leave the gradient of the step's mean loss, this worker's part of it, in the parameters.
+        """Leave the gradient of the samples' losses, each divided by `num_samples`, in the parameters.
 
         `before_last_backward` is called, if there are samples, when all is done but the backward pass of the last part.
         Returns the evidence of the samples and the sum of their losses (nats).
@@ -62,14 +63,15 @@ class Computation:
         ]
         for number, (seed, part) in enumerate(parts, start=1):
             torch.manual_seed(seed)
-            loss_sum += self._run_part(step, part, phase, before_last_backward if number == len(parts) else _nothing)
+            before_backward = before_last_backward if number == len(parts) else _nothing
+            loss_sum += self._run_part(part, num_samples, phase, before_backward)
         with phase("forward"):
             for batch in batches:
                 evidence += evidence_of(batch.sample_ids, batch.labels, batch.pixels, self.plan.epoch_of(step))
         return evidence, loss_sum
 
-    def _run_part(self, step: int, batch: Batch, phase: Phase, before_backward: Callable[[], None]) -> float:
-        num_samples, statistics = self.plan.num_samples_of(step), self.state.statistics
+    def _run_part(self, batch: Batch, num_samples: int, phase: Phase, before_backward: Callable[[], None]) -> float:
+        statistics = self.state.statistics
         with phase("forward"):
             statistics.begin_slice(len(batch))
             loss = self.loss.summed(self.state.model, batch, self.dtype)

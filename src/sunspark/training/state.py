@@ -86,13 +86,8 @@ class TrainingState:
 
     def scale_gradients(self, factor: float) -> None:
         """Scale what was summed in this step, but for moments, which know their weight."""
-        _scale([self.statistics.staged, *self.trained()], factor)
-
-    def scale_own_gradients(self, factor: float) -> None:
-        """The same for gradients that were not summed, and are this worker's alone: in place."""
-        summands = [self.statistics.staged, *self.trained()]
         if factor != 1.0:
-            torch._foreach_mul_([summand.grad for summand in summands if summand.grad is not None], factor)
+            _scale([self.statistics.staged, *self.trained()], factor)
 
     def gradient_norm(self) -> float:
         """The L2 norm of the gradient over all parameters; not finite where training has diverged."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sunspark.data.loader import Loader
 from sunspark.data.rounds import Rounds, SyncEvery
@@ -90,8 +90,6 @@ class LocalSgd:
         self._journey: _Journey | None = None
         self._owners: dict[int, str] = {}
         """Replica -> the worker process that had to do it."""
-        self._kept_sums: list[Tensor] = []
-        """Copies of the sums, since an exchange that breaks leaves none in the gradients."""
 
     def held(self) -> Held:
         if self._round != self._round_at_hand:
@@ -114,7 +112,6 @@ class LocalSgd:
             self._forget_finished()
         if not duty.goes_on:
             self._journey = None
-        self._take_back_sums()
         # Nobody can have finished anything of a round that all begin together, unless all of those who did are dead.
         may_be_stored = duty.replicas and (is_new or any(held != _NOTHING for held in helds))
         stored = self._look(clock) if may_be_stored else frozenset()
@@ -128,8 +125,6 @@ class LocalSgd:
             is_done = replica in stored and self._journey is None and self._take_up(replica, clock)
             if not is_done and not self._travel(replica, clock, has_others=len(duty.replicas) > 1):
                 return None
-        if agreement.world_size > 1:
-            self._kept_sums = [summand.grad.clone() for summand in self._state.summands() if summand.grad is not None]
         return self._share.copy()
 
     def apply(self, total: Share, quorum_id: int) -> list[Applied]:
@@ -142,7 +137,6 @@ class LocalSgd:
         for step, figures in zip(total.steps, applied, strict=True):
             if not (math.isfinite(figures.loss) and math.isfinite(figures.gradient_norm)):
                 raise DivergedError(step, figures)
-        self._kept_sums = []
         self._last_round_seconds = time.monotonic() - self._round_began
         self._state.apply(self._outer_learning_rate, quorum_id, total.evidences)
         for parameter in self._state.trained():
@@ -169,12 +163,12 @@ class LocalSgd:
         self._forget_finished()
 
     def _forget_finished(self) -> None:
-        self._share, self._finished, self._kept_sums = Share.empty(self._steps), (), []
+        self._share, self._finished = Share.empty(self._steps), ()
         self._state.statistics.begin_step()
         if self._state.moments:
             self._state.moments.begin_round()
-        for parameter, _ in self._parameters():
-            parameter.grad = torch.zeros_like(parameter)
+        for parameter in self._state.trained():
+            parameter.grad = None
 
     @property
     def _steps(self) -> range:
@@ -185,12 +179,6 @@ class LocalSgd:
     def _num_samples(self) -> int:
         """Of the round: results are weighted by their share of it, so that sums are means, however long a round is."""
         return sum(self._plan.num_samples_of(step) for step in self._share.steps)
-
-    def _take_back_sums(self) -> None:
-        if self._kept_sums:
-            for summand, kept in zip(self._state.summands(), self._kept_sums, strict=True):
-                summand.grad = kept
-            self._kept_sums = []
 
     def _travel(self, replica: int, clock: Clock, *, has_others: bool) -> bool:
         """Take the replica to the end of the round; False when called away on the way, after one step at least."""
@@ -269,8 +257,8 @@ class LocalSgd:
         inner, samples = self._inner.state, sum(journey.share.samples)
         share = samples / self._num_samples
         for outer_parameter, parameter in self._parameters():
-            assert outer_parameter.grad is not None
-            outer_parameter.grad.add_(outer_parameter - parameter, alpha=share)
+            moved = torch.sub(outer_parameter, parameter).mul_(share)
+            outer_parameter.grad = moved if outer_parameter.grad is None else outer_parameter.grad.add_(moved)
         self._state.statistics.stage(share, inner.statistics)
         if self._state.moments:
             self._state.moments.stage(inner.model, inner.optimizer, journey.replica, samples)

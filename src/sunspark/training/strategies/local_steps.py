@@ -26,10 +26,9 @@ class LocalSteps:
         state, plan, replicas = self.computation.state, self.computation.plan, range(replica, replica + 1)
         with clock.phase("data"):
             batches = self.loader.take(step, replicas, following)
-        evidence, loss_sum = self.computation.run(step, replicas, batches, clock.phase)
-        norm = 0.0
-        if evidence.samples:
-            state.scale_own_gradients(plan.num_samples_of(step) / evidence.samples)
+        num_samples, norm = sum(map(len, batches)), 0.0
+        evidence, loss_sum = self.computation.run(step, replicas, batches, num_samples, clock.phase)
+        if num_samples:
             norm = state.gradient_norm()
             with clock.phase("optimizer"):
                 learning_rate = learning_rate_at(self.optim, step, plan.num_steps)

@@ -42,7 +42,9 @@ class Synchronous:
         with clock.phase("data"):
             batches = self.loader.take(step, replicas)
         share = Share.empty(range(step, step + 1))
-        share.add(step, *self.computation.run(step, replicas, batches, clock.phase, clock.before_last_backward))
+        num_samples = self.plan.num_samples_of(step)
+        found = self.computation.run(step, replicas, batches, num_samples, clock.phase, clock.before_last_backward)
+        share.add(step, *found)
         return share
 
     def apply(self, total: Share, quorum_id: int) -> list[Applied]:
