@@ -158,7 +158,7 @@ class Departure:
         self._look()
 
     def finish(self, tallies: Sequence[Tensor], timeout_seconds: float) -> None:
-        """Send the rest, and the `tallies` behind it; wait for all. Raises GroupBrokenError: gradients do not change."""
+        """Send the rest, and the `tallies` behind it; wait for all. Raises GroupBrokenError: no gradient is changed."""
         self._look()
         self._timeout_seconds = timeout_seconds
         while self._num_left < len(self._buckets):
