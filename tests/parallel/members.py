@@ -220,17 +220,21 @@ class _Member:
             parameter.grad = None if gradient is None else self._laid_out(gradient)
         totals = torch.from_numpy(evidence_of_worker(self._worker).to_array())
         losses = torch.tensor([self._worker], dtype=torch.float64)
+        self._sum_or_keep(self._strategy, (totals, losses))
+        gradients = [parameter.grad for parameter in self._parameters]
+        assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
+        evidence = Evidence.from_array(totals.numpy())
+        return [g.cpu().numpy() for g in gradients if g is not None], evidence, float(losses)
+
+    def _sum_or_keep(self, exchange: AllReduce, tallies: tuple[torch.Tensor, ...]) -> None:
+        """Sum; where that fails, gradients must be as they were."""
         try:
-            self._strategy.reduce((totals, losses), self._group, 20)
+            exchange.reduce(tallies, self._group, 20)
         except GroupBrokenError:
             for parameter, own in zip(self._parameters, gradients_of(self._worker), strict=True):
                 assert (parameter.grad is None) == (own is None), "a sum that failed has changed a gradient"
                 assert own is None or torch.equal(parameter.grad.cpu(), own), "a sum that failed has changed a gradient"
             raise
-        gradients = [parameter.grad for parameter in self._parameters]
-        assert all(g is not None and g.stride() == p.stride() for g, p in zip(gradients, self._parameters, strict=True))
-        evidence = Evidence.from_array(totals.numpy())
-        return [g.cpu().numpy() for g in gradients if g is not None], evidence, float(losses)
 
     def reduce_tally(self, numbers: list[float]) -> tuple[list[float], int]:
         """Sum gradients and `numbers` over the members: the sums of these, and the bytes that this one has sent."""
@@ -293,27 +297,32 @@ class _Member:
 
     def meet(self, times: int) -> bool:
         """Whether, after each meeting, all had come to it, and none to the one after the next."""
-        shared = self._group.share_memory(8 * len(self._group.members), 20)
-        assert shared is not None
-        memory, barrier = shared
+        memory = self._group.share_memory(8 * len(self._group.members), 20)
+        assert memory is not None
         come_to, is_well = memory.tensor(torch.int64, 0, len(self._group.members)), True
-        for number in range(times):
+        for number in range(1, times + 1):
             come_to[self._group.rank] = number
-            self._group.meet(barrier, 20)
+            self._group.meet(20)
             seen = come_to.tolist()
             is_well &= min(seen) >= number and max(seen) <= number + 1
         return is_well
 
-    def meet_within(self, seconds: float) -> None:
-        shared = self._group.share_memory(0, 20)
-        assert shared is not None
-        self._group.meet(shared[1], seconds)
-        self._group.meet(shared[1], seconds)
+    def meet_within(self, seconds: float, times: int = 2) -> None:
+        assert self._group.share_memory(0, 20) is not None
+        for _ in range(times):
+            self._group.meet(seconds)
 
-    def meet_once(self) -> None:
-        shared = self._group.share_memory(0, 20)
-        assert shared is not None
-        self._group.meet(shared[1], 20)
+    def reduce_compressed(self, compression: Literal["bf16", "int8"], times: int) -> Any:
+        """The mean of several sums, of gradients that are the same every time: the largest one, which has two parts."""
+        exchange, total = AllReduce(self._parameters, compression=compression), torch.zeros(SHAPES[0]).double()
+        for _ in range(times):
+            for parameter, gradient in zip(self._parameters, gradients_of(self._worker), strict=True):
+                parameter.grad = None if gradient is None else self._laid_out(gradient)
+            self._sum_or_keep(exchange, ())
+            exchange.commit()
+            assert self._parameters[0].grad is not None
+            total += self._parameters[0].grad
+        return (total / times).numpy()
 
     def reduce_for_ever(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.compression import codec_of
 from sunspark.parallel.group import Group
 from sunspark.parallel.rpc import RpcClient
-from tests.parallel.members import PULLS, Cast, Told, pull_of
+from tests.parallel.members import PULLS, Cast, Told, gradients_of, pull_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -106,6 +106,39 @@ def test_feedback_makes_up_for_what_int8_loses_and_without_it_little_is_learned(
     assert losses[False] > 1.3 * least
 
 
+@each_codec
+def test_gradients_that_travel_in_parts_are_made_up_for_part_by_part(
+    cast: Cast, compression: Literal["bf16", "int8"]
+) -> None:
+    """The third worker has no samples. What one sum loses the next has, so the mean is closer than any sum."""
+    members, times = cast.add(3), 6
+    cast.form(*members)
+    for member in members:
+        member.tell("reduce_compressed", compression, times)
+    means = [torch.from_numpy(member.hear(60.0)) for member in members]
+    assert torch.equal(means[0], means[1])
+    assert torch.equal(means[0], means[2])
+    gradients = [one[0] for one in map(gradients_of, range(2)) if one[0] is not None]
+    step = {"bf16": 2**-8, "int8": 1 / 127}[compression] * float(torch.stack(gradients).abs().max())
+    assert float((means[0] - sum(gradients)).abs().max()) <= 2 * 3 * step / times
+
+
+@each_codec
+def test_a_member_that_is_killed_changes_no_gradient_of_the_others(
+    cast: Cast, compression: Literal["bf16", "int8"]
+) -> None:
+    members = [*cast.add(3)]
+    cast.form(*members)
+    for member in members:
+        member.tell("reduce_compressed", compression, 100_000)
+    time.sleep(1.5)
+    members.pop(1).send_signal(signal.SIGKILL)
+    for member in members:
+        member.control_now("cut")
+        with pytest.raises(Told, match="GroupBrokenError"):
+            member.hear()
+
+
 def test_a_member_that_is_killed_ends_the_sum_for_the_others(cast: Cast) -> None:
     members = cast.add(3)
     cast.form(*members)
@@ -132,4 +165,5 @@ def test_what_a_broken_exchange_has_lost_is_not_made_up_for() -> None:
     group.members = ("0000.000001",)
     exchange.reduce((), group, 1.0)
     exchange.commit()
+    assert parameter.grad is not None, "zeros, as a sum over several has: an optimizer may decay them"
     assert not compressed._residual.any()

@@ -259,7 +259,7 @@ def test_a_member_lost_while_others_wait_for_it_ends_the_meeting_at_once(cast: C
     members = [*cast.add(3)]
     cast.form(*members)
     late = members.pop(lost)
-    late.tell("meet_once")
+    late.tell("meet_within", 20.0, 1)
     for member in members:
         member.tell("meet_within", 60.0)
     late.hear()
@@ -278,7 +278,7 @@ def test_a_member_lost_while_others_wait_for_it_ends_the_meeting_at_once(cast: C
 def test_a_meeting_ends_when_the_group_is_cut(cast: Cast) -> None:
     members = cast.add(2)
     cast.form(*members)
-    members[1].tell("meet_once")
+    members[1].tell("meet_within", 20.0, 1)
     members[0].tell("meet_within", 60.0)
     members[1].hear()
     members[0].control_now("cut")
@@ -290,7 +290,7 @@ def test_a_meeting_ends_when_the_group_is_cut(cast: Cast) -> None:
 def test_a_meeting_that_a_member_does_not_come_to_ends_at_its_deadline(cast: Cast, waits: int, words: str) -> None:
     members = cast.add(2)
     cast.form(*members)
-    members[1 - waits].tell("meet_once")
+    members[1 - waits].tell("meet_within", 20.0, 1)
     began = time.monotonic()
     with pytest.raises(Told, match=words):
         members[waits].ask("meet_within", 1.0)

@@ -14,7 +14,6 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from sunspark.parallel.barrier import Barrier
 from sunspark.parallel.buckets import (
     Bucket,
     CompressedBucket,
@@ -97,6 +96,9 @@ class AllReduce:
             compressed.drop()
         if group.is_alone:
             self._transport = None  # it holds the memory of a group that is gone
+            for parameter in self._parameters:
+                if parameter.grad is None:  # forward does not use it: zeros, as a sum over several has
+                    parameter.grad = torch.zeros_like(parameter)
             return
         try:
             if self._transport is None or self._group_key != group.key or self._transport.room < _num_bytes(tallies):
@@ -127,10 +129,10 @@ class AllReduce:
     def _new_transport(self, tallies: Sequence[Tensor], group: Group, timeout_seconds: float) -> _Transport:
         if self._compressed:
             return _Buckets([*self._compressed, *map(ExactBucket, gradients_by_bucket([*reversed(self._exact)]))])
-        shared = group.share_memory(_SharedMemory.num_bytes(self._parameters, tallies, group), timeout_seconds)
-        if shared is None:
+        memory = group.share_memory(_SharedMemory.num_bytes(self._parameters, tallies, group), timeout_seconds)
+        if memory is None:
             return _Buckets([*map(ExactBucket, gradients_by_bucket(self._parameters))])
-        return _SharedMemory(self._parameters, tallies, *shared, group)
+        return _SharedMemory(self._parameters, tallies, memory, group)
 
 
 @final
@@ -169,13 +171,12 @@ class _SharedMemory:
         parameters: Sequence[nn.Parameter],
         tallies: Sequence[Tensor],
         memory: SharedMemory,
-        barrier: Barrier,
         group: Group,
     ) -> None:
         dtype, size = parameters[0].dtype, sum(parameter.numel() for parameter in parameters)
         rank, world_size = group.rank, len(group.members)
         num_tally_bytes = _num_bytes(tallies)
-        self._memory, self._barrier, self.room = memory, barrier, float(num_tally_bytes)
+        self._memory, self.room = memory, float(num_tally_bytes)
         begin = world_size * num_tally_bytes
         regions = [memory.tensor(dtype, begin + i * size * dtype.itemsize, size) for i in range(world_size + 1)]
         part = slice(size * rank // world_size, size * (rank + 1) // world_size)
@@ -206,14 +207,14 @@ class _SharedMemory:
             self._rows = {lengths: self._rows_of(tallies, len(group.members))}
         for tally, rows in zip(tallies, self._rows[lengths], strict=True):
             rows[group.rank].copy_(tally)
-        group.meet(self._barrier, timeout_seconds)  # all have laid down theirs
+        group.meet(timeout_seconds)  # all have laid down theirs
         for tally, rows in zip(tallies, self._rows[lengths], strict=True):
             torch.sum(rows, dim=0, out=tally)
         for first, second, *others, total in self._chunks:
             torch.add(first, second, out=total)
             for other in others:
                 total += other
-        group.meet(self._barrier, timeout_seconds)  # all have summed their part
+        group.meet(timeout_seconds)  # all have summed their part
         self._total.scatter()
         return 0.0
 

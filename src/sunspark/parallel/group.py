@@ -39,7 +39,7 @@ from sunspark.parallel.nccl import NcclGroup, NcclWork
 from sunspark.parallel.rendezvous import POLL_SECONDS, GroupBrokenError, Rendezvous
 from sunspark.parallel.rpc import RpcClient
 from sunspark.parallel.shared_memory import SharedMemory, create_shared_memory, open_shared_memory
-from sunspark.parallel.sockets import Socket, connected_sockets, is_gone, shut_down, sockets_between
+from sunspark.parallel.sockets import Socket, connected_sockets, shut_down, sockets_between
 
 AnyWork = Work | NcclWork
 
@@ -111,6 +111,9 @@ class Group:
         self._hosts: set[str] = set()
         self._num_memories = 0
         """That members of this group have asked for; all have asked equally often."""
+        self._barrier: Barrier | None = None
+        """In the last of them."""
+        self._left: _LeftBehind | None = None
 
     @property
     def rank(self) -> int:
@@ -135,13 +138,15 @@ class Group:
             if self._is_cut.is_set():
                 raise GroupBrokenError(f"the group of {in_words(self.members)} was cut before the step began")
             return
+        if self._barrier is not None:
+            self._barrier.give_up()
         self._backend = None
         self._abort_nccl()
         self._nccl = None
         self._sockets = set()
         self._is_cut = threading.Event()
         self.key, self.members = agreement.group_key, agreement.replica_ids
-        self._num_memories = 0
+        self._num_memories, self._barrier, self._left = 0, None, None
         self._hosts = {member.host for member in agreement.members}
         if agreement.world_size == 1:
             return
@@ -225,12 +230,17 @@ class Group:
             cause = in_plain_words(str(failure))
             raise GroupBrokenError(f"a collective with {in_words(self.members)} failed: {cause}") from failure
 
-    def meet(self, barrier: Barrier, timeout_seconds: float) -> None:
-        """Wait until all members have come here. Raises GroupBrokenError when one is gone; this group is then cut."""
-        deadline = time.monotonic() + timeout_seconds
+    def meet(self, timeout_seconds: float) -> None:
+        """Wait, in the memory that members share, until all have come here.
+
+        Raises GroupBrokenError when one is gone; this group is then cut.
+        """
+        barrier, deadline = self._barrier, time.monotonic() + timeout_seconds
+        if barrier is None:
+            raise GroupBrokenError(f"{in_words(self.members)} share no memory")
 
         def look(missing: int) -> None:
-            if not self.is_cut and any(map(is_gone, self._sockets)):
+            if barrier.is_in_vain():
                 self.cut()
             if self.is_cut:
                 raise GroupBrokenError(f"the group of {in_words(self.members)} broke while its members met")
@@ -242,29 +252,34 @@ class Group:
 
         barrier.wait(self.rank, look)
 
-    def share_memory(self, num_bytes: int, timeout_seconds: float) -> tuple[SharedMemory, Barrier] | None:
+    def share_memory(self, num_bytes: int, timeout_seconds: float) -> SharedMemory | None:
         """New memory that all members see, and where they can `meet`.
 
         None where they are on several hosts or on GPUs, or cannot share memory. A collective: all members ask for the
         same. Raises GroupBrokenError.
         """
-        if not self._may_share_memory or len(self._hosts) > 1 or not Barrier.is_possible():
+        if not self._may_share_memory or len(self._hosts) > 1:
             return None
         store = Rendezvous(self._coordinator, self.key, self._is_cut, timeout_seconds)
         self._num_memories += 1
         name = f"memory-{self._num_memories}/0"
         in_all = Barrier.end_after(num_bytes, len(self.members))
+        memory: SharedMemory | None = None
         try:
             if self.rank == 0:
-                memory = create_shared_memory(in_all)
+                memory = create_shared_memory(in_all) if Barrier.is_possible() else None
                 if memory is not None:
                     Barrier(memory, len(self.members)).prepare()
                 store.set(name, (memory.ticket if memory else "").encode())
             else:
-                memory = open_shared_memory(store.get(name).decode(), in_all)
+                ticket = store.get(name).decode()
+                memory = open_shared_memory(ticket, in_all) if Barrier.is_possible() else None
         except SunsparkError as error:
             self.cut()
             raise GroupBrokenError(f"no word of the memory that {in_words(self.members)} share: {error}") from error
+        barrier = Barrier(memory, len(self.members)) if memory else None
+        if barrier is not None:
+            barrier.sign(self.rank)
         num_seen = torch.tensor([memory is not None], dtype=torch.int64)
         try:
             self.wait([self.start_all_reduce(num_seen, timeout_seconds)])
@@ -273,7 +288,8 @@ class Group:
                 memory.close_descriptor()
         if memory is None or int(num_seen) < len(self.members):
             return None
-        return memory, Barrier(memory, len(self.members))
+        self._barrier = barrier
+        return memory
 
     def _wait_for_one(self, work: AnyWork) -> bool:
         """Whether `work` has ended; False when the group was cut and it goes on waiting all the same."""
@@ -297,8 +313,12 @@ class Group:
         So backend and works stay until they have ended, at the latest at the collective's own deadline.
         """
         _left_behind[:] = [left for left in _left_behind if not left.have_ended]
-        _left_behind.append(_LeftBehind(self._backend, [work for work in works if work is not None]))
-        self._backend = None
+        if self._left is None:
+            self._left = _LeftBehind(self._backend, [])
+            self._backend = None
+        self._left.works.extend(work for work in works if work is not None)
+        if self._left not in _left_behind:
+            _left_behind.append(self._left)
 
     def cut(self) -> None:
         """End every wait of this group here, from any thread, any number of times.
@@ -308,6 +328,8 @@ class Group:
         with self._lock:
             self.failures += not self._is_cut.is_set()
             self._is_cut.set()
+        if (barrier := self._barrier) is not None:
+            barrier.give_up()
         for connection in list(self._sockets):
             shut_down(connection)
         self._abort_nccl()

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import socket
 from dataclasses import dataclass
 
@@ -55,16 +54,6 @@ def shut_down(connection: Socket) -> None:
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.descriptor)) as copy:
         if os.fstat(copy.fileno()).st_ino == connection.inode:
             copy.shutdown(socket.SHUT_RDWR)
-
-
-def is_gone(connection: Socket) -> bool:
-    """Whether it is closed, here or at its peer, or was shut down."""
-    poll = select.poll()
-    poll.register(connection.descriptor, select.POLLRDHUP)
-    try:
-        return os.fstat(connection.descriptor).st_ino != connection.inode or bool(poll.poll(0))
-    except OSError:
-        return True
 
 
 def _plain_address(address: str) -> str:
