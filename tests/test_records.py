@@ -261,6 +261,17 @@ def test_records_of_a_run_come_oldest_first_without_superseded_steps(tmp_path: P
     assert records == [*before[:3], replace(EVENT, time_unix_seconds=4.2), other, *again, FINISHED]
 
 
+def test_the_parts_of_a_step_that_one_worker_did_are_all_left_and_those_done_again_are_not(tmp_path: Path) -> None:
+    """A parameter server leases a step's replicas one by one: one worker may have had several of them, or all."""
+    run = str(tmp_path)
+    parts = [replace(STEP, step=3, replica=replica, time_unix_seconds=replica) for replica in range(3)]
+    again = replace(STEP, worker=1, incarnation=2, step=3, replica=1, time_unix_seconds=10)
+    write(worker_file(run, 0, 0), *parts)
+    assert read_records(run) == parts
+    write(worker_file(run, 1, 2), again)
+    assert read_records(run) == [parts[0], parts[2], again]
+
+
 def test_the_record_that_counts_is_that_of_the_latest_process_whatever_the_clock_said(tmp_path: Path) -> None:
     """The clock went back between two starts."""
     run = str(tmp_path)

@@ -11,7 +11,8 @@ from sunspark.records.line import from_line, is_json
 def read_records(run: str) -> list[Record]:
     """All records of a run, oldest first.
 
-    Where a worker did a step again, after a recovery or a resume, only the record of its last time is left.
+    Where a worker did a step again, after a recovery or a resume, only the record of its last time is left; so where a
+    replica's part of a step was done again, by any worker.
 
     Raises:
         RunError: there is no such run, or a line is damaged (the message names file and line).
@@ -57,7 +58,7 @@ def _whole_lines(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
 def _without_superseded(records: list[Record]) -> list[Record]:
     """`records`, each file's in its order, without those of steps that the same worker did again.
 
-    Later is what a later process wrote, whatever the clock said. Of the records of one evaluation, which all who took
+    Of a replica's part that a server had leased, the last is left, whichever worker did it. Later is what a later process wrote, whatever the clock said. Of the records of one evaluation, which all who took
     part write, the last is left.
     """
     by_process = sorted(records, key=lambda record: record.incarnation)
@@ -66,5 +67,8 @@ def _without_superseded(records: list[Record]) -> list[Record]:
     return [record for record in records if isinstance(record, EventRecord) or id(record) in left]
 
 
-def _place_of(record: StepRecord | EvaluationRecord) -> tuple[str, int, int]:
-    return record.kind, record.worker if isinstance(record, StepRecord) else 0, record.step
+def _place_of(record: StepRecord | EvaluationRecord) -> tuple[str, int, int, int]:
+    """What there can be one record of: a worker's part of a step, or a replica's, whoever did it."""
+    if isinstance(record, EvaluationRecord):
+        return record.kind, -1, record.step, -1
+    return record.kind, record.worker if record.replica < 0 else -1, record.step, record.replica
