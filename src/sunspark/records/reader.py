@@ -58,8 +58,8 @@ def _whole_lines(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
 def _without_superseded(records: list[Record]) -> list[Record]:
     """`records`, each file's in its order, without those of steps that the same worker did again.
 
-    Of a replica's part that a server had leased, the last is left, whichever worker did it. Later is what a later process wrote, whatever the clock said. Of the records of one evaluation, which all who took
-    part write, the last is left.
+    Of a replica's part that a server had leased the last is left, whichever worker did it, and of the records of one
+    evaluation, which all who took part write. Later is what a later process wrote, whatever the clock said.
     """
     by_process = sorted(records, key=lambda record: record.incarnation)
     last = {_place_of(record): record for record in by_process if not isinstance(record, EventRecord)}
