@@ -1,5 +1,7 @@
 """The doctor on a real cluster: every executor is visited, and what one of them lacks is told of that one."""
 
+import contextlib
+import random
 import shutil
 import socket
 import sys
@@ -28,13 +30,22 @@ def test_a_local_master_is_one_executor(two_core_session: SparkSession, law_data
     assert {"Spark", "slots", "Java"} <= {check.name for check in result.checks}
 
 
+@pytest.fixture
+def port_before_a_taken_one() -> Iterator[int]:
+    """Below those that the system hands out, so that nobody takes the free one meanwhile."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            socket.create_server(("127.0.0.1", port)).close()
+            yield port
+            return
+
+
 def test_a_port_that_is_taken_is_wrong_and_the_executors_are_examined_all_the_same(
-    two_core_session: SparkSession,
+    two_core_session: SparkSession, port_before_a_taken_one: int
 ) -> None:
     assert two_core_session.sparkContext.defaultParallelism == 2
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1] - 1  # the lighthouse takes the next one
-        result = sunspark.doctor(DoctorConfig(port=port, workers=9))
+    port = port_before_a_taken_one  # the lighthouse takes the next one
+    result = sunspark.doctor(DoctorConfig(port=port, workers=9))
     assert not result.ready
     wrong = {check.name: check for check in result.checks if check.status != "ok"}
     assert wrong.keys() == {"ports", "slots"}

@@ -167,11 +167,7 @@ class _SharedMemory:
     """
 
     def __init__(
-        self,
-        parameters: Sequence[nn.Parameter],
-        tallies: Sequence[Tensor],
-        memory: SharedMemory,
-        group: Group,
+        self, parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor], memory: SharedMemory, group: Group
     ) -> None:
         dtype, size = parameters[0].dtype, sum(parameter.numel() for parameter in parameters)
         rank, world_size = group.rank, len(group.members)
