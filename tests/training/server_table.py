@@ -97,7 +97,7 @@ class Hand:
             task = self.link.ask()
             if not isinstance(task, Task) or self.link.begin(task) != "yes":
                 return False
-            self.task, self.start = task, self.link.pull().clone()
+            self.task, self.start = task, self.link.pull()
             self.weights.write(self.start)
         elif self.share is None:
             self.share = Share.empty(self.task.steps)

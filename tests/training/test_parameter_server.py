@@ -130,7 +130,7 @@ def test_memory_that_the_worker_has_not_heard_of_is_not_used(law_dataset: str, m
 
         monkeypatch.setattr(table.client, "call", lossy)
         before = FlatWeights(table.state).read()
-        change_N = hand.weights.change_since(hand.start, hand.weights.empty())
+        hand.weights.change_since(hand.start, change_N := hand.weights.empty())
         assert hand.push()
         assert not lost
         moved_N = FlatWeights(table.state).read() - before

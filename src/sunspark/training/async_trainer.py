@@ -13,8 +13,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn, final
 
-import torch
-
 from sunspark.data.loader import Place
 from sunspark.errors import WorkerError
 from sunspark.optim import learning_rate_at
@@ -64,8 +62,6 @@ class AsyncTrainer:
         self._write = observers.write
         self._clock = StepClock(observers.progress, observers.faults)
         self._worker, self._incarnation = worker_and_incarnation_of(replica_id)
-        self._start_N = self._weights.empty()
-        """The parameters that the task at hand began with."""
         self._reserved: Task | EvaluationPart | None = None
         self._judged_step = -1
         """The weights at hand are those that are evaluated after so many steps; -1 when they are not."""
@@ -94,14 +90,15 @@ class AsyncTrainer:
                 return
         self._judged_step = -1
         with self.phase("pull"):
-            self._weights.write(self._start_N.copy_(self._server.pull()))
+            start_N = self._server.pull()
+            self._weights.write(start_N)
         with self.phase("lease"):
             self._reserved = self._server.ask()
         share = self._take_steps(task)
         with self.phase("push"):
             last = self._figures_of(share, task.steps[-1])
-            change_N = self._weights.change_since(self._start_N, self._server.outbox_N)
-            if not math.isfinite(norm := float(torch.linalg.vector_norm(change_N))):  # the last step went too far
+            norm = self._weights.change_since(start_N, self._server.outbox_N)
+            if not math.isfinite(norm):  # the last step went too far
                 self._give_up(task.steps[-1], task.replica, replace(last, gradient_norm=norm))
             report = {"loss": last.loss, "learning_rate": last.learning_rate}
             num_workers = self._server.push(task, share.evidences, report, lambda: self._clock.reach("sent"))

@@ -6,13 +6,17 @@ towards it, and so a variance stays one however many workers have seen it fall f
 Shape legend: N numbers in all, T of them trained.
 """
 
+import math
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
 
 from sunspark.training.state import TrainingState
+
+_PART_NUMBERS: Final = 1 << 17
+"""So few are still in the processor's cache when they are looked at a second time."""
 
 
 @final
@@ -43,11 +47,20 @@ class FlatWeights:
         trained = [parameter for parameter in judged.parameters() if parameter.requires_grad]
         return self._copied([*trained, *self._state.statistics.moving_of(judged)], out_N)
 
-    def change_since(self, start_N: Tensor, out_N: Tensor) -> Tensor:
-        """Write into `out_N` how far parameters have come from `start_N`, and where statistics stand."""
-        self.read(out_N)
-        out_N[: self.num_trained] -= start_N[: self.num_trained]
-        return out_N
+    def change_since(self, start_N: Tensor, out_N: Tensor) -> float:
+        """Write into `out_N` how far parameters have come from `start_N`, and where statistics stand; its norm."""
+        squares, begin = 0.0, 0
+        for index, (tensor, out) in enumerate(self._with_pieces(out_N)):
+            start, begin = start_N[begin : begin + len(out)], begin + len(out)
+            rows = (row.split(_PART_NUMBERS) for row in (tensor, start, out))
+            for numbers, origin, change in zip(*rows, strict=True):
+                if index < self._num_parameters:
+                    torch.sub(numbers.cpu(), origin, out=change)
+                else:
+                    change.copy_(numbers)
+                norm = float(torch.linalg.vector_norm(change))
+                squares += norm * norm
+        return math.sqrt(squares)
 
     @torch.no_grad()
     def write(self, numbers_N: Tensor) -> None:

@@ -7,7 +7,7 @@ read, without a lock: single numbers of an update may be lost to another one tha
 Either way the ledger holds each sample once, and a checkpoint whole updates only.
 
 It lives in the driver: its threads call `handlers`, and the driver looks after it (`look`) several times a second.
-Memory: parameters, those of a checkpoint, once more for every worker on this host, and for each update that travels
+Memory: parameters, those of a checkpoint, twice more for every worker on this host, and for each update that travels
 here at the moment up to three times its size: as it comes, joined, and decoded.
 """
 
@@ -28,10 +28,10 @@ from sunspark.parallel.leases import LeaseBook
 from sunspark.parallel.ledger import Evidence, LedgerLine
 from sunspark.parallel.rpc import ChunkReader, ChunkWriter, Handler, Reply
 from sunspark.parallel.shared_lock import SharedLock
-from sunspark.parallel.shared_memory import SharedMemory, create_shared_memory
 from sunspark.records import EventName
 from sunspark.training.config import WorkConfig
 from sunspark.training.flat_weights import FlatWeights
+from sunspark.training.mailbox import Mailbox
 from sunspark.training.publisher import Publisher
 from sunspark.training.state import TrainingState
 from sunspark.training.validation import Evaluation, ValidationConfig, best_of, end_of, is_due
@@ -95,7 +95,7 @@ class ParameterServer:
         self._applying = (
             self._weights_lock.shared if work.strategy.strategy == "hogwild" else self._weights_lock.exclusive
         )
-        self._mailboxes: dict[str, SharedMemory] = {}
+        self._mailboxes: dict[str, Mailbox] = {}
         """Of workers on this host."""
         self._evaluation: LeaseBook | None = None
         """The parts of the one that is under way, and in `_counts` what was found in them."""
@@ -168,7 +168,7 @@ class ParameterServer:
 
     def open_mailbox(self, replica_id: str) -> Reply:
         """Memory for that worker's parameters and changes, if it is on this host: what it needs to open it."""
-        mailbox = create_shared_memory(self._weights.size * self._weights.dtype.itemsize)
+        mailbox = Mailbox.create(self._weights)
         if mailbox is None:
             return {"ticket": ""}
         self._mailboxes[replica_id] = mailbox
@@ -176,26 +176,22 @@ class ParameterServer:
 
     def fill_mailbox(self, replica_id: str, judged: bool) -> Reply:
         """As `weights`, into that worker's memory."""
-        numbers_N = self._in_mailbox(replica_id)
+        if (mailbox := self._mailboxes.get(replica_id)) is None:
+            raise WorkerError(f"{replica_id} shares no memory with the parameter server: it is thought to be gone")
         with self._weights_lock.shared():
             if judged:
-                self._weights.read_judged(numbers_N)
+                self._weights.read_judged(mailbox.parameters_N)
             else:
-                self._weights.read(numbers_N)
+                self._weights.read(mailbox.parameters_N)
         return {}
 
     def push_shared(
         self, replica_id: str, lease: int, evidences: Sequence[Sequence[int]], report: Mapping[str, float]
     ) -> Reply:
         """As `push`, with the change in that worker's memory."""
-        if replica_id not in self._mailboxes:
-            return {"answer": "void"}
-        return self._apply(self._in_mailbox(replica_id), replica_id, lease, evidences, report)
-
-    def _in_mailbox(self, replica_id: str) -> Tensor:
         if (mailbox := self._mailboxes.get(replica_id)) is None:
-            raise WorkerError(f"{replica_id} shares no memory with the parameter server: it is thought to be gone")
-        return mailbox.tensor(self._weights.dtype, 0, self._weights.size)
+            return {"answer": "void"}
+        return self._apply(mailbox.change_N, replica_id, lease, evidences, report)
 
     def _apply(
         self,

@@ -12,8 +12,8 @@ from torch import Tensor
 from sunspark.errors import SunsparkError
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.rpc import Reply, RpcClient
-from sunspark.parallel.shared_memory import open_shared_memory
 from sunspark.training.flat_weights import FlatWeights
+from sunspark.training.mailbox import Mailbox
 from sunspark.training.validator import Counts
 from sunspark.training.wire import Wire, chunks_of, gathered
 
@@ -61,10 +61,10 @@ class ServerLink:
         self._deadline_seconds = max(_LEAST_DEADLINE_SECONDS, num_bytes / _SLOWEST_BYTES_PER_SECOND)
         self.num_bytes = 0
         """That have travelled so far, both ways; what lies in shared memory does not."""
-        self._shared_N: Tensor | None = None
-        """Memory that is shared with the server, where it may be and can be."""
+        self._mailbox: Mailbox | None = None
+        """What is shared with the server, where that may be and can be."""
         self.outbox_N = weights.empty()
-        """Where the change that is pushed next is to be written."""
+        """Where the change that is pushed next is to be written; the mailbox's, where there is one."""
         self._may_share_memory = may_share_memory and wire.is_plain
         self._persistently(self._renew_mailbox)
 
@@ -85,7 +85,7 @@ class ServerLink:
         return answer
 
     def pull(self) -> Tensor:
-        """The parameters, as `FlatWeights` has them; until something else is pulled, or written into `outbox_N`."""
+        """The parameters, as `FlatWeights` has them; until something else is pulled."""
         return self._persistently(lambda: self._pull(judged=False), self._renew_mailbox)
 
     def pull_judged(self) -> Tensor:
@@ -109,7 +109,7 @@ class ServerLink:
             "evidences": [evidence.to_array().tolist() for evidence in evidences],
             "report": report,
         }
-        packed_E = None if self._shared_N is not None else self._wire.pack_update(self.outbox_N)
+        packed_E = None if self._mailbox is not None else self._wire.pack_update(self.outbox_N)
         reply = self._persistently(lambda: self._push(packed_E, what, when_sent), self._renew_mailbox)
         if reply["answer"] == "void":
             return 0
@@ -122,16 +122,16 @@ class ServerLink:
         self._persistently(lambda: self._call("hand_in_counts", part=part.part, step=part.step, **counted))
 
     def _pull(self, *, judged: bool) -> Tensor:
-        if self._shared_N is not None:
+        if self._mailbox is not None:
             self._call("fill_mailbox", replica_id=self._replica_id, judged=judged)
-            return self._shared_N
+            return self._mailbox.parameters_N
         chunks = self._server.read_chunks("weights", timeout_seconds=self._deadline_seconds, judged=judged)
         body = gathered(chunks)
         self.num_bytes += len(body)
         return self._wire.unpack_exact(body) if judged else self._wire.unpack_parameters(body)
 
     def _push(self, packed_E: Tensor | None, what: dict[str, Any], when_sent: Callable[[], None]) -> Reply:
-        if packed_E is None and self._shared_N is not None:
+        if packed_E is None and self._mailbox is not None:
             when_sent()
             return self._call("push_shared", **what)
         packed_E = self._wire.pack_update(self.outbox_N) if packed_E is None else packed_E
@@ -143,14 +143,11 @@ class ServerLink:
         """Share other memory from now on, since a call that has failed here may still go on there."""
         if not self._may_share_memory:
             return
-        self._shared_N = None  # should the reply be lost, the server has other memory than this worker
-        num_bytes = self._weights.size * self._weights.dtype.itemsize
-        memory = open_shared_memory(self._call("open_mailbox", replica_id=self._replica_id)["ticket"], num_bytes)
-        self._may_share_memory = memory is not None
-        if memory is not None:
-            memory.close_descriptor()
-            self._shared_N = memory.tensor(self._weights.dtype, 0, self._weights.size)
-        outbox_N = self._weights.empty() if self._shared_N is None else self._shared_N
+        self._mailbox = None  # should the reply be lost, the server has other memory than this worker
+        ticket = self._call("open_mailbox", replica_id=self._replica_id)["ticket"]
+        self._mailbox = Mailbox.open(ticket, self._weights)
+        self._may_share_memory = self._mailbox is not None
+        outbox_N = self._weights.empty() if self._mailbox is None else self._mailbox.change_N
         self.outbox_N = outbox_N.copy_(self.outbox_N)
 
     def _call(self, name: str, **arguments: Any) -> Reply:
