@@ -43,6 +43,8 @@ LOCAL: dict[str, dict[str, Any]] = {
     "diloco": {"strategy": "diloco", "sync_every": 4},
 }
 each_local = pytest.mark.parametrize("strategy", LOCAL.values(), ids=LOCAL)
+KINDS: dict[str, dict[str, Any]] = {"all_reduce": {}, "local_sgd": LOCAL["local_sgd"], "diloco": LOCAL["diloco"]}
+each_kind = pytest.mark.parametrize("strategy", KINDS.values(), ids=KINDS)
 
 
 def work_of(
@@ -154,7 +156,7 @@ def test_nor_do_they_with_batch_norms(law_dataset: str) -> None:
     assert distance(trained(law_dataset, work, 3), trained(law_dataset, work)) <= 1e-9
 
 
-@pytest.mark.parametrize("strategy", [{}, *LOCAL.values()], ids=["all_reduce", *LOCAL])
+@each_kind
 def test_nor_do_the_averaged_ones(law_dataset: str, strategy: dict[str, Any]) -> None:
     """Those of `ema_decay`, which are evaluated and kept."""
     work = work_of(strategy, optim=replace(ADAM, ema_decay=0.8))
@@ -164,7 +166,7 @@ def test_nor_do_the_averaged_ones(law_dataset: str, strategy: dict[str, Any]) ->
     assert float((averages[0] - flat(one.model.parameters())).norm() / averages[0].norm()) > 1e-6
 
 
-@pytest.mark.parametrize("strategy", [{}, *LOCAL.values()], ids=["all_reduce", *LOCAL])
+@each_kind
 def test_nor_do_they_where_images_are_left_out(law_dataset: str, strategy: dict[str, Any]) -> None:
     left_out = {3, 40, 41, 42, 200}
     states = []
@@ -347,7 +349,7 @@ class PartlyFrozen(nn.Module):
         return self.head(self.body(images_BCHW.flatten(1)))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("strategy", [{}, *LOCAL.values()], ids=["all_reduce", *LOCAL])
+@each_kind
 def test_what_is_frozen_stays_as_it_is_whoever_trains_the_rest(law_dataset: str, strategy: dict[str, Any]) -> None:
     states = []
     for workers in (1, 3):
