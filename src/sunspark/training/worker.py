@@ -41,7 +41,6 @@ from sunspark.training.device import open_device
 from sunspark.training.driver_link import DriverLink
 from sunspark.training.evaluate import evaluate_leases
 from sunspark.training.flat_weights import FlatWeights
-from sunspark.training.heap import keep_freed_memory
 from sunspark.training.loss import Loss
 from sunspark.training.observers import Observers
 from sunspark.training.publisher import Publisher
@@ -68,7 +67,6 @@ def main() -> None:
     name = replica_id_of(spec.worker, spec.incarnation)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{name} %(levelname)s %(message)s")
     torch.set_num_threads(spec.cores)
-    keep_freed_memory()
     try:
         device = open_device(spec)
         if spec.task == "train":
