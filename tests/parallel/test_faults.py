@@ -20,8 +20,27 @@ from sunspark.parallel.faults import Fault, FaultInjector, fail_at, kill_at, ref
         (lambda: fail_at(0, "data", step="last"), "at least 0, first or every; got 'last'"),
         (lambda: kill_at(-1, "data", step=1), "count from 0; got -1 and 1"),
         (lambda: stall_at(0, "data", step=1, seconds=0), "of 0 s has no effect"),
-        (lambda: refuse_pointless([kill_at(2, "data", 1)], 2, 10), "for worker 2, but workers are 0 to 1"),
-        (lambda: refuse_pointless([kill_at(1, "data", 11)], 2, 10), "for step 11, but the run ends after 10 steps"),
+        (lambda: Fault(worker=0, phase="data", action="raise", delay_seconds=1), "cannot be raised later"),
+        (
+            lambda: Fault(worker=0, phase="data", until_exists="file"),
+            "ends a stall, nothing else; the fault is to kill",
+        ),
+        (
+            lambda: refuse_pointless([kill_at(0, "push", 1)], 2, 10, has_server=False),
+            "'push', which no worker without a",
+        ),
+        (
+            lambda: refuse_pointless([kill_at(0, "reduce", 1)], 2, 10, has_server=True),
+            "'reduce', which no worker with a",
+        ),
+        (
+            lambda: refuse_pointless([kill_at(2, "data", 1)], 2, 10, has_server=False),
+            "for worker 2, but workers are 0 to 1",
+        ),
+        (
+            lambda: refuse_pointless([kill_at(1, "data", 11)], 2, 10, has_server=False),
+            "for step 11, but the run ends after 10 steps",
+        ),
     ],
 )
 def test_what_could_never_happen_is_refused(make: Callable[[], object], message: str) -> None:

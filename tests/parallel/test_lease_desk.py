@@ -90,6 +90,27 @@ def test_bound_zero_lets_one_train_at_a_time() -> None:
     assert desk.begin(second.number)
 
 
+def test_an_update_that_is_not_applied_yet_counts_for_who_takes_the_parameters_without_it() -> None:
+    desk = desk_of(4, num_replicas=1)
+    first = taken(desk, "0.1")
+    assert desk.push("0.1", first.number, settles=False) == Accepted(unit=first.unit, staleness=0)
+    second = taken(desk, "1.1")
+    desk.settle(first.number)
+    third = taken(desk, "2.1")
+    assert desk.push("2.1", third.number) == Accepted(unit=third.unit, staleness=0)
+    assert desk.push("1.1", second.number) == Accepted(unit=second.unit, staleness=2)
+
+
+def test_the_bound_counts_it_too() -> None:
+    desk = desk_of(4, num_replicas=1, staleness_bound=0)
+    first, second = taken(desk, "0.1"), desk.ask("1.1")
+    assert second is not None
+    desk.push("0.1", first.number, settles=False)
+    assert not desk.begin(second.number)
+    desk.settle(first.number)
+    assert desk.begin(second.number)
+
+
 def test_who_has_begun_and_asks_again_whether_it_may_does_not_wait_for_those_that_wait_for_it() -> None:
     desk = desk_of(4, num_replicas=1, staleness_bound=0)
     first, second = taken(desk, "0.1"), desk.ask("1.1")
@@ -138,10 +159,13 @@ def test_any_interleaving_applies_every_unit_once_within_the_bound(seed: int, bo
     begun: dict[str, Lease] = {}
     zombies: list[tuple[str, Lease]] = []
     applied: Counter[Unit] = Counter()
+    unsettled: list[int] = []
     for _ in range(20_000):
         worker = draw.randrange(4)
         holder = f"{worker}.{incarnations[worker]}"
         mine = leases.setdefault(holder, [])
+        if unsettled and draw.random() < 0.4:
+            desk.settle(unsettled.pop(draw.randrange(len(unsettled))))
         match draw.choices(["go on", "again", "die", "haunt"], [90, 5, 1, 4])[0]:
             case "die":
                 zombies += [(holder, lease) for lease in mine]
@@ -168,13 +192,16 @@ def test_any_interleaving_applies_every_unit_once_within_the_bound(seed: int, bo
                         assert desk.begin(mine[0].number), "it has begun already"
                     if len(mine) == 1 and (lease := desk.ask(holder)):
                         mine.append(lease)
-                    answer = desk.push(holder, mine.pop(0).number)
+                    number, settles = mine.pop(0).number, draw.random() < 0.7
+                    answer = desk.push(holder, number, settles=settles)
+                    unsettled += [] if settles else [number]
                     assert answer is not None
                     assert not answer.is_repeated
                     assert bound is None or answer.staleness <= bound
                     applied[answer.unit] += 1
                 elif desk.begin(mine[0].number):
                     begun[holder] = mine[0]
+                    assert bound is None or len(unsettled) <= bound
         if desk.version == 8 * 3:
             break
     assert applied == {Unit(round=number, replica=replica): 1 for number in range(8) for replica in range(3)}

@@ -58,6 +58,9 @@ class Office:
     def give_up(self, cause: str) -> None:
         self.cause = cause
 
+    def is_due(self, _state: TrainingState) -> bool:
+        return True
+
     def publish_when_due(self, _state: TrainingState) -> None:
         """The tests take snapshots themselves."""
         self.when_published()
@@ -102,7 +105,7 @@ class Hand:
         elif self.share is None:
             self.share = Share.empty(self.task.steps)
             for step in self.task.steps:
-                self.steps.take(step, self.task.replica, self.share, Clock())
+                self.steps.take(step, self.task.replica, self.share, Clock().phase)
         else:
             self.push()
             self.task = self.share = None

@@ -52,6 +52,11 @@ class Clock:
         self.unsaved.append(cause)
 
 
+def summands(state: TrainingState) -> list[nn.Parameter]:
+    """Everything whose `grad` is summed over the workers."""
+    return [*state.staged(), *state.trained()]
+
+
 @dataclass
 class Seat:
     """One worker process."""
@@ -128,13 +133,13 @@ class Table:
         total = shares[0].copy()
         for share in shares[1:]:
             total += share
-        gradients = [[summand.grad for summand in seat.state.summands()] for seat in self.seats]
+        gradients = [[summand.grad for summand in summands(seat.state)] for seat in self.seats]
         sums = [torch.stack([g for g in column if g is not None]).sum(0) for column in zip(*gradients, strict=True)]
         for seat in self.seats:
             if not applies(seat):
                 seat.failures += 1
                 continue
-            for summand, one in zip(seat.state.summands(), sums, strict=True):
+            for summand, one in zip(summands(seat.state), sums, strict=True):
                 summand.grad = torch.empty_like(summand)  # with its layout, as fused optimizers want it
                 summand.grad.copy_(one)
             seat.strategy.apply(total.copy(), agreement.quorum_id)

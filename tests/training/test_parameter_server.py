@@ -3,7 +3,11 @@
 Workers are hands in this process that a test moves one at a time; between them and the server are real calls.
 """
 
+import contextlib
 import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +19,7 @@ from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.parallel.compression import CompressedUpdates, Int8, decoded
 from sunspark.training.flat_weights import FlatWeights
+from sunspark.training.server_link import Task
 from sunspark.training.validation import Evaluation, ValidationConfig
 from sunspark.training.wire import Wire, chunks_of
 from tests.distributed.laws import NUM_CLASSES
@@ -110,6 +115,61 @@ def test_a_push_whose_reply_was_lost_is_repeated_and_applied_once(law_dataset: s
         hand.task = hand.share = None
         table.train()
         table.assert_exactly_once()
+
+
+@contextlib.contextmanager
+def an_update_is_being_applied(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """That of `hand`: it does not get further meanwhile, and then to its end."""
+    for _ in range(2):
+        hand.move()
+    has_come, may_go, add = threading.Event(), threading.Event(), FlatWeights.add
+
+    def held(weights: FlatWeights, change_N: torch.Tensor, scale: float) -> None:
+        has_come.set()
+        assert may_go.wait(30)
+        add(weights, change_N, scale)
+
+    monkeypatch.setattr(FlatWeights, "add", held)
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(hand.push)
+        assert has_come.wait(30)
+        yield
+        may_go.set()
+        assert pushing.result(30) == 1
+
+
+@pytest.mark.parametrize("strategy", ["async", "hogwild"])
+def test_nobody_within_the_bound_takes_parameters_that_lack_an_update(
+    law_dataset: str, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_of({"strategy": strategy, "sync_every": 2, "staleness_bound": 0}, optim=SGD, replicas=2)
+    with server_table(law_dataset, work) as table, ThreadPoolExecutor(1) as pool:
+        one, other = table.sit(0), table.sit(2)
+        with an_update_is_being_applied(one, monkeypatch):
+            task = other.link.ask()
+            assert isinstance(task, Task)
+            if strategy == "hogwild":  # which would not wait when it pulls
+                assert other.link.begin(task) == "wait"
+            else:
+                assert other.link.begin(task) == "yes"
+                pulling = pool.submit(other.link.pull)
+                assert not wait([pulling], timeout=0.3).done
+        assert other.link.begin(task) == "yes"
+        pulled = other.link.pull() if strategy == "hogwild" else pulling.result(30)
+        assert torch.equal(pulled, FlatWeights(table.state).read())
+
+
+def test_a_checkpoint_of_hogwild_holds_whole_updates_only(law_dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = work_of({"strategy": "hogwild", "sync_every": 2}, optim=SGD, replicas=2)
+    with server_table(law_dataset, work) as table, ThreadPoolExecutor(1) as pool:
+        one, other = table.sit(0), table.sit(2)
+        for _ in range(3):
+            other.move()  # there is something to save
+        with an_update_is_being_applied(one, monkeypatch):
+            saving = pool.submit(table.server.save)
+            assert not wait([saving], timeout=0.3).done
+        saving.result(30)
+        assert table.office.num_saved == 1
 
 
 def test_memory_that_the_worker_has_not_heard_of_is_not_used(law_dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from sunspark.training.state import TrainingState
 from sunspark.training.strategies import local_sgd, stored_results
 from sunspark.training.strategies.strategy import Share
 from sunspark.training.validation import Evaluation
-from tests.training.table import Clock, Table, table
+from tests.training.table import Clock, Table, summands, table
 from tests.training.test_strategies import distance, finished_replicas, model_of, work_of
 
 pytestmark = pytest.mark.timeout(240)
@@ -142,7 +142,7 @@ def test_what_is_taken_up_is_bit_for_bit_what_was_computed(law_dataset: str, run
             _, shares, clocks = play(opened, [None])
             assert shares[0] is not None
             gradients = [
-                summand.grad.clone() for summand in opened.seats[0].state.summands() if summand.grad is not None
+                summand.grad.clone() for summand in summands(opened.seats[0].state) if summand.grad is not None
             ]
             sums.append([*gradients, *shares[0].tallies])
     assert clocks[0].steps == []

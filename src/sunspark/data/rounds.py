@@ -19,9 +19,6 @@ class Rounds:
     plan: StepPlan
     sync_every: SyncEvery
 
-    def __len__(self) -> int:
-        return self._per_epoch * self.plan.num_epochs
-
     def round_of(self, step: int) -> int:
         """The round that `step` belongs to."""
         epoch, index = divmod(step, self.plan.steps_per_epoch)

@@ -72,7 +72,8 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
     with run_directory.only_driver(run):
         delete_abandoned_files(run)
         config = settle(run, dataset, opened, config)
-        refuse_pointless(faults, config.launch.workers, plan_of(opened, config.work).num_steps)
+        num_steps = plan_of(opened, config.work).num_steps
+        refuse_pointless(faults, config.launch.workers, num_steps, has_server=config.work.strategy.has_server)
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)

@@ -4,8 +4,8 @@ Gloo has no reduce-scatter and knows no quantised numbers, so a sum is made of a
 what has come, and an all-gather of the encoded sums. What encoding loses is added to the next sum (error feedback:
 Karimireddy et al., arXiv 1901.09847; on both ways: Tang et al., arXiv 1905.05957).
 
-Cost: bf16 sends 0.5, int8 0.254 of the bytes that a ring of float32 sends. Memory: the residual, as much again while it
-is made, and the bytes. Coding goes through the processor's cache in chunks.
+Cost: bf16 sends 0.5, int8 0.254 of the bytes that a ring of float32 sends. Memory: the residual, as much again for the
+next one, and the bytes. Coding goes through the processor's cache in chunks.
 
 Shape legend: S numbers of one shard, E bytes of one when encoded.
 """

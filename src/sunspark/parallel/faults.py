@@ -33,12 +33,17 @@ Phase = Literal[
     "sent",
     "pushed",
     "evaluate",
+    "publish",
     "checkpoint",
     "close",
     "end",
 ]
 PHASES: Final[tuple[Phase, ...]] = typing.get_args(Phase)
 Action = Literal["kill", "stop", "stall", "raise"]
+_WITH_SERVER: Final = frozenset[Phase](("lease", "pull", "push", "sent", "pushed"))
+_WITHOUT_SERVER: Final = frozenset[Phase](
+    ("quorum", "recovery", "connect", "reduce", "reduced", "store", "applied", "publish", "checkpoint", "close", "end")
+)
 Moment = int | Literal["first", "every"]
 
 
@@ -72,6 +77,10 @@ class Fault:
             raise ConfigError(f"worker and incarnation count from 0; got {self.worker} and {self.incarnation}")
         if self.delay_seconds < 0 or (self.action == "stall" and not self.delay_seconds):
             raise ConfigError(f"a fault of {self.delay_seconds:g} s has no effect; give it a time above 0")
+        if self.delay_seconds and self.action == "raise":
+            raise ConfigError("an exception cannot be raised later than its phase begins; leave the delay out")
+        if self.until_exists and self.action != "stall":
+            raise ConfigError(f"a file ends a stall, nothing else; the fault is to {self.action}")
 
 
 def kill_at(worker: int, phase: Phase, step: Moment) -> Fault:
@@ -89,9 +98,16 @@ def stall_at(worker: int, phase: Phase, step: Moment, seconds: float) -> Fault:
     return Fault(worker=worker, phase=phase, step=step, incarnation=0, action="stall", delay_seconds=seconds)
 
 
-def refuse_pointless(faults: Sequence[Fault], num_workers: int, num_steps: int) -> None:
-    """Raises ConfigError where a fault can never happen in a run of so many workers and steps."""
+def refuse_pointless(faults: Sequence[Fault], num_workers: int, num_steps: int, *, has_server: bool) -> None:
+    """Raises ConfigError where a fault can never happen in a run of so many workers and steps.
+
+    `has_server`: its workers exchange with a parameter server.
+    """
+    never = _WITHOUT_SERVER if has_server else _WITH_SERVER
     for fault in faults:
+        if fault.phase in never:
+            kind = "with" if has_server else "without"
+            raise ConfigError(f"a fault is for phase {fault.phase!r}, which no worker {kind} a parameter server has")
         if fault.worker >= num_workers:
             raise ConfigError(f"a fault is for worker {fault.worker}, but workers are 0 to {num_workers - 1}")
         if isinstance(fault.step, int) and fault.step > num_steps:

@@ -59,7 +59,7 @@ class _Holding:
     lease: Lease
     holder: str
     version: int | None = None
-    """Updates that were applied when the holder took the parameters; None before it has."""
+    """Updates that were in the parameters when the holder took them; None before it has."""
 
 
 @final
@@ -85,9 +85,11 @@ class LeaseDesk:
         """Holder -> its last push that was accepted."""
         self._waiting: list[int] = []
         """Leases that could not be begun, in the order of their first attempt."""
+        self._unsettled: set[int] = set()
+        """Leases whose updates are accepted, and may be missing in the parameters that are taken now."""
         self._last_number = 0
         self.version = 0
-        """Updates applied."""
+        """Updates accepted."""
         self.end_round = first_round
         """Units of this round and later ones are not leased yet."""
 
@@ -142,18 +144,23 @@ class LeaseDesk:
         if self._waiting[0] != number or self._may_go_stale(number):
             return False
         self._waiting.remove(number)
-        self._holdings[number].version = self.version
+        self._holdings[number].version = self.version - len(self._unsettled)
         return True
 
     def _may_go_stale(self, number: int) -> bool:
         """Whether an update may get staler than allowed if this one is begun now."""
-        begun = [h.version for h in self._holdings.values() if h.version is not None and h.lease.number != number]
-        if self._staleness_bound is None or not begun:
+        if self._staleness_bound is None:
             return False
-        return self.version - min(begun) + len(begun) > self._staleness_bound  # were the oldest pushed after them all
+        begun = [h.version for h in self._holdings.values() if h.version is not None and h.lease.number != number]
+        oldest = min(begun, default=self.version)
+        lacks = max(self.version - oldest, len(self._unsettled))
+        return lacks + len(begun) > self._staleness_bound  # were the oldest, or this one, pushed after them all
 
-    def push(self, holder: str, number: int) -> Accepted | None:
-        """An update comes: whether it is to be applied. None: its lease is void, and it counts nowhere."""
+    def push(self, holder: str, number: int, *, settles: bool = True) -> Accepted | None:
+        """An update comes: whether it is to be applied. None: its lease is void, and it counts nowhere.
+
+        Who takes the parameters from now on gets them with it; without `settles`, not before `settle` is called.
+        """
         last_number, answer = self._answers.get(holder, (0, None))
         if number == last_number and answer is not None:
             return Accepted(unit=answer.unit, staleness=answer.staleness, is_repeated=True)
@@ -163,8 +170,14 @@ class LeaseDesk:
         del self._holdings[number]
         accepted = Accepted(unit=holding.lease.unit, staleness=self.version - holding.version)
         self.version += 1
+        if not settles:
+            self._unsettled.add(number)
         self._answers[holder] = (number, accepted)
         return accepted
+
+    def settle(self, number: int) -> None:
+        """Who takes the parameters from now on gets the update of that lease with them."""
+        self._unsettled.discard(number)
 
     def release(self, holder: str) -> list[Unit]:
         """A worker process is gone: its leases are void. The units that somebody else has to do again, if begun."""

@@ -34,7 +34,7 @@ class SharedMemory:
         return torch.frombuffer(self._pages, dtype=dtype, offset=offset, count=size)
 
     def close_descriptor(self) -> None:
-        """From now on nobody can open it, as when this object is gone; whoever has it keeps it."""
+        """From now on the ticket opens nothing, as when this object is gone; whoever has opened it keeps it."""
         self._close_descriptor()
 
 

@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn, final
 
@@ -22,7 +21,6 @@ from sunspark.training.driver_link import DriverLink
 from sunspark.training.flat_weights import FlatWeights
 from sunspark.training.observers import Observers
 from sunspark.training.server_link import EvaluationPart, ServerLink, Task
-from sunspark.training.state import TrainingState
 from sunspark.training.step_clock import StepClock
 from sunspark.training.step_records import step_records
 from sunspark.training.strategies.local_steps import LocalSteps
@@ -38,9 +36,8 @@ _POLL_SECONDS: Final = 0.02
 class AsyncCourse:
     """What this worker trains, and how."""
 
-    state: TrainingState
-    """Its own copy of the network, with the optimizer that stays with it."""
     local_steps: LocalSteps
+    """On its own copy of the network, with the optimizer that stays with it."""
     validator: Validator
     paths_of: Callable[[int, int], Sequence[str]]
     """The images of a replica's part of a step, for messages."""
@@ -53,10 +50,10 @@ class AsyncTrainer:
     def __init__(
         self, course: AsyncCourse, server: ServerLink, driver: DriverLink, observers: Observers, replica_id: str
     ) -> None:
-        self._state, self._local_steps, self._validator = course.state, course.local_steps, course.validator
-        self._paths_of = course.paths_of
+        self._local_steps, self._validator, self._paths_of = course.local_steps, course.validator, course.paths_of
+        self._state = course.local_steps.computation.state
         self._plan = course.local_steps.computation.plan
-        self._weights = FlatWeights(course.state)
+        self._weights = FlatWeights(self._state)
         self._server = server
         self._driver = driver
         self._write = observers.write
@@ -72,7 +69,7 @@ class AsyncTrainer:
         while True:
             task, self._reserved = self._reserved, None
             if task is None:
-                with self.phase("lease"):
+                with self._clock.phase("lease"):
                     task = self._server.ask()
             match task:
                 case Task():
@@ -85,17 +82,17 @@ class AsyncTrainer:
 
     def _train(self, task: Task) -> None:
         self._clock.step = task.steps.start
-        with self.phase("lease"):
+        with self._clock.phase("lease"):
             if not self._begin(task):
                 return
         self._judged_step = -1
-        with self.phase("pull"):
+        with self._clock.phase("pull"):
             start_N = self._server.pull()
             self._weights.write(start_N)
-        with self.phase("lease"):
+        with self._clock.phase("lease"):
             self._reserved = self._server.ask()
         share = self._take_steps(task)
-        with self.phase("push"):
+        with self._clock.phase("push"):
             last = self._figures_of(share, task.steps[-1])
             norm = self._weights.change_since(start_N, self._server.outbox_N)
             if not math.isfinite(norm):  # the last step went too far
@@ -118,8 +115,8 @@ class AsyncTrainer:
     def _take_steps(self, task: Task) -> Share:
         share = Share.empty(task.steps)
         for step in task.steps:
-            self.at(step)
-            self._local_steps.take(step, task.replica, share, self, self._following(task, step))
+            self._clock.begin_step(step)
+            self._local_steps.take(step, task.replica, share, self._clock.phase, self._following(task, step))
             figures = self._figures_of(share, step)
             if not (math.isfinite(figures.loss) and math.isfinite(figures.gradient_norm)):
                 self._give_up(step, task.replica, figures)
@@ -128,13 +125,8 @@ class AsyncTrainer:
 
     def _figures_of(self, share: Share, step: int) -> Applied:
         """Of this worker's part of a step."""
-        index = step - share.steps.start
-        samples = max(1, share.samples[index])
-        return Applied(
-            loss=float(share.losses[index]) / samples,
-            learning_rate=learning_rate_at(self._local_steps.optim, step, self._plan.num_steps),
-            gradient_norm=float(share.norms[index]) / samples,
-        )
+        learning_rate = learning_rate_at(self._local_steps.optim, step, self._plan.num_steps)
+        return share.figures_of(step - share.steps.start, learning_rate)
 
     def _following(self, task: Task, step: int) -> Iterator[Place]:
         """What is computed after `step`, as far as it is known."""
@@ -144,39 +136,16 @@ class AsyncTrainer:
                 if one is not task or other > step:
                     yield other, range(one.replica, one.replica + 1)
 
-    # --- a `Clock`, for the steps ---
-
-    def phase(self, phase: str) -> AbstractContextManager[None]:
-        """Enter a phase of the step at hand."""
-        return self._clock.phase(phase)
-
-    def at(self, step: int) -> None:
-        """This step is computed from now on."""
-        self._clock.begin_step(step)
-
-    def before_last_backward(self) -> None:
-        """Gradients do not leave this worker."""
-
-    def is_called(self) -> bool:
-        """Nobody waits for this worker."""
-        return False
-
-    def note_redone(self, replicas: Sequence[int]) -> None:
-        """The server knows what is done again."""
-
-    def note_unsaved(self, cause: str) -> None:
-        """The server holds what counts; nothing else is stored."""
-
     def _evaluate(self, part: EvaluationPart) -> None:
         if self._judged_step != part.step:  # else they are here, from an earlier part
-            with self.phase("pull"):
+            with self._clock.phase("pull"):
                 self._weights.write(self._server.pull_judged())
             self._judged_step = part.step
-        with self.phase("evaluate"):
+        with self._clock.phase("evaluate"):
             counts = self._validator.count(
                 self._state, part.part, part.num_parts, lambda: self._clock.enter("evaluate")
             )
-        with self.phase("push"):
+        with self._clock.phase("push"):
             self._server.hand_in(part, counts)
         self._clock.take_seconds()  # they are no step's
 

@@ -7,7 +7,6 @@ into parts whose gradients add up, in the same way whoever computes it.
 
 import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import final
 
@@ -18,8 +17,7 @@ from sunspark.data.order import StepPlan, even_split
 from sunspark.parallel.ledger import Evidence, evidence_of
 from sunspark.training.loss import Loss
 from sunspark.training.state import TrainingState
-
-Phase = Callable[[str], AbstractContextManager[None]]
+from sunspark.training.step_clock import EnterPhase
 
 
 def _nothing() -> None:
@@ -45,7 +43,7 @@ class Computation:
         replicas: range,
         batches: list[Batch],
         num_samples: int,
-        phase: Phase,
+        enter: EnterPhase,
         before_last_backward: Callable[[], None] = _nothing,
     ) -> tuple[Evidence, float]:
         """Leave the gradient of the samples' losses, each divided by `num_samples`, in the parameters.
@@ -64,19 +62,21 @@ class Computation:
         for number, (seed, part) in enumerate(parts, start=1):
             torch.manual_seed(seed)
             before_backward = before_last_backward if number == len(parts) else _nothing
-            loss_sum += self._run_part(part, num_samples, phase, before_backward)
-        with phase("forward"):
+            loss_sum += self._run_part(part, num_samples, enter, before_backward)
+        with enter("forward"):
             for batch in batches:
                 evidence += evidence_of(batch.sample_ids, batch.labels, batch.pixels, self.plan.epoch_of(step))
         return evidence, loss_sum
 
-    def _run_part(self, batch: Batch, num_samples: int, phase: Phase, before_backward: Callable[[], None]) -> float:
+    def _run_part(
+        self, batch: Batch, num_samples: int, enter: EnterPhase, before_backward: Callable[[], None]
+    ) -> float:
         statistics = self.state.statistics
-        with phase("forward"):
+        with enter("forward"):
             statistics.begin_slice(len(batch))
             loss = self.loss.summed(self.state.model, batch, self.dtype)
             statistics.end_slice(len(batch) / num_samples)
-        with phase("backward"):
+        with enter("backward"):
             before_backward()
             (loss / num_samples).backward()
             return float(loss.detach())

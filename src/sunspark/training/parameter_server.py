@@ -92,9 +92,8 @@ class ParameterServer:
         self._weights = FlatWeights(state)
         self._wire = Wire(self._weights, work.strategy.compression)
         self._weights_lock = SharedLock()
-        self._applying = (
-            self._weights_lock.shared if work.strategy.strategy == "hogwild" else self._weights_lock.exclusive
-        )
+        self._is_hogwild = work.strategy.strategy == "hogwild"
+        self._applying = self._weights_lock.shared if self._is_hogwild else self._weights_lock.exclusive
         self._mailboxes: dict[str, Mailbox] = {}
         """Of workers on this host."""
         self._evaluation: LeaseBook | None = None
@@ -203,7 +202,9 @@ class ParameterServer:
     ) -> Reply:
         with self._applying():
             with self._desk_lock:
-                accepted = self._desk.push(replica_id, lease)
+                accepted = self._desk.push(
+                    replica_id, lease, settles=not self._is_hogwild
+                )  # else nobody reads meanwhile
                 num_workers = len(self._desk.holders | {replica_id})
             if accepted is None:
                 return {"answer": "void"}
@@ -211,6 +212,8 @@ class ParameterServer:
                 with self._ends_run_if_it_fails():
                     self._weights.add(change_N, accepted.scale)
                     self._account(accepted.unit, [Evidence.from_array(sums) for sums in evidences])
+                with self._desk_lock:
+                    self._desk.settle(lease)
         self._driver.note_update(self._state.step, num_workers, report)
         return {"answer": "applied", "workers": num_workers}
 
@@ -227,8 +230,9 @@ class ParameterServer:
         if self._has_ended:
             return
         self._close_evaluation()
-        with self._weights_lock.exclusive():  # the best state before anybody trains on
-            self._publisher.publish_when_due(self._state)
+        if self._publisher.is_due(self._state):
+            with self._weights_lock.exclusive():  # the best state before anybody trains on
+                self._publisher.publish_when_due(self._state)
         if self._state.step == self._end_step and self._evaluation is None:
             self._evaluate_or_go_on()
 

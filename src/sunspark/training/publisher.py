@@ -57,13 +57,23 @@ class Publisher:
         self._failure: Exception | None = None
         self.published_step = 0
 
+    def is_due(self, state: TrainingState) -> bool:
+        """Whether a checkpoint is to be written now: of a new best state, or after so many steps."""
+        if state.step == self.published_step:
+            return False
+        best = best_of(state.evaluations)
+        if best is not None and best.step == state.step:
+            return True
+        is_writing = self._writing is not None and self._writing.is_alive()
+        is_time = state.step - self.published_step >= self._work.training.checkpoint_every
+        return is_time and not is_writing and time.monotonic() >= self._not_before
+
     def publish_when_due(self, state: TrainingState) -> None:
         """Write a checkpoint of a step that counts, if it is due and none is under way; the best one in any case."""
-        best = best_of(state.evaluations)
-        is_best = best is not None and best.step == state.step
-        if state.step == self.published_step or not (is_best or self._is_due(state)):
+        if not self.is_due(state):
             return
-        if not is_best:
+        best = best_of(state.evaluations)
+        if best is None or best.step < state.step:
             self._start_writing(state.snapshot(), best.step if best else 0)
             return
         self._wait_for_writing()
@@ -84,18 +94,12 @@ class Publisher:
         self._start_writing(state.snapshot(), best.step if best else 0)
         self._wait_for_writing()
 
-    def _is_due(self, state: TrainingState) -> bool:
-        if state.step - self.published_step < self._work.training.checkpoint_every:
-            return False
-        is_writing = self._writing is not None and self._writing.is_alive()
-        return not is_writing and time.monotonic() >= self._not_before
-
     def _start_writing(self, snapshot: Snapshot, best_step: int) -> None:
+        self._faults.reach("checkpoint", snapshot.step)
         self._writing = threading.Thread(target=self._write, args=(snapshot, best_step), daemon=True, name="publish")
         self._writing.start()
 
     def _write(self, snapshot: Snapshot, best_step: int) -> None:
-        self._faults.reach("checkpoint", snapshot.step)
         self._failure = None
         try:
             uri = checkpoint.publish(self._run, snapshot, best_step)

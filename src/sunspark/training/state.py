@@ -80,10 +80,6 @@ class TrainingState:
         statistics = [self.statistics.staged] if self.statistics else []
         return [*statistics, *([self.moments.staged] if self.moments else [])]
 
-    def summands(self) -> list[nn.Parameter]:
-        """Everything whose `grad` is summed over the workers in a step."""
-        return [*self.staged(), *self.trained()]
-
     def scale_gradients(self, factor: float) -> None:
         """Scale what was summed in this step, but for moments, which know their weight."""
         if factor != 1.0:

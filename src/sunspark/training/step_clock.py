@@ -1,14 +1,17 @@
 """Where a worker is and how long it has been there: for its pulse, for injected faults, and for its records."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, final
 
-from sunspark.parallel.faults import FaultInjector
+from sunspark.parallel.faults import FaultInjector, Phase
 from sunspark.training.pulse import Progress
 
-_OWN_DEADLINE: Final = frozenset(
+EnterPhase = Callable[[Phase], AbstractContextManager[None]]
+"""As `StepClock.phase`."""
+
+_OWN_DEADLINE: Final = frozenset[Phase](
     ("data", "quorum", "recovery", "connect", "reduce", "publish", "close", "end", "lease", "pull", "push")
 )
 """Phases that wait, and end by a deadline of their own: the others make progress, or the process is replaced."""
@@ -26,7 +29,7 @@ class StepClock:
         """The step at hand."""
 
     @contextmanager
-    def phase(self, phase: str) -> Iterator[None]:
+    def phase(self, phase: Phase) -> Iterator[None]:
         """Be in that phase meanwhile."""
         if phase == "store":
             self.end_step()  # what storage takes is no part of it
@@ -36,13 +39,13 @@ class StepClock:
         yield
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - started
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: Phase) -> None:
         """Tell that this worker goes on, in that phase."""
         self._progress.enter(phase, has_own_deadline=phase in _OWN_DEADLINE)
 
-    def reach(self, phase: str, step: int | None = None) -> None:
+    def reach(self, phase: Phase, step: int | None = None) -> None:
         """A moment of a step, by default of the one at hand, at which faults may be injected."""
-        self._faults.reach(phase, self.step if step is None else step)  # type: ignore[arg-type]
+        self._faults.reach(phase, self.step if step is None else step)
 
     def begin_step(self, step: int) -> None:
         """This step is computed from now on."""

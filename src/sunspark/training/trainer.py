@@ -16,6 +16,7 @@ from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, WorkerError
 from sunspark.parallel.all_reduce import AllReduce
 from sunspark.parallel.compression import Compression
+from sunspark.parallel.faults import Phase
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Agreement, Membership, Position, in_words, worker_and_incarnation_of
 from sunspark.parallel.recovery import RecoveryError, RecoverySource, recover
@@ -128,17 +129,17 @@ class Trainer:
     def _follow(self, agreement: Agreement) -> None:
         self._driver.check_members(agreement)
         me = agreement.members[self._rank(agreement)]
-        if not agreement.is_current(me):
-            with self._clock.phase("recovery"):
-                self._recover(agreement)
         someone_recovers = len(agreement.current) < agreement.world_size  # over a slow link that takes its time
         deadline = max(FIRST_DEADLINE_SECONDS if someone_recovers else 0.0, self._deadline_seconds())
+        if not agreement.is_current(me):
+            with self._clock.phase("recovery"):
+                self._recover(agreement, deadline)
         with self._clock.phase("connect"):
             self._peers.group.form(agreement, deadline)
 
-    def _recover(self, agreement: Agreement) -> None:
+    def _recover(self, agreement: Agreement, deadline_seconds: float) -> None:
         behind = self._state.step
-        body = recover(agreement, self._peers.token, self._deadline_seconds(), self._driver.lost)
+        body = recover(agreement, self._peers.token, deadline_seconds, self._driver.lost)
         self._state.load(body, f"the state of {in_words([agreement.leader.replica_id])}")
         self._peers.source.forget()
         self._sum.forget()
@@ -188,7 +189,7 @@ class Trainer:
 
     # --- a `Clock`, for the strategy ---
 
-    def phase(self, phase: str) -> AbstractContextManager[None]:
+    def phase(self, phase: Phase) -> AbstractContextManager[None]:
         """Enter a phase of the step at hand."""
         return self._clock.phase(phase)
 

@@ -32,7 +32,7 @@ class Wire:
         self._codec = None if compression == "none" else codec_of(compression)
         self._dtype = weights.dtype
         self._num_trained, self._size = weights.num_trained, weights.size
-        self._updates = None if self._codec is None else CompressedUpdates(weights.num_trained, self._codec)
+        self._updates: CompressedUpdates | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -60,8 +60,10 @@ class Wire:
 
     def pack_update(self, change_N: Tensor) -> Tensor:
         """Bytes, shape (E,)."""
-        if self._updates is None:
+        if self._codec is None:
             return change_N.view(torch.uint8)
+        if self._updates is None:
+            self._updates = CompressedUpdates(self._num_trained, self._codec)
         return self._join(self._updates.encode(change_N[: self._num_trained].float()), change_N)
 
     def unpack_update(self, body: bytearray) -> Tensor:

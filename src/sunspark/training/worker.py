@@ -156,7 +156,6 @@ class TrainingWorker:
         )
         rows = dataset.rows(plan.split)
         course = AsyncCourse(
-            state=state,
             local_steps=local_steps,
             validator=self._build_validator(dataset, plan),
             paths_of=lambda *part: [dataset.path_of(int(row)) for row in rows[plan.rows_of_slice(*part)]],

@@ -10,7 +10,7 @@ every worker. When a worker dies, its replicas of the round are done again by wh
 a round that takes a minute or more, results are stored (`stored_results.py`): only those it had not finished are done
 again.
 State between rounds: the outer optimizer's momentum, and the moments. Memory: a second network with its optimizer,
-and a sum of results.
+a sum of results, and its copy for exchanges.
 """
 
 import math
@@ -55,7 +55,7 @@ class _Journey:
 class LocalSgd:
     """What this worker has done of the round at hand, and how a round is applied.
 
-    The results of the replicas that it has finished are summed where gradients would be, in `state.summands()`: there
+    The results of the replicas that it has finished are summed where gradients would be: there
     they make the pseudo-gradient of the round.
     """
 
@@ -144,12 +144,7 @@ class LocalSgd:
         return applied
 
     def _figures_of(self, total: Share, index: int) -> Applied:
-        samples = max(1, total.samples[index])
-        return Applied(
-            loss=float(total.losses[index]) / samples,
-            learning_rate=learning_rate_at(self._optim, total.steps[index], self._plan.num_steps),
-            gradient_norm=float(total.norms[index]) / samples,
-        )
+        return total.figures_of(index, learning_rate_at(self._optim, total.steps[index], self._plan.num_steps))
 
     @property
     def _round_at_hand(self) -> str:
@@ -189,7 +184,7 @@ class LocalSgd:
             clock.at(step)
             mine = range(replica, replica + 1)
             following = ((other, mine) for other in range(step + 1, end)) if has_others else None
-            self._local_steps.take(step, replica, journey.share, clock, following)
+            self._local_steps.take(step, replica, journey.share, clock.phase, following)
             journey.next_step = step + 1
             if step + 1 < end and clock.is_called():
                 return False

@@ -7,7 +7,8 @@ from typing import final
 from sunspark.data.loader import Loader, Place
 from sunspark.optim import OptimConfig, learning_rate_at
 from sunspark.training.compute import Computation, random_seed_of
-from sunspark.training.strategies.strategy import Clock, Share
+from sunspark.training.step_clock import EnterPhase
+from sunspark.training.strategies.strategy import Share
 
 
 @final
@@ -20,17 +21,17 @@ class LocalSteps:
     optim: OptimConfig
 
     def take(
-        self, step: int, replica: int, share: Share, clock: Clock, following: Iterable[Place] | None = None
+        self, step: int, replica: int, share: Share, enter: EnterPhase, following: Iterable[Place] | None = None
     ) -> None:
         """Take `step` with the replica's samples of it, and count them in `share`; `following` as in `Loader.take`."""
         state, plan, replicas = self.computation.state, self.computation.plan, range(replica, replica + 1)
-        with clock.phase("data"):
+        with enter("data"):
             batches = self.loader.take(step, replicas, following)
         num_samples, norm = sum(map(len, batches)), 0.0
-        evidence, loss_sum = self.computation.run(step, replicas, batches, num_samples, clock.phase)
+        evidence, loss_sum = self.computation.run(step, replicas, batches, num_samples, enter)
         if num_samples:
             norm = state.gradient_norm()
-            with clock.phase("optimizer"):
+            with enter("optimizer"):
                 learning_rate = learning_rate_at(self.optim, step, plan.num_steps)
                 state.take_step(learning_rate, norm, seed=random_seed_of(plan.seed, step, replica, 0))
         share.add(step, evidence, loss_sum, norm)

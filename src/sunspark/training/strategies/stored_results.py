@@ -10,6 +10,7 @@ waits. Storage that does not answer within 45 s is not waited for.
 
 import logging
 import re
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,10 +53,11 @@ class StoredResults:
 
     def replicas_of(self, at: Round) -> frozenset[int]:
         """The replicas of the round whose results are there; those of other rounds are deleted. Raises StorageError."""
+        give_up_at = time.monotonic() + _STORAGE_SECONDS
         files = self._in_time(self._list)
         # Apart from the look: if that is slow to answer, results of later rounds may be there by then.
         others = [uri for uri, (step, lineage, _) in files.items() if (step, lineage) != (at.step, at.lineage)]
-        self._delete(others)
+        self._delete(others, give_up_at - time.monotonic())
         return frozenset(replica for uri, (_, _, replica) in files.items() if uri not in others)
 
     def write(self, at: Round, replica: int, state: TrainingState, share: Share, *, with_moments: bool) -> None:
@@ -111,24 +113,24 @@ class StoredResults:
                 found[entry.uri] = int(match[1]), match[2], int(match[3])
         return found
 
-    def _delete(self, uris: Sequence[str]) -> None:
+    def _delete(self, uris: Sequence[str], seconds: float = _STORAGE_SECONDS) -> None:
         def delete() -> None:
             for uri in uris:
                 storage.delete(uri)
 
         if uris:
             try:
-                self._in_time(delete)
+                self._in_time(delete, seconds)
             except SunsparkError as error:
                 logger.warning("results of a round that is over stay until the next start: %s", error)
 
-    def _in_time(self, operation: Callable[[], T]) -> T:
+    def _in_time(self, operation: Callable[[], T], seconds: float = _STORAGE_SECONDS) -> T:
         """In a thread of its own, since a file system that hangs cannot be interrupted."""
         if self._last is not None and not self._last.done():
             raise StorageError(f"{self._folder} has not answered yet to what it was asked before")
         running = self._executor.submit(operation)
         self._last = running
         try:
-            return running.result(_STORAGE_SECONDS)
+            return running.result(seconds)
         except TimeoutError as error:
-            raise StorageError(f"{self._folder} did not answer within {_STORAGE_SECONDS:.0f} s") from error
+            raise StorageError(f"{self._folder} did not answer within {seconds:.0f} s") from error

@@ -1,7 +1,8 @@
 """What a parallel strategy is to the trainer: it computes this worker's part of some steps, and applies the whole.
 
-Between the two the trainer sums, over all workers, the gradients of the state's `summands` and the `Share`. A strategy
-says which steps count together, what it holds of them when a quorum is asked for, and how the sum moves the state.
+Between the two the trainer sums, over all workers, the gradients of what the state trains and stages, and the `Share`.
+A strategy says which steps count together, what it holds of them when a quorum is asked for, and how the sum moves the
+state.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sunspark.parallel.faults import Phase
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.membership import Agreement
 from sunspark.parallel.round import Held
@@ -53,6 +55,15 @@ class Share:
         evidence, figures = (tally.clone() for tally in self.tallies)
         return Share(steps=self.steps, evidence=evidence, figures=figures)
 
+    def figures_of(self, index: int, learning_rate: float) -> "Applied":
+        """Of one of the steps: means over its samples."""
+        samples = max(1, self.samples[index])
+        return Applied(
+            loss=float(self.losses[index]) / samples,
+            learning_rate=learning_rate,
+            gradient_norm=float(self.norms[index]) / samples,
+        )
+
     @property
     def losses(self) -> Tensor:
         """Shape (steps,): the sum over the samples (nats)."""
@@ -92,7 +103,7 @@ class Applied:
 class Clock(Protocol):
     """The trainer, as a strategy sees it while it computes."""
 
-    def phase(self, phase: str) -> AbstractContextManager[None]:
+    def phase(self, phase: Phase) -> AbstractContextManager[None]:
         """Enter a phase of the step at hand."""
 
     def at(self, step: int) -> None:
@@ -122,7 +133,7 @@ class Strategy(Protocol):
         """What this worker has of the steps that count next."""
 
     def compute(self, agreement: Agreement, rank: int, clock: Clock) -> Share | None:
-        """Do this worker's part; leaves it as gradients of the state's summands. None when it was called away."""
+        """Do this worker's part; leaves it as gradients of the state. None when it was called away."""
 
     def apply(self, total: Share, quorum_id: int) -> list[Applied]:
         """Move the state by what was summed over all workers.
