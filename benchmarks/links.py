@@ -251,7 +251,8 @@ class Bench:
         """A run for each of these batch sizes, all at once."""
         num_steps = arm.warmup_steps + arm.measured_steps(self.steps, self.rounds)
         epochs = num_steps // _STEPS_PER_EPOCH if arm.strategy.sync_every == "epoch" else 1
-        launch = LaunchConfig(workers=workers, start_timeout=_START_SECONDS)
+        # The hosts are namespaces of one machine: what could lie in shared memory takes the link all the same.
+        launch = LaunchConfig(workers=workers, start_timeout=_START_SECONDS, gradient_path="network")
         if arm.is_isolated:
             launch = replace(launch, launcher="local", workers=1)
         runs, drivers = [folder / f"run{part}" for part in range(len(sizes))], list[Driver]()
