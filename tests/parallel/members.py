@@ -21,7 +21,8 @@ from torch import nn
 
 from sunspark.parallel import nccl
 from sunspark.parallel.all_reduce import AllReduce
-from sunspark.parallel.compression import CompressedSum, codec_of
+from sunspark.parallel.codec import codec_of
+from sunspark.parallel.compressed_sum import CompressedSum
 from sunspark.parallel.group import Group
 from sunspark.parallel.ledger import Evidence
 from sunspark.parallel.membership import Agreement, Member, Position, replica_id_of

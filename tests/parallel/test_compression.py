@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sunspark.parallel.all_reduce import AllReduce
-from sunspark.parallel.compression import codec_of
+from sunspark.parallel.codec import codec_of
 from sunspark.parallel.group import Group
 from sunspark.parallel.rpc import RpcClient
 from tests.parallel.members import PULLS, Cast, Told, gradients_of, pull_of

@@ -17,7 +17,7 @@ import torch
 from sunspark.errors import WorkerError
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
-from sunspark.parallel.compression import CompressedUpdates, Int8, decoded
+from sunspark.parallel.codec import CompressedUpdates, Int8, decoded
 from sunspark.training.flat_weights import FlatWeights
 from sunspark.training.server_link import Task
 from sunspark.training.validation import Evaluation, ValidationConfig

@@ -22,7 +22,8 @@ from sunspark.parallel.buckets import (
     Gradients,
     gradients_by_bucket,
 )
-from sunspark.parallel.compression import CompressedSum, Compression, codec_of
+from sunspark.parallel.codec import Compression, codec_of
+from sunspark.parallel.compressed_sum import CompressedSum
 from sunspark.parallel.group import Group
 from sunspark.parallel.rendezvous import GroupBrokenError
 from sunspark.parallel.shared_memory import SharedMemory

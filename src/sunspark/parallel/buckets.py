@@ -16,7 +16,8 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from sunspark.parallel.compression import Codec, CompressedSum
+from sunspark.parallel.codec import Codec
+from sunspark.parallel.compressed_sum import CompressedSum
 from sunspark.parallel.group import AnyWork, Group
 from sunspark.parallel.rendezvous import GroupBrokenError
 

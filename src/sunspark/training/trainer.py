@@ -15,7 +15,7 @@ from typing import Final, NoReturn, final
 from sunspark.data.order import StepPlan
 from sunspark.errors import DeadlineError, WorkerError
 from sunspark.parallel.all_reduce import AllReduce
-from sunspark.parallel.compression import Compression
+from sunspark.parallel.codec import Compression
 from sunspark.parallel.faults import Phase
 from sunspark.parallel.group import Group
 from sunspark.parallel.membership import Agreement, Membership, Position, in_words, worker_and_incarnation_of

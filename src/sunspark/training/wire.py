@@ -1,6 +1,6 @@
 """Parameters down to a worker, and its update up to the parameter server, as bytes.
 
-Uncompressed, both are the numbers as they are. Compressed, an update is encoded (`parallel/compression.py`) and
+Uncompressed, both are the numbers as they are. Compressed, an update is encoded (`parallel/codec.py`) and
 parameters come down as bf16: a worker starts from their rounding, the server's own keep all their bits. Batch
 statistics are never compressed.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sunspark.errors import WorkerError
-from sunspark.parallel.compression import (
+from sunspark.parallel.codec import (
     CompressedUpdates,
     Compression,
     codec_of,

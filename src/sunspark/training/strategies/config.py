@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from sunspark.data.rounds import SyncEvery
 from sunspark.errors import ConfigError
-from sunspark.parallel.compression import Compression
+from sunspark.parallel.codec import Compression
 
 InnerState = Literal["average", "reset", "keep"]
 

@@ -42,13 +42,13 @@ _NOTHING = Held()
 
 
 @dataclass(slots=True)
-class _Journey:
+class _ReplicaRun:
     """A replica on its way through the round."""
 
     replica: int
     next_step: int
     share: Share
-    set_out_at: float
+    began: float
 
 
 @final
@@ -87,17 +87,17 @@ class LocalSgd:
         """Replicas that a worker has to do in the round, one after the other."""
         self._share = Share.empty(range(0))
         self._finished: tuple[int, ...] = ()
-        self._journey: _Journey | None = None
+        self._running: _ReplicaRun | None = None
         self._owners: dict[int, str] = {}
         """Replica -> the worker process that had to do it."""
 
     def held(self) -> Held:
         if self._round != self._round_at_hand:
             return _NOTHING
-        if self._journey is None:
+        if self._running is None:
             return Held(finished=self._finished)
-        steps = self._journey.next_step - self._share.steps.start
-        return Held(finished=self._finished, replica=self._journey.replica, steps=steps)
+        steps = self._running.next_step - self._share.steps.start
+        return Held(finished=self._finished, replica=self._running.replica, steps=steps)
 
     def compute(self, agreement: Agreement, rank: int, clock: Clock) -> Share | None:
         is_new = not self._round
@@ -111,7 +111,7 @@ class LocalSgd:
         if not duty.keeps_finished:
             self._forget_finished()
         if not duty.goes_on:
-            self._journey = None
+            self._running = None
         # Nobody can have finished anything of a round that all begin together, unless all of those who did are dead.
         may_be_stored = duty.replicas and (is_new or any(held != _NOTHING for held in helds))
         stored = self._look(clock) if may_be_stored else frozenset()
@@ -122,8 +122,8 @@ class LocalSgd:
             replica: owner for owner, one in zip(agreement.replica_ids, duties, strict=True) for replica in one.replicas
         }
         for replica in duty.replicas:
-            is_done = replica in stored and self._journey is None and self._take_up(replica, clock)
-            if not is_done and not self._travel(replica, clock, has_others=len(duty.replicas) > 1):
+            is_done = replica in stored and self._running is None and self._take_up(replica, clock)
+            if not is_done and not self._run(replica, clock, has_others=len(duty.replicas) > 1):
                 return None
         return self._share.copy()
 
@@ -154,7 +154,7 @@ class LocalSgd:
         self._results.delete_used()  # the others have come here too: the round before counts
         self._round, self._round_began = self._round_at_hand, time.monotonic()
         self._owners = {}
-        self._journey = None
+        self._running = None
         self._forget_finished()
 
     def _forget_finished(self) -> None:
@@ -175,35 +175,35 @@ class LocalSgd:
         """Of the round: results are weighted by their share of it, so that sums are means, however long a round is."""
         return sum(self._plan.num_samples_of(step) for step in self._share.steps)
 
-    def _travel(self, replica: int, clock: Clock, *, has_others: bool) -> bool:
+    def _run(self, replica: int, clock: Clock, *, has_others: bool) -> bool:
         """Take the replica to the end of the round; False when called away on the way, after one step at least."""
-        if self._journey is None:
-            self._journey = self._set_out(replica)
-        journey, end = self._journey, self._share.steps.stop
-        for step in range(journey.next_step, end):
+        if self._running is None:
+            self._running = self._start(replica)
+        run, end = self._running, self._share.steps.stop
+        for step in range(run.next_step, end):
             clock.at(step)
             mine = range(replica, replica + 1)
             following = ((other, mine) for other in range(step + 1, end)) if has_others else None
-            self._local_steps.take(step, replica, journey.share, clock.phase, following)
-            journey.next_step = step + 1
+            self._local_steps.take(step, replica, run.share, clock.phase, following)
+            run.next_step = step + 1
             if step + 1 < end and clock.is_called():
                 return False
-        if self._is_long(journey):
-            self._store(journey, clock)
-        self._arrive(journey)
-        self._journey = None
+        if self._is_long(run):
+            self._store(run, clock)
+        self._add_pseudo_gradient(run)
+        self._running = None
         return True
 
-    def _is_long(self, journey: _Journey) -> bool:
+    def _is_long(self, run: _ReplicaRun) -> bool:
         """Whether the round takes long, by this replica of it, or by the round before, which the slowest has ended."""
-        seconds = (time.monotonic() - journey.set_out_at) * self._turns
+        seconds = (time.monotonic() - run.began) * self._turns
         return max(seconds, self._last_round_seconds) >= LONG_ROUND_SECONDS
 
-    def _store(self, journey: _Journey, clock: Clock) -> None:
-        inner, replica, with_moments = self._inner.state, journey.replica, self._state.moments is not None
+    def _store(self, run: _ReplicaRun, clock: Clock) -> None:
+        inner, replica, with_moments = self._inner.state, run.replica, self._state.moments is not None
         with clock.phase("store"):
             try:
-                self._results.write(self._at, replica, inner, journey.share, with_moments=with_moments)
+                self._results.write(self._at, replica, inner, run.share, with_moments=with_moments)
             except Exception as error:  # whatever it was, training goes on
                 clock.note_unsaved(f"the result of replica {replica}: {error}")
 
@@ -218,14 +218,14 @@ class LocalSgd:
 
     def _take_up(self, replica: int, clock: Clock) -> bool:
         """Take the result of the replica from storage, as if it were computed here; False when it is of no use."""
-        journey = self._set_out(replica)
+        run = self._start(replica)
         with clock.phase("store"):
             try:
-                self._results.load(self._at, replica, self._inner.state, journey.share, self._no_moments)
+                self._results.load(self._at, replica, self._inner.state, run.share, self._no_moments)
             except SunsparkError as error:
                 clock.note_unsaved(f"replica {replica} is done again: {error}")
                 return False
-        self._arrive(journey)
+        self._add_pseudo_gradient(run)
         return True
 
     @property
@@ -233,32 +233,32 @@ class LocalSgd:
         """By the steps alone: evaluations of the state where the round begins do not change what becomes of it."""
         return Round(step=self._state.step, lineage=self._state.ledger.lineage)
 
-    def _set_out(self, replica: int) -> _Journey:
+    def _start(self, replica: int) -> _ReplicaRun:
         inner = self._inner.state
         inner.start_from(self._state.weights())
         if self._state.moments:
             self._state.moments.load_into(inner.model, inner.optimizer, replica)
         else:
             optimizer_state.load(inner.model, inner.optimizer, {}, self._no_moments)
-        return _Journey(
+        return _ReplicaRun(
             replica=replica,
             next_step=self._share.steps.start,
             share=Share.empty(self._share.steps),
-            set_out_at=time.monotonic(),
+            began=time.monotonic(),
         )
 
     @torch.no_grad()
-    def _arrive(self, journey: _Journey) -> None:
-        inner, samples = self._inner.state, sum(journey.share.samples)
+    def _add_pseudo_gradient(self, run: _ReplicaRun) -> None:
+        inner, samples = self._inner.state, sum(run.share.samples)
         share = samples / self._num_samples
         for outer_parameter, parameter in self._parameters():
             moved = torch.sub(outer_parameter, parameter).mul_(share)
             outer_parameter.grad = moved if outer_parameter.grad is None else outer_parameter.grad.add_(moved)
         self._state.statistics.stage(share, inner.statistics)
         if self._state.moments:
-            self._state.moments.stage(inner.model, inner.optimizer, journey.replica, samples)
-        self._share += journey.share
-        self._finished = (*self._finished, journey.replica)
+            self._state.moments.stage(inner.model, inner.optimizer, run.replica, samples)
+        self._share += run.share
+        self._finished = (*self._finished, run.replica)
 
     def _parameters(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
         """Those that are trained: of the state, and of the network that replicas use."""
