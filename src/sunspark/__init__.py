@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from sunspark.bench.compare import CompareConfig as CompareConfig
+    from sunspark.bench.compare import CompareResult
     from sunspark.bench.live import RunState
     from sunspark.bench.report import ReportResult
     from sunspark.data.augment import AugmentConfig as AugmentConfig
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "AugmentConfig": "sunspark.data.augment",
+    "CompareConfig": "sunspark.bench.compare",
     "DoctorConfig": "sunspark.launch.doctor.examine",
     "IngestConfig": "sunspark.spark.ingest",
     "LaunchConfig": "sunspark.launch.config",
@@ -182,6 +185,19 @@ def report(run: str, out: str) -> ReportResult:
     from sunspark.bench import report as bench_report
 
     return bench_report.report(run, out)
+
+
+def compare(
+    sweep: str, folder: str, config: CompareConfig | None = None, tell: Callable[[str], None] = lambda _: None
+) -> CompareResult:
+    """Run the settings of the file `sweep` into `folder`, but for what is measured there; `tell` hears of each run.
+
+    Raises ConfigError when the sweep makes no sense.
+    """
+    from sunspark.bench import compare as bench_compare
+    from sunspark.bench.sweep import load_sweep
+
+    return bench_compare.compare(load_sweep(sweep), folder, config or bench_compare.CompareConfig(), tell)
 
 
 def __getattr__(name: str) -> Any:

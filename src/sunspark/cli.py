@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "evaluate": "measure the accuracy of a run's model",
     "predict": "say what a run's model sees in images",
     "verify": "was every sample of every epoch applied exactly once?",
+    "compare": "run ways of training side by side and compare them",
     "report": "write a run's report, one HTML file",
     "where": "print the path of the program to hand to spark-submit",
 }

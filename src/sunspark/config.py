@@ -195,6 +195,8 @@ def _convert(hint: Any, value: object, key: str, all_keys: Sequence[str]) -> obj
 def _as_arm(arm: Any, value: object, key: str, all_keys: Sequence[str]) -> object:
     """`value` as the one type `arm`; ABSENT when it does not fit."""
     origin, arguments = typing.get_origin(arm), typing.get_args(arm)
+    if arm is object:
+        return value
     if origin is Literal:
         return value if any(value == one and type(value) is type(one) for one in arguments) else ABSENT
     if arm is float and type(value) is int:

@@ -1,0 +1,160 @@
+"""Run the settings of a sweep one after the other, each as an ordinary run; one that was interrupted is made anew.
+
+FOLDER/runs/SETTING/repeat-N        what `sunspark train` leaves
+FOLDER/runs/SETTING/repeat-N.json   its measurement; a run that has one is not made again
+FOLDER/runs/SETTING/repeat-N.log    what it said
+FOLDER/results.parquet, .csv        a row for each run, and for each setting that was not run
+
+A run has a process of its own, so none inherits memory or a Spark session from the one before it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from sunspark import run_directory, storage
+from sunspark.bench.sweep import Setting, SweepConfig, order_of_runs, settings_of
+from sunspark.bench.sweep_results import (
+    Measurement,
+    Summary,
+    failed,
+    measurement_of,
+    refused,
+    summaries,
+    write_results,
+)
+from sunspark.config import from_dict, to_dict
+from sunspark.data.dataset import Dataset
+from sunspark.errors import ConfigError, RunError, SunsparkError
+
+_LONGEST_REASON: Final = 500
+_STOP_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareConfig:
+    """How a sweep is run."""
+
+    repeats: int = 1
+    """How often each setting is run, in another order each time; intervals take two at least."""
+    seed: int = 0
+    """Of the order."""
+    oversubscribe: bool = False
+    """Run settings that want more cores than there are, and mark them."""
+    target_top1: float = 0.0
+    """Tell how long an accuracy (0 to 1) took, by the evaluations while training; 0: do not."""
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ConfigError(f"repeats must be at least 1, got {self.repeats}")
+        if not 0 <= self.target_top1 <= 1:
+            raise ConfigError(f"target_top1 must be between 0 and 1, got {self.target_top1}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareResult:
+    """What a sweep came to."""
+
+    folder: str
+    runs: int
+    """That are measured."""
+    failed: int
+    refused: int
+    settings: list[Summary]
+
+
+def plan(sweep: SweepConfig, config: CompareConfig) -> list[Setting]:
+    """The settings, in the order of the file.
+
+    Raises ConfigError when the sweep makes no sense, or asks for a target that nothing measures.
+    """
+    settings = settings_of(sweep, len(os.sched_getaffinity(0)), may_oversubscribe=config.oversubscribe)
+    unmeasured = [s.name for s in settings if s.config is not None and not s.config.validation.eval_every]
+    if config.target_top1 and unmeasured:
+        raise ConfigError(
+            f"--target-top1 is found by evaluations while training, and {unmeasured[0]!r} has none; "
+            "set validation.eval_every in the sweep's base, or leave the target out"
+        )
+    return settings
+
+
+def compare(
+    sweep: SweepConfig, folder: str, config: CompareConfig, tell: Callable[[str], None] = lambda _: None
+) -> CompareResult:
+    """Run what is not measured yet. `tell` hears of each run.
+
+    Raises ConfigError as `plan`, DatasetError when there is no such dataset, KeyboardInterrupt.
+    """
+    dataset, folder = storage.absolute(sweep.dataset), storage.absolute(folder)
+    opened = Dataset.open(dataset)
+    if sweep.eval_split:
+        opened.rows(sweep.eval_split)
+    settings = plan(sweep, config)
+    runs = list(order_of_runs(settings, config.repeats, config.seed))
+    rows = {(row.setting, row.repeat): row for row in map(refused, settings) if row.reason}
+    for number, (setting, repeat) in enumerate(runs, start=1):
+        at = storage.join(folder, "runs", setting.folder, f"repeat-{repeat}")
+        row = _read(f"{at}.json")
+        if row is None:
+            tell(f"run {number}/{len(runs)}: {setting.name}, repeat {repeat + 1} of {config.repeats}")
+            row = _made(setting, repeat, at, dataset, sweep.eval_split, config.target_top1)
+            if row.status == "measured":
+                storage.write_json_atomic(f"{at}.json", asdict(row))
+            tell(f"  {row.images_per_second:.1f} images/s" if row.images_per_second else f"  failed: {row.reason}")
+        rows[setting.name, repeat] = row
+        write_results(folder, list(rows.values()))
+    measurements = list(rows.values())
+    return CompareResult(
+        folder=folder,
+        runs=sum(row.status == "measured" for row in measurements),
+        failed=sum(row.status == "failed" for row in measurements),
+        refused=sum(row.status == "refused" for row in measurements),
+        settings=summaries(measurements),
+    )
+
+
+def _read(uri: str) -> Measurement | None:
+    if not storage.exists(uri):
+        return None
+    try:
+        return from_dict(Measurement, run_directory.read_object(uri))
+    except ConfigError as error:
+        raise RunError(f"{uri} is damaged or was written by something else: {error}; delete it") from error
+
+
+def _made(setting: Setting, repeat: int, run: str, dataset: str, eval_split: str, target_top1: float) -> Measurement:
+    """Make a run from its beginning: of one that was interrupted, the time is lost."""
+    storage.delete(run)
+    task = {"dataset": dataset, "run": run, "config": to_dict(setting.config), "eval_split": eval_split}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sunspark.bench.one_run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        )
+        try:
+            told, _ = process.communicate(json.dumps(task).encode())
+        except KeyboardInterrupt:  # it hears of Ctrl-C itself
+            process.terminate()
+            process.wait(_STOP_SECONDS)
+            raise
+        finally:
+            if process.poll() is None:
+                process.kill()
+        log.seek(0)
+        said = log.read()
+    storage.write_bytes(f"{run}.log", said)
+    if process.returncode:
+        return failed(setting, repeat, _reason_of(said, process.returncode))
+    try:
+        return measurement_of(setting, repeat, run, json.loads(told.splitlines()[-1]), target_top1)
+    except SunsparkError as error:
+        return failed(setting, repeat, str(error))
+
+
+def _reason_of(said: bytes, code: int) -> str:
+    lines = said.decode(errors="replace").strip().splitlines()
+    return (lines[-1] if lines else f"its process ended with {code} and said nothing")[-_LONGEST_REASON:]

@@ -1,0 +1,50 @@
+"""One run of a sweep, in a process of its own: `python -m sunspark.bench.one_run`.
+
+A JSON object on standard input says what to train; one on standard output says what came of it.
+"""
+
+import json
+import resource
+import signal
+import sys
+from dataclasses import replace
+
+import sunspark
+from sunspark.config import from_dict
+from sunspark.errors import SunsparkError
+from sunspark.launch.config import TrainConfig
+
+EXIT_FAILED = 1
+
+
+def main() -> int:
+    """Train, verify, evaluate; the exit code. The last line on standard error is the reason of a failure."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # workers save what they have, and leave
+    task = json.loads(sys.stdin.read())
+    config = from_dict(TrainConfig, task["config"])
+    try:
+        trained = sunspark.train(task["dataset"], task["run"], config)
+        top1 = None
+        if split := task["eval_split"]:
+            # Local processes: what is compared is training, and no second Spark session need be started for this.
+            launch = replace(config.launch, launcher="local", master=None, workers=1)
+            top1 = sunspark.evaluate(task["run"], task["dataset"], split, launch).top1
+        verdict = sunspark.verify(task["run"])
+    except SunsparkError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    told = {
+        "samples": trained.samples,
+        "epochs": trained.epochs,
+        "seconds": trained.seconds,
+        "steps_redone": trained.steps_redone,
+        "exactly_once": verdict.exactly_once and verdict.finished,
+        "top1": top1,
+        "peak_driver_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
