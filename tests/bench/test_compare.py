@@ -1,0 +1,79 @@
+"""A sweep that is killed goes on; a setting that fails is a row; every run is an ordinary one."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+import sunspark
+from sunspark.errors import ConfigError
+from tests.distributed.harness import wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+SWEEP = """
+dataset = "{dataset}"
+eval_split = "train"
+[base]
+model = {{ model_args = {{ n_filters = 2, wide_units = 16 }} }}
+data.image_size = 32
+training = {{ epochs = 2, global_batch_size = 16 }}
+launch = {{ launcher = "local", workers = 2 }}
+[[settings]]
+strategy.strategy = "all_reduce"
+[[settings]]
+training.split = "no_such_split"
+[[settings]]
+launch.workers = 64
+"""
+
+
+def test_a_killed_sweep_goes_on_and_what_fails_is_a_row(law_dataset: str, tmp_path: Path) -> None:
+    sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
+    sweep.write_text(SWEEP.format(dataset=law_dataset))
+    command = [sys.executable, "-m", "sunspark.cli", "compare", str(sweep), str(folder)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: any(folder.glob("runs/*/repeat-0.json")), 120, "the first run to be measured")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    (measured,) = folder.glob("runs/*/repeat-0.json")
+    written = measured.stat().st_mtime_ns
+
+    heard: list[str] = []
+    result = sunspark.compare(str(sweep), str(folder), tell=heard.append)
+    assert measured.stat().st_mtime_ns == written, "it is not made again"
+    assert (result.runs, result.failed, result.refused) == (2, 2, 1)
+    assert not any(json.loads(measured.read_text())["setting"] == line for line in heard)
+
+    rows = {row["setting"]: row for row in pyarrow.parquet.read_table(folder / "results.parquet").to_pylist()}
+    assert "no_such_split" in rows["split=no_such_split"]["reason"]
+    assert rows["workers=64"]["status"] == "refused"
+    together, alone = rows["all_reduce"], rows["serial"]
+    for row in (together, alone):
+        assert row["exactly_once"]
+        assert row["images_per_second"] > 0
+        assert row["seconds_per_epoch"] == pytest.approx(250 / row["images_per_second"])
+        assert 0 <= row["top1"] <= 1
+        assert min(row["peak_worker_bytes"], row["peak_driver_bytes"]) > 50e6
+    assert (together["workers"], together["baseline"], alone["workers"]) == (2, "serial", 1)
+    with (folder / "results.csv").open() as file:
+        assert {row["setting"] for row in csv.DictReader(file)} == set(rows)
+    summary = next(one for one in result.settings if one.setting == "all_reduce")
+    assert summary.speed_up == pytest.approx(together["images_per_second"] / alone["images_per_second"])
+    run = next(folder.glob("runs/all_reduce-*/repeat-0"))
+    assert sunspark.verify(str(run)).exactly_once
+
+
+def test_a_target_that_nothing_measures_is_refused(law_dataset: str, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep.toml"
+    sweep.write_text(SWEEP.format(dataset=law_dataset))
+    with pytest.raises(ConfigError, match="found by evaluations while training, and 'serial' has none"):
+        sunspark.compare(str(sweep), str(tmp_path / "compared"), sunspark.CompareConfig(target_top1=0.5))
