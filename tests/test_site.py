@@ -40,7 +40,13 @@ def test_a_style_loads_nothing_from_elsewhere(site: Path) -> None:
 def test_the_reference_has_every_option_of_every_command(site: Path) -> None:
     said = "".join((site / "reference" / f"{name}.html").read_text() for name in ("commands", "configuration"))
     shown = set(re.findall(r"<code>(--[a-z][a-z0-9-]*)</code>", said))
-    needless = {"--no-json", "--no-debug", "--no-once", "--no-pixels"}  # of options that are off unless given
+    needless = {
+        "--no-json",
+        "--no-debug",
+        "--no-once",
+        "--no-pixels",
+        "--no-dry-run",
+    }  # of options that are off unless given
     for name in COMMANDS:
         assert f'id="sunspark-{name}"' in said
         taken = set(flags(importlib.import_module(f"sunspark.commands.{name}").Arguments))
