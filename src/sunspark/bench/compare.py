@@ -18,16 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from sunspark import run_directory, storage
+from sunspark.bench.measuring import failed, measurement_of, refused
 from sunspark.bench.sweep import Setting, SweepConfig, order_of_runs, settings_of
-from sunspark.bench.sweep_results import (
-    Measurement,
-    Summary,
-    failed,
-    measurement_of,
-    refused,
-    summaries,
-    write_results,
-)
+from sunspark.bench.sweep_results import Measurement, Summary, summaries, write_results
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError, SunsparkError

@@ -53,6 +53,18 @@ class Strip:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Dot:
+    """A point of a chart, with a short label in it and the text that shows under the pointer."""
+
+    x: float
+    y: float
+    style: str
+    """The colour's CSS class."""
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Chart:
     """All that the template needs to draw one chart."""
 
@@ -65,6 +77,7 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     shapes: tuple[Shape, ...]
     hovers: tuple[Strip, ...] = ()
+    dots: tuple[Dot, ...] = ()
     download: Download | None = None
     """The numbers that it shows."""
 

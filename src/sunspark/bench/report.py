@@ -28,6 +28,8 @@ from sunspark.bench.history import (
 from sunspark.bench.plot import Chart
 from sunspark.bench.repeat import repeat
 from sunspark.bench.run_files import RunFiles, read_run
+from sunspark.bench.sweep_report import sections_of
+from sunspark.bench.sweep_results import is_sweep, read_results
 from sunspark.bench.tiles import tiles
 from sunspark.bench.time_line import event_styles, time_line
 from sunspark.bench.words import count, duration
@@ -47,14 +49,14 @@ class ReportResult:
 
 
 def report(run: str, out: str) -> ReportResult:
-    """Write the report of `run` to the file `out`.
+    """Write the report of `run`, a run or the folder of a sweep, to the file `out`.
 
     Raises:
-        RunError: there is no such run, or one of its files is damaged.
+        RunError: there is no such run or sweep, or one of its files is damaged.
         StorageError: a file cannot be read, or `out` cannot be written.
     """
     run = storage.absolute(run)
-    page = render(read_run(run)).encode()
+    page = (_render_sweep(run) if is_sweep(run) else render(read_run(run))).encode()
     storage.write_bytes_atomic(out, page)
     return ReportResult(run=run, path=out, size_bytes=len(page))
 
@@ -92,6 +94,11 @@ def render(files: RunFiles) -> str:
             repeat=repeat(files),
         )
     )
+
+
+def _render_sweep(folder: str) -> str:
+    name = "/".join(folder.rstrip("/").split("/")[-2:])
+    return _environment().get_template("sweep.html.j2").render(name=name, **sections_of(read_results(folder)))
 
 
 def _environment() -> jinja2.Environment:

@@ -1,28 +1,26 @@
 """What the runs of a sweep came to: a measurement for each setting and repeat, and a summary for each setting.
 
-Speeds are steady ones: from the end of the first step that was recorded to that of the last. A speed-up is over the
-baseline of the same repeat; its interval is that of a geometric mean over repeats (`intervals.py`).
+A speed-up is over the baseline of the same repeat; its interval is that of a geometric mean over repeats
+(`intervals.py`). Free of torch, for whoever reads results.
 """
 
 import io
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from sunspark import storage
-from sunspark.bench.history import ELSEWHERE, PHASES, peak_memory, phase_totals, step_history, training_clock
 from sunspark.bench.intervals import mean_interval, ratio_interval
-from sunspark.bench.sweep import Setting
-from sunspark.errors import RunError
-from sunspark.records import EvaluationRecord, StepRecord, read_records
+from sunspark.config import from_dict
+from sunspark.errors import ConfigError, RunError
 
-_COLUMNS_OF_PHASES: Final = tuple(f"{phase}_seconds" for phase in (*PHASES, ELSEWHERE))
+_FILE: Final = "results.parquet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,67 +90,6 @@ class Summary:
     is_oversubscribed: bool
 
 
-def refused(setting: Setting) -> Measurement:
-    """The row of a setting that is not run."""
-    return Measurement(setting=setting.name, repeat=-1, status="refused", reason=setting.refusal)
-
-
-def failed(setting: Setting, repeat: int, reason: str) -> Measurement:
-    """The row of a run that came to nothing."""
-    return Measurement(repeat=repeat, status="failed", reason=reason, **_of_setting(setting))
-
-
-def measurement_of(setting: Setting, repeat: int, run: str, told: Mapping[str, Any], target_top1: float) -> Measurement:
-    """From the records of a finished run, and what its process has told (`one_run.py`).
-
-    Raises RunError when its records say less than a measurement takes.
-    """
-    records = read_records(run)
-    steps = [record for record in records if isinstance(record, StepRecord)]
-    clock = training_clock(records)
-    history = step_history(records, clock)
-    ends_S = history.finished_seconds_S
-    if len(ends_S) < 2 or ends_S[-1] <= ends_S[0]:
-        raise RunError(f"{run} has {len(ends_S)} steps; a speed takes two at least: train for more epochs")
-    speed = float(history.samples_S[1:].sum() / (ends_S[-1] - ends_S[0]))
-    reached = [
-        clock.seconds(record.time_unix_seconds)
-        for record in records
-        if isinstance(record, EvaluationRecord) and record.top1 >= target_top1 > 0
-    ]
-    phases: dict[str, Any] = {f"{phase}_seconds": seconds for phase, seconds in phase_totals(records, clock).items()}
-    return Measurement(
-        repeat=repeat,
-        status="measured",
-        **_of_setting(setting),
-        images_per_second=speed,
-        seconds_per_epoch=told["samples"] / told["epochs"] / speed,
-        seconds=told["seconds"],
-        **{name: phases[name] for name in _COLUMNS_OF_PHASES},
-        bytes_sent=sum(step.bytes_sent for step in steps),
-        peak_worker_bytes=max(peak_memory(records).values(), default=None),
-        peak_driver_bytes=told["peak_driver_bytes"],
-        top1=told["top1"],
-        seconds_to_target=min(reached, default=None),
-        steps_redone=told["steps_redone"],
-        exactly_once=told["exactly_once"],
-    )
-
-
-def _of_setting(setting: Setting) -> dict[str, Any]:
-    assert setting.config is not None
-    launch, training = setting.config.launch, setting.config.training
-    return {
-        "setting": setting.name,
-        "baseline": setting.baseline,
-        "strategy": setting.config.strategy.strategy,
-        "workers": launch.workers,
-        "cores": launch.workers * launch.cores_per_worker,
-        "replicas": training.replicas or launch.workers,
-        "is_oversubscribed": setting.is_oversubscribed,
-    }
-
-
 def summaries(measurements: Iterable[Measurement]) -> list[Summary]:
     """One for each setting, in the order of their first rows."""
     rows: dict[str, list[Measurement]] = defaultdict(list)
@@ -187,7 +124,22 @@ def write_results(folder: str, measurements: Sequence[Measurement]) -> None:
     """FOLDER/results.parquet and FOLDER/results.csv."""
     names = [field.name for field in fields(Measurement)]
     table = pa.table({name: pa.array([asdict(row)[name] for row in measurements]) for name in names})
-    for write, name in ((pa.parquet.write_table, "results.parquet"), (pa.csv.write_csv, "results.csv")):
+    for write, name in ((pa.parquet.write_table, _FILE), (pa.csv.write_csv, "results.csv")):
         body = io.BytesIO()
         write(table, body)
         storage.write_bytes_atomic(storage.join(folder, name), body.getvalue())
+
+
+def is_sweep(folder: str) -> bool:
+    """Whether `folder` is one that `sunspark compare` works on."""
+    return storage.exists(storage.join(folder, _FILE))
+
+
+def read_results(folder: str) -> list[Measurement]:
+    """What `write_results` has written. Raises RunError when something else has."""
+    uri = storage.join(folder, _FILE)
+    try:
+        rows = pa.parquet.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()
+        return [from_dict(Measurement, row) for row in rows]
+    except (ConfigError, pa.ArrowException) as error:
+        raise RunError(f"{uri} is damaged or was written by something else: {error}") from error

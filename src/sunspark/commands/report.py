@@ -1,4 +1,4 @@
-"""`sunspark report RUN`: write a run's report, one HTML file."""
+"""`sunspark report RUN`: write the report of a run, or of a sweep, one HTML file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ class Arguments(CommonArguments):
     """The command line."""
 
     run: Positional[str]
-    """Folder of a run."""
+    """Folder of a run, or of a sweep."""
     out: str = "report.html"
     """HTML file to write; it holds everything it shows."""
 
 
 def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv` and write the report."""
-    description = "Write a run's report: configuration, curves, where the time went, events, accuracy per class."
+    description = "Write the report of a run (curves, time, events, accuracy, configuration), or of a sweep."
     arguments = parse(Arguments, argv, prog="sunspark report", description=description)
     result = sunspark.report(arguments.run, arguments.out)
     return Outcome(result=result, text=summary(result))

@@ -1,0 +1,111 @@
+"""The report of a sweep says what its data say, and the opposite where they say the opposite."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import sunspark
+from sunspark.bench.sweep_report import finding
+from sunspark.bench.sweep_results import Measurement, read_results, summaries, write_results
+from sunspark.errors import RunError
+
+SPEEDS = {"all_reduce": 1.6, "local_sgd, sync_every=epoch": 1.9, "async, sync_every=1": 1.2}
+TOP1 = {"serial": 0.80, "all_reduce": 0.81, "local_sgd, sync_every=epoch": 0.74, "async, sync_every=1": 0.78}
+
+
+def measured(setting: str, repeat: int, speed: float, cores: int) -> Measurement:
+    return Measurement(
+        setting=setting,
+        repeat=repeat,
+        status="measured",
+        baseline="" if setting == "serial" else "serial",
+        strategy=setting.split(",")[0],
+        workers=cores,
+        cores=cores,
+        replicas=cores,
+        images_per_second=speed,
+        seconds_per_epoch=1000 / speed,
+        seconds=5000 / speed,
+        backward_seconds=20.0,
+        forward_seconds=10.0,
+        optimizer_seconds=3.0,
+        data_seconds=0.5,
+        communication_seconds=4.0 * cores,
+        quorum_seconds=0.2,
+        elsewhere_seconds=1.0,
+        bytes_sent=100_000_000 * (cores - 1),
+        peak_worker_bytes=600_000_000,
+        peak_driver_bytes=400_000_000,
+        top1=TOP1[setting],
+        steps_redone=0,
+        exactly_once=True,
+    )
+
+
+def results(factor: float = 1.0, repeats: int = 3) -> list[Measurement]:
+    draw = random.Random(0)
+    rows = []
+    for repeat in range(repeats):
+        drift = draw.uniform(0.8, 1.2)
+        rows.append(measured("serial", repeat, 100 * drift, 1))
+        for setting, speed_up in SPEEDS.items():
+            rows.append(measured(setting, repeat, factor * 100 * drift * speed_up * draw.uniform(0.98, 1.02), 2))
+    rows.append(Measurement(setting="all_reduce, workers=64", repeat=-1, status="refused", reason="it wants 64 cores"))
+    return rows
+
+
+def test_what_is_fastest_is_said_with_its_figures() -> None:
+    said = finding(summaries(results()))
+    assert said.startswith("The fastest is local_sgd, sync_every=epoch, with 1.9")
+    assert "95 % interval 1.8" in said
+    assert "The least came of async, sync_every=1: 1.19 times" in said or "sync_every=1: 1.2" in said
+    assert "The most accurate is all_reduce with 81.0" in said
+    assert "7.0 points above the 74.0" in said
+
+
+def test_the_opposite_is_said_of_the_opposite() -> None:
+    slower = finding(summaries(results(factor=0.4)))
+    assert slower.startswith("No setting is faster than one worker that trains alone: local_sgd, sync_every=epoch, the")
+    unclear = finding(
+        summaries([replace(row, images_per_second=s) for row, s in zip(results(0.5), NOISE, strict=True)])
+    )
+    assert unclear.startswith("No setting can be told from one worker that trains alone")
+    best = [replace(row, top1=0.9) if row.setting.startswith("local") else row for row in results()]
+    assert "It is also the most accurate, with 90.0" in finding(summaries(best))
+
+
+NOISE = [100.0, 120, 130, 90, 100, 80, 70, 60, 100, 140, 90, 100, None]
+
+
+def test_one_run_is_no_interval_and_is_said_so() -> None:
+    said = finding(summaries(results(repeats=1)))
+    assert "(one run)" in said
+    assert "Settings that were run once have no interval" in said
+    assert finding(summaries(results()[-1:])) == "No setting has a measurement beside that of its baseline yet."
+
+
+def test_the_page_holds_every_setting_and_needs_nothing_else(tmp_path: Path) -> None:
+    write_results(str(tmp_path / "compared"), rows := results())
+    assert read_results(str(tmp_path / "compared")) == rows
+    page = Path(sunspark.report(str(tmp_path / "compared"), str(tmp_path / "page.html")).path).read_text()
+    for setting in {row.setting for row in rows}:
+        assert setting in page
+    assert "it wants 64 cores" in page
+    assert "<script" not in page
+    assert "2020, every epoch" in page
+    assert page.count('class="dot ') == 3 + 4 + 3
+
+
+def test_a_page_of_nothing_but_refusals_says_so(tmp_path: Path) -> None:
+    write_results(str(tmp_path / "compared"), results()[-1:])
+    page = Path(sunspark.report(str(tmp_path / "compared"), str(tmp_path / "page.html")).path).read_text()
+    assert "No setting has a measurement" in page
+
+
+def test_damaged_results_are_refused(tmp_path: Path) -> None:
+    write_results(str(tmp_path / "compared"), results())
+    (tmp_path / "compared" / "results.parquet").write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(RunError, match="damaged or was written by something else"):
+        sunspark.report(str(tmp_path / "compared"), str(tmp_path / "page.html"))
