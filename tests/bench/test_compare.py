@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 import sunspark
-from sunspark.errors import ConfigError
+from sunspark.errors import ConfigError, RunError
 from tests.distributed.harness import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -70,6 +70,15 @@ def test_a_killed_sweep_goes_on_and_what_fails_is_a_row(law_dataset: str, tmp_pa
     assert summary.speed_up == pytest.approx(together["images_per_second"] / alone["images_per_second"])
     run = next(folder.glob("runs/all_reduce-*/repeat-0"))
     assert sunspark.verify(str(run)).exactly_once
+
+
+def test_runs_on_another_dataset_or_split_are_not_put_beside_each_other(law_dataset: str, tmp_path: Path) -> None:
+    sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
+    sweep.write_text(SWEEP.format(dataset=law_dataset))
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"dataset_id": "another", "eval_split": "train", "target_top1": 0.0}))
+    with pytest.raises(RunError, match="were made with dataset_id 'another'"):
+        sunspark.compare(str(sweep), str(folder))
 
 
 def test_a_target_that_nothing_measures_is_refused(law_dataset: str, tmp_path: Path) -> None:

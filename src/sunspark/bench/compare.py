@@ -1,5 +1,6 @@
 """Run the settings of a sweep one after the other, each as an ordinary run; one that was interrupted is made anew.
 
+FOLDER/sweep.json                   what its runs are made on; others are not put beside them
 FOLDER/runs/SETTING/repeat-N        what `sunspark train` leaves
 FOLDER/runs/SETTING/repeat-N.json   its measurement; a run that has one is not made again
 FOLDER/runs/SETTING/repeat-N.log    what it said
@@ -27,6 +28,7 @@ from sunspark.errors import ConfigError, RunError, SunsparkError
 
 _LONGEST_REASON: Final = 500
 _STOP_SECONDS: Final = 60.0
+_LOCK: Final = ".compare.lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,13 +83,28 @@ def compare(
 ) -> CompareResult:
     """Run what is not measured yet. `tell` hears of each run.
 
-    Raises ConfigError as `plan`, DatasetError when there is no such dataset, KeyboardInterrupt.
+    Raises ConfigError as `plan`, DatasetError when there is no such dataset, RunError when another one works on
+    `folder`, or its runs are made on something else, KeyboardInterrupt.
     """
     dataset, folder = storage.absolute(sweep.dataset), storage.absolute(folder)
     opened = Dataset.open(dataset)
     if sweep.eval_split:
         opened.rows(sweep.eval_split)
     settings = plan(sweep, config)
+    refusal = RunError(f"another `sunspark compare` works on {folder}; wait for it, or choose another folder")
+    with storage.only_holder(folder, _LOCK, refusal):
+        _claim(folder, {"dataset_id": opened.id, "eval_split": sweep.eval_split, "target_top1": config.target_top1})
+        return _compare(settings, dataset, sweep.eval_split, folder, config, tell)
+
+
+def _compare(
+    settings: Sequence[Setting],
+    dataset: str,
+    eval_split: str,
+    folder: str,
+    config: CompareConfig,
+    tell: Callable[[str], None],
+) -> CompareResult:
     runs = list(order_of_runs(settings, config.repeats, config.seed))
     rows = {(row.setting, row.repeat): row for row in map(refused, settings) if row.reason}
     for number, (setting, repeat) in enumerate(runs, start=1):
@@ -95,7 +112,7 @@ def compare(
         row = _read(f"{at}.json")
         if row is None:
             tell(f"run {number}/{len(runs)}: {setting.name}, repeat {repeat + 1} of {config.repeats}")
-            row = _made(setting, repeat, at, dataset, sweep.eval_split, config.target_top1)
+            row = _made(setting, repeat, at, dataset, eval_split, config.target_top1)
             if row.status == "measured":
                 storage.write_json_atomic(f"{at}.json", asdict(row))
             tell(f"  {row.images_per_second:.1f} images/s" if row.images_per_second else f"  failed: {row.reason}")
@@ -109,6 +126,18 @@ def compare(
         refused=sum(row.status == "refused" for row in measurements),
         settings=summaries(measurements),
     )
+
+
+def _claim(folder: str, made_on: dict[str, Any]) -> None:
+    """Write down what the runs of `folder` are made on. Raises RunError when those there are made on something else."""
+    uri = storage.join(folder, "sweep.json")
+    if storage.exists(uri) and (there := run_directory.read_object(uri)) != made_on:
+        key = next(key for key in made_on if there.get(key) != made_on[key])
+        raise RunError(
+            f"the runs in {folder} were made with {key} {there.get(key)!r}, not {made_on[key]!r}: "
+            "they are not to be compared; choose another folder"
+        )
+    storage.write_json_atomic(uri, made_on)
 
 
 def _read(uri: str) -> Measurement | None:

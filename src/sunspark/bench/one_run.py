@@ -4,17 +4,19 @@ A JSON object on standard input says what to train; one on standard output says 
 """
 
 import json
+import os
 import resource
 import signal
 import sys
 from dataclasses import replace
+from typing import Final
 
 import sunspark
 from sunspark.config import from_dict
 from sunspark.errors import SunsparkError
 from sunspark.launch.config import TrainConfig
 
-EXIT_FAILED = 1
+_FAILED: Final = 1
 
 
 def main() -> int:
@@ -32,7 +34,7 @@ def main() -> int:
         verdict = sunspark.verify(task["run"])
     except SunsparkError as error:
         print(error, file=sys.stderr)
-        return EXIT_FAILED
+        return _FAILED
     told = {
         "samples": trained.samples,
         "epochs": trained.epochs,
@@ -47,4 +49,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended_with = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended_with)  # as `cli.console`: without the destructors of C++
