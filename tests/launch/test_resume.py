@@ -17,7 +17,9 @@ from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError, RunError, UserError, WorkerError
 from sunspark.launch.train import train
 from sunspark.models.registry import ModelConfig
+from sunspark.run_directory import read_config
 from sunspark.training.config import TrainingConfig
+from sunspark.training.strategies.config import StrategyConfig
 from tests.launch.short import short_config
 
 pytestmark = pytest.mark.timeout(180)
@@ -75,6 +77,31 @@ def test_a_run_is_not_continued_with_another_configuration(law_dataset: str, fin
     other = replace(short_config(), training=TrainingConfig(epochs=2, global_batch_size=64))
     with pytest.raises(RunError, match=r"training\.epochs was 1, now 2"):
         train(law_dataset, finished, other)
+
+
+def test_what_was_meant_without_saying_so_may_be_said_at_a_later_start(law_dataset: str, run_folder: Path) -> None:
+    short = replace(short_config(), strategy=StrategyConfig(strategy="local_sgd"))
+    assert train(law_dataset, str(run_folder), short).finished
+    assert read_config(str(run_folder))["work"]["strategy"]["sync_every"] == 16
+    said = replace(short, strategy=StrategyConfig(strategy="local_sgd", sync_every=16, inner_state="average"))
+    assert train(law_dataset, str(run_folder), said).finished
+    with pytest.raises(RunError, match=r"strategy\.sync_every was 16, now 8"):
+        train(law_dataset, str(run_folder), replace(short, strategy=StrategyConfig(strategy="local_sgd", sync_every=8)))
+
+
+def test_what_was_perhaps_not_meant_is_told(
+    law_dataset: str, run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = short_config()
+    config = replace(
+        short,
+        strategy=StrategyConfig(strategy="local_sgd", sync_every=1000),
+        training=replace(short.training, replicas=1),
+        launch=replace(short.launch, workers=2),
+    )
+    assert train(law_dataset, str(run_folder), config).finished
+    assert "--replicas 1: 1 of them stand by" in caplog.text
+    assert "--sync-every 1000 is more than the" in caplog.text
 
 
 def test_a_finished_run_is_not_trained_again(law_dataset: str, finished: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -92,6 +92,7 @@ def _continued(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> 
             "give the same dataset, or another folder for the run"
         )
     before = from_dict(WorkConfig, stored["work"])
+    before = replace(before, strategy=before.strategy.settled())
     now = _keep_settled(config, before.training)
     changed = [d for d in differences(before, now.work) if d[0] not in _MAY_CHANGE]
     if changed:
@@ -128,13 +129,15 @@ def _resolve(config: TrainConfig) -> TrainConfig:
     training = config.training
     dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16(config.launch) else "float32")
     replicas = training.replicas or min(config.launch.workers, training.global_batch_size)
-    return replace(config, training=replace(training, dtype=dtype, replicas=replicas))
+    settled = replace(training, dtype=dtype, replicas=replicas)
+    return replace(config, training=settled, strategy=config.strategy.settled())
 
 
 def _keep_settled(config: TrainConfig, before: TrainingConfig) -> TrainConfig:
     training = config.training
     dtype = before.dtype if training.dtype == "auto" else training.dtype
-    return replace(config, training=replace(training, dtype=dtype, replicas=training.replicas or before.replicas))
+    settled = replace(training, dtype=dtype, replicas=training.replicas or before.replicas)
+    return replace(config, training=settled, strategy=config.strategy.settled())
 
 
 def _has_fast_bf16(launch: LaunchConfig) -> bool:

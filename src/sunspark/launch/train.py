@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
+from sunspark.data.order import StepPlan
 from sunspark.errors import ConfigError, RunError, StorageError
 from sunspark.launch.config import TrainConfig
 from sunspark.launch.display import Display
@@ -77,6 +78,7 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)
+        _tell_surprises(config, plan_of(opened, config.work))
         with Job(config.launch, run) as job:
             write_start(dataset, run, config, plan_of(opened, config.work), job.num_workers)
             return _train(job, opened, dataset, run, config.work, tuple(faults))
@@ -92,6 +94,23 @@ def _stored_result(run: str) -> TrainResult:
             f"{path} is damaged or was written by something else: {error}; "
             "delete it and start the training again, which goes on from its last checkpoint"
         ) from error
+
+
+def _tell_surprises(config: TrainConfig, plan: StepPlan) -> None:
+    """What is as it was asked for, and perhaps not meant."""
+    workers, replicas = config.launch.workers, plan.num_replicas
+    if workers > replicas:
+        logger.warning(
+            "%d workers were asked for, and a step has --replicas %d: %d of them stand by, in case that another dies",
+            workers, replicas, workers - replicas,
+        )  # fmt: skip
+    every = config.strategy.steps_between_exchanges
+    if isinstance(every, int) and every > plan.steps_per_epoch:
+        logger.warning(
+            "--sync-every %d is more than the %d steps of an epoch: it is the same as epoch",
+            every,
+            plan.steps_per_epoch,
+        )
 
 
 def _splits_of(work: WorkConfig) -> dict[str, str]:

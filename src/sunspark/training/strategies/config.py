@@ -1,8 +1,8 @@
 """Which parallel strategy a run uses, and its settings."""
 
 import math
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Self
 
 from sunspark.data.rounds import SyncEvery
 from sunspark.errors import ConfigError
@@ -63,6 +63,17 @@ class StrategyConfig:
             raise ConfigError(f"outer_learning_rate must be above 0 and finite, got {self.outer_learning_rate}")
         if self.outer_momentum is not None and not 0 <= self.outer_momentum < 1:
             raise ConfigError(f"outer_momentum must be at least 0 and below 1, got {self.outer_momentum}")
+
+    def settled(self) -> Self:
+        """The same with what is meant where nothing was given, of the options that the strategy heeds."""
+        rate, momentum = self.outer
+        meant: dict[str, Any] = {
+            "sync_every": self.steps_between_exchanges,
+            "inner_state": self.becomes_of_moments,
+            "outer_learning_rate": rate,
+            "outer_momentum": momentum,
+        }
+        return replace(self, **{name: meant[name] for name in _OPTIONS[self.strategy] if name in meant})
 
     @property
     def is_local(self) -> bool:
