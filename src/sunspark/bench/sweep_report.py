@@ -181,7 +181,7 @@ def _speed_up_chart(rows: Sequence[Row]) -> Chart | None:
         ]
     return Chart(
         title="Speed-up over one worker",
-        caption="Dots are settings, by their number in the table; those of as many cores stand side by side, and a line "
+        caption="Dots are settings, by their number in the table; those of as many cores stand side by side. A line "
         "joins the best ones of a strategy. On the dotted line twice the cores are twice as fast. Gray: what Elephas "
         "came to in 2020 on Amazon EMR, of each number of cores its better layout.",
         x_label="cores of all workers",
