@@ -72,7 +72,8 @@ def test_a_run_from_claim_to_finish_over_the_wire(open_coordinator: Open) -> Non
         "excused": [],
     }
     client.call("release", worker=1, supervisor="s1")
-    client.call("finish", step=5, most_workers=2)
+    client.call("finish", step=5, most_workers=2, report={"loss": 0.5})
+    assert (coordinator.roster.step, coordinator.roster.report) == (5, {"loss": 0.5})
     assert coordinator.roster.ending == Ending(is_finished=True)
     assert coordinator.roster.most_workers == 2
     assert beat(client, one)["farewell"] == "ended"

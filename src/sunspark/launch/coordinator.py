@@ -254,9 +254,9 @@ class Coordinator:
         self.note(replica_id, event, step, detail)
         return {}
 
-    def _finish(self, step: int, most_workers: int) -> Reply:
+    def _finish(self, step: int, most_workers: int, report: dict[str, Any]) -> Reply:
         with self._lock:
-            self.roster.step = step
+            self.roster.step, self.roster.report = step, report or self.roster.report
             self.roster.note_workers(most_workers)
         self.finish()
         return {}

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any, Final, final
 
 from sunspark.errors import DeadlineError, SunsparkError, WorkerError
@@ -60,9 +61,10 @@ class DriverLink:
         """The run cannot go on, whoever did this worker's part. Raises when the driver does not hear it."""
         self._coordinator.call("give_up", timeout_seconds=30, cause=cause)
 
-    def finish(self, step: int, most_workers: int) -> None:
-        """The end of the run is published. Raises when the driver does not hear it."""
-        self._coordinator.call("finish", timeout_seconds=30, step=step, most_workers=most_workers)
+    def finish(self, step: int, most_workers: int, report: Mapping[str, Any]) -> None:
+        """The end of the run is published; `report`: of its last step. Raises when the driver does not hear it."""
+        what = {"step": step, "most_workers": most_workers, "report": dict(report)}
+        self._coordinator.call("finish", timeout_seconds=30, **what)
 
     def wait_for_end(self, leader: str) -> None:
         """Wait until `leader` has published the end of the run, or is lost. Raises DeadlineError after 15 minutes."""

@@ -252,7 +252,7 @@ class Trainer:
         if self._is_leader(agreement):
             with self._clock.phase("close"):
                 self._publisher.publish_end(self._state)
-                self._driver.finish(self._state.step, self._progress.most_workers)
+                self._driver.finish(self._state.step, self._progress.most_workers, self._progress.report)
             return True
         with self._clock.phase("end"):
             self._driver.wait_for_end(leader)
