@@ -28,7 +28,7 @@ FIRST: tuple[Phase, ...] = (
     *("backward", "reduce", "reduced", "optimizer", "applied"),
 )
 """Of worker 1, in this order: no checkpoint is written before the first evaluation ends, so the second is behind."""
-LAST: tuple[Phase, ...] = ("checkpoint", "close", "end")
+LAST: tuple[Phase, ...] = ("checkpoint", "publish", "close", "end")
 ELSEWHERE: tuple[Phase, ...] = ("lease", "pull", "push", "sent", "pushed", "store")
 """Of strategies with a parameter server: `test_async.py`; of long rounds: `test_rounds.py`."""
 EVERY = 8
@@ -64,7 +64,8 @@ def test_workers_killed_while_they_write_checkpoint_and_end_lose_nothing(
 ) -> None:
     deaths = [
         Fault(worker=0, phase="checkpoint"),
-        *(Fault(worker=0, phase=phase, incarnation=2) for phase in ("close", "end")),
+        Fault(worker=0, phase="publish", incarnation=2),
+        *(Fault(worker=0, phase=phase, incarnation=3) for phase in ("close", "end")),
         *(Fault(worker=1, phase=phase) for phase in ("close", "end")),
     ]
     config = config_of(strategy, workers=2)

@@ -68,7 +68,7 @@ class Office:
     def publish_now(self, _state: TrainingState) -> None:
         self.num_saved += 1
 
-    def publish_end(self, state: TrainingState) -> None:
+    def publish_end_patiently(self, state: TrainingState) -> None:
         """Nothing is read back."""
 
 

@@ -120,8 +120,8 @@ def test_a_checkpoint_that_storage_does_not_take_is_told_and_tried_again_later(
 def test_nobody_goes_on_before_the_best_state_is_on_storage(
     driver: DriverLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
-    monkeypatch.setattr(publisher, "_BEST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(publisher, "_BEST_SECONDS", 1.0)
+    monkeypatch.setattr(publisher, "_PATIENT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(publisher, "_PATIENT_SECONDS", 1.0)
     attempts: list[int] = []
     write = checkpoint.publish
 
@@ -154,3 +154,20 @@ def test_a_worker_that_leaves_is_gone_in_time_whatever_it_waits_for() -> None:
     ended = subprocess.run([sys.executable, "-c", program], timeout=50, check=False)
     assert ended.returncode == 4
     assert time.monotonic() - began < 40
+
+
+def test_who_alone_holds_the_state_tries_again_when_storage_fails_at_the_end(
+    driver: DriverLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    def refuse(_run: str, snapshot: Snapshot, _best_step: int) -> str:
+        attempts.append(snapshot.step)
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(checkpoint, "publish", refuse)
+    monkeypatch.setattr(publisher, "_PATIENT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(publisher, "_PATIENT_SECONDS", 0.3)
+    with pytest.raises(StorageError, match="the disk is full"):
+        a_publisher(driver).publish_end_patiently(a_state())
+    assert len(attempts) > 2

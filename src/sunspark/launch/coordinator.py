@@ -262,7 +262,7 @@ class Coordinator:
         return {}
 
     def _give_up(self, cause: str) -> Reply:
-        self.stop(Ending(is_finished=False, cause=cause))
+        self.stop(Ending(is_finished=False, cause=cause, recurs=True))
         return {}
 
     def _put(self, key: str, value: str) -> Reply:

@@ -159,4 +159,7 @@ def state_to_start_from(run: str, is_alone: bool) -> str | None:
 def what_is_saved(run: str) -> str:
     """For the end of a message: how far the next start goes on from; nothing when it begins anew."""
     saved = [state.step for state in (*checkpoint.checkpoints(run), *checkpoint.candidates(run))]
-    return f"; {max(saved)} steps are saved, and `sunspark train` goes on from there: {run}" if any(saved) else ""
+    if not saved:
+        return ""
+    what = {0: "what was done of the first step is", 1: "1 step is"}.get(max(saved), f"{max(saved)} steps are")
+    return f"; {what} saved, and `sunspark train` goes on from there: {run}"

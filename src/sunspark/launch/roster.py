@@ -82,6 +82,8 @@ class Ending:
     is_finished: bool
     cause: str = ""
     is_users_mistake: bool = False
+    recurs: bool = False
+    """To go on from what is saved would end alike."""
 
 
 @final

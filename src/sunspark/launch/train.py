@@ -165,13 +165,16 @@ def _train(
             ending = job.work_off(coordinator, spec, *onlookers)
         if not ending.is_finished:
             records.write(_stopped(coordinator.roster.step, ending.cause))
+    except StorageError as error:  # the driver itself could not write
+        records.write(_stopped(coordinator.roster.step, str(error)))
+        raise StorageError(f"{error}{what_is_saved(run) or '; nothing was saved'}") from error
     except KeyboardInterrupt:
         records.write(_stopped(coordinator.roster.step, "interrupted"))
         raise KeyboardInterrupt("interrupted" + (what_is_saved(run) or "; nothing was saved yet")) from None
     finally:
         records.close()
         display.close()
-    raise_unless_finished(ending, what_is_saved(run))
+    raise_unless_finished(ending, "" if ending.recurs else what_is_saved(run))
     num_steps = coordinator.roster.step  # fewer than planned when training ended early
     done = sum(plan.num_samples_of(step) for step in range(first_step, num_steps))
     result = TrainResult(

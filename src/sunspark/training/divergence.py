@@ -16,6 +16,7 @@ def cause_of(step: int, figures: Applied, paths: Sequence[str]) -> str:
     what = "loss" if not math.isfinite(figures.loss) else "gradient"
     return (
         f"the {what} of step {step} is not finite (loss {figures.loss}, gradient norm {figures.gradient_norm}, "
-        f"learning rate {figures.learning_rate:g}); lower --learning-rate, or set --clip-norm; its {len(paths)} images "
-        f"begin with {', '.join(paths[:5])}, and the event 'diverged' in the run's records names all"
+        f"learning rate {figures.learning_rate:g}); lower --learning-rate, or set --clip-norm, in another folder; "
+        f"its {len(paths)} images begin with {', '.join(paths[:5])}, "
+        "and the event 'diverged' in the run's records names all"
     )

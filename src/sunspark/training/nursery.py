@@ -48,7 +48,7 @@ def main() -> None:
         if parent in ready:
             request, descriptors, _, _ = socket.recv_fds(parent, MAX_PACKET_BYTES, 2)
             if not request:
-                return
+                os._exit(0)  # what the interpreter has to say when it ends is nobody's business
             pid = os.fork()
             if pid == 0:
                 parent.close()

@@ -314,7 +314,7 @@ class ParameterServer:
                 self._evaluation = LeaseBook(ranges=[(part, part + 1) for part in range(num_parts)], count=self._count)
         elif state.step == end_of(self._validation, state.evaluations, plan.num_steps):
             with self._weights_lock.exclusive():
-                self._publisher.publish_end(state)
+                self._publisher.publish_end_patiently(state)
             self._has_ended = True
             self._driver.finish()
         else:

@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 _WRITE_SECONDS: Final = 900.0
 _PAUSE_SECONDS: Final = 30.0
 """Between a checkpoint that storage did not take and the next attempt."""
-_BEST_PAUSE_SECONDS: Final = 5.0
-_BEST_SECONDS: Final = 45.0
-"""How long the best state is tried again; the other workers wait in their sum, for a minute at least."""
+_PATIENT_PAUSE_SECONDS: Final = 5.0
+_PATIENT_SECONDS: Final = 45.0
+"""How long the best state, and a server's last, is tried again; workers wait in their sum, for a minute at least."""
 
 
 @final
@@ -77,15 +77,14 @@ class Publisher:
             self._start_writing(state.snapshot(), best.step if best else 0)
             return
         self._wait_for_writing()
-        give_up_at = time.monotonic() + _BEST_SECONDS
-        while True:
+
+        def write() -> None:
             self._start_writing(state.snapshot(), state.step)
             self._wait_for_writing()
-            if self._failure is None:
-                return
-            if time.monotonic() > give_up_at:
+            if self._failure is not None:
                 raise self._failure
-            time.sleep(_BEST_PAUSE_SECONDS)
+
+        _patiently(write)
 
     def publish_now(self, state: TrainingState) -> None:
         """Write a checkpoint, due or not, and wait for it; storage that does not take it is told of."""
@@ -140,6 +139,10 @@ class Publisher:
         if failures:
             raise failures[0]
 
+    def publish_end_patiently(self, state: TrainingState) -> None:
+        """The same, for who alone holds the state: storage that fails for some seconds must not cost it."""
+        _patiently(lambda: self.publish_end(state))
+
     def _write_end(self, state: TrainingState) -> None:
         best = best_of(state.evaluations)
         checkpoint.publish(self._run, state.snapshot(), best.step if best else 0)
@@ -155,3 +158,15 @@ class Publisher:
         if state.is_whole and state.step > self.published_step:
             uri = checkpoint.save_candidate(self._run, state.snapshot(), replica_id)
             logger.info("saved %s", uri)
+
+
+def _patiently(write: Callable[[], None]) -> None:
+    """Try again while storage does not take it, for 45 s; raises what the last attempt did."""
+    give_up_at = time.monotonic() + _PATIENT_SECONDS
+    while True:
+        try:
+            return write()
+        except Exception:
+            if time.monotonic() > give_up_at:
+                raise
+        time.sleep(_PATIENT_PAUSE_SECONDS)
