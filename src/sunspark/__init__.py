@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sunspark.bench.compare import CompareConfig as CompareConfig
     from sunspark.bench.compare import CompareResult
+    from sunspark.bench.forecast_config import ForecastConfig as ForecastConfig
     from sunspark.bench.live import RunState
+    from sunspark.bench.outlook import ForecastResult
     from sunspark.bench.report import ReportResult
     from sunspark.data.augment import AugmentConfig as AugmentConfig
     from sunspark.data.loader import LoaderConfig as LoaderConfig
@@ -52,6 +54,7 @@ _HOMES: Final = {
     "AugmentConfig": "sunspark.data.augment",
     "CompareConfig": "sunspark.bench.compare",
     "DoctorConfig": "sunspark.launch.doctor.examine",
+    "ForecastConfig": "sunspark.bench.forecast_config",
     "IngestConfig": "sunspark.spark.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
@@ -198,6 +201,30 @@ def compare(
     from sunspark.bench.sweep import load_sweep
 
     return bench_compare.compare(load_sweep(sweep), folder, config or bench_compare.CompareConfig(), tell)
+
+
+def forecast(
+    dataset: str,
+    config: TrainConfig | None = None,
+    asked: ForecastConfig | None = None,
+    *,
+    runs: Sequence[str] = (),
+    scratch: str = "",
+    out: str = "",
+    tell: Callable[[str], None] = lambda _: None,
+) -> ForecastResult:
+    """Say what training `dataset` would take, and cost, for every strategy and number of workers.
+
+    By a pilot of a minute or two where `config` launches (in the folder `scratch`, on a cluster), or by finished
+    `runs`. `out` is a file for the result; `tell` hears of each run of the pilot.
+    """
+    from sunspark.bench import outlook
+    from sunspark.bench.forecast_config import ForecastConfig
+    from sunspark.launch.config import TrainConfig
+
+    return outlook.forecast(
+        dataset, config or TrainConfig(), asked or ForecastConfig(), runs=runs, scratch=scratch, out=out, tell=tell
+    )
 
 
 def __getattr__(name: str) -> Any:

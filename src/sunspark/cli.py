@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "sample": "draw sample scenes",
     "ingest": "turn images into a dataset, with Spark",
     "inspect": "count what is in a dataset",
+    "forecast": "say what training would take and cost, before it is paid for",
     "train": "train on a dataset, or go on with a run that stopped",
     "watch": "follow a run that was started elsewhere",
     "evaluate": "measure the accuracy of a run's model",

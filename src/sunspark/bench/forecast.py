@@ -1,0 +1,246 @@
+"""What a training would take and cost, for every way of making it parallel and any number of workers.
+
+The costs are measured by a pilot (`pilot.py`) or read from finished runs; each row is a simulation with them
+(`simulation.py`). On another kind of machine, computing is carried over by a factor of the price table, and the link is
+the one in the table: the forecast says so.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sunspark.bench.costs import Costs
+from sunspark.bench.forecast_config import ForecastConfig
+from sunspark.bench.pricing import DATED, Instance, instances_of
+from sunspark.bench.simulation import Setting, seconds_per_step
+from sunspark.data.order import StepPlan
+from sunspark.data.rounds import SyncEvery
+from sunspark.errors import RunError
+from sunspark.launch.config import TrainConfig
+from sunspark.parallel.codec import Compression
+from sunspark.training.strategies.config import StrategyConfig
+
+_LEAST_SLICE: Final = 2
+"""Images of a slice: batch norms take two."""
+_LINK_LATENCY_SECONDS: Final = 2e-4
+"""Of a message between two machines, where the pilot's workers shared one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One way of training; times in seconds. None where it is not forecast, and `reason` says why."""
+
+    strategy: str
+    sync_every: SyncEvery
+    compression: Compression
+    workers: int
+    instance: str
+    """Empty: where the pilot ran."""
+    seconds_per_epoch: float | None = None
+    images_per_second: float | None = None
+    speed_up: float | None = None
+    """Over one worker that trains alone on the same kind of machine."""
+    efficiency: float | None = None
+    """Speed-up for each worker."""
+    seconds: float | None = None
+    """Of the whole training, its start included."""
+    usd: float | None = None
+    """Of the workers' machines and one more for the driver."""
+    worker_bytes: int | None = None
+    """Memory of a worker, as the pilot's had it."""
+    is_knee: bool = False
+    """With the next number of workers, costs rise by more percent than time falls."""
+    is_extrapolated: bool = False
+    """More workers than the pilot had."""
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """In words, without its number of workers."""
+        words = [self.strategy]
+        if self.strategy not in ("serial", "all_reduce"):
+            words.append(f"every {'epoch' if self.sync_every == 'epoch' else f'{self.sync_every} steps'}")
+        if self.compression != "none":
+            words.append(self.compression)
+        return ", ".join(words)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """Where workers would be: their costs there, and how many machines that takes."""
+
+    costs: Costs
+    instance: Instance | None
+    workers_each: int = 1
+
+    def usd(self, workers: int, seconds: float) -> float | None:
+        """Of the machines of so many workers, and one for the driver."""
+        if self.instance is None:
+            return None
+        machines = -(-workers // self.workers_each) + 1
+        return machines * self.instance.usd_per_hour * seconds / 3600
+
+
+def rows_of(
+    plan: StepPlan, config: TrainConfig, asked: ForecastConfig, costs: Costs, pilot_workers: int
+) -> tuple[list[Row], list[str]]:
+    """A row for each way of training, and what of it was not measured where it would run, in words.
+
+    Raises ConfigError when an instance is not known or too small.
+    """
+    instances: list[Instance | None] = [*instances_of(asked.instance, asked.prices)] or [None]
+    rows: list[Row] = []
+    carried: list[str] = []
+    for instance in instances:
+        machine, words = _machine(instance, costs, config)
+        carried += words
+        alone = seconds_per_epoch(_serial(config), plan, machine.costs)
+        epochs = asked.epochs or config.training.epochs
+        rows += [
+            _row(strategy, workers, plan, config, machine, alone, epochs)
+            for strategy in _strategies(asked, plan)
+            for workers in _numbers_of_workers(strategy, asked)
+        ]
+    rows = [replace(row, is_extrapolated=row.workers > pilot_workers) for row in rows]
+    return list(_with_knees(rows)), carried
+
+
+def setting_of(config: TrainConfig, plan: StepPlan) -> Setting:
+    """What a simulation needs of a configuration."""
+    strategy = config.strategy
+    every = strategy.steps_between_exchanges
+    return Setting(
+        strategy=strategy.strategy,
+        workers=config.launch.workers,
+        global_batch_size=config.training.global_batch_size,
+        steps_per_exchange=plan.steps_per_epoch if every == "epoch" else min(every, plan.steps_per_epoch),
+        replicas=config.training.replicas,
+        compression=strategy.compression,
+        exchanges_moments=strategy.is_local and strategy.becomes_of_moments != "reset",
+    )
+
+
+def seconds_per_epoch(config: TrainConfig, plan: StepPlan, costs: Costs) -> float:
+    """Of one configuration. Raises RunError when what it takes is not known."""
+    return seconds_per_step(setting_of(config, plan), costs) * plan.num_samples / plan.global_batch_size
+
+
+def _strategies(asked: ForecastConfig, plan: StepPlan) -> Iterator[StrategyConfig]:
+    """One worker alone, then every combination that makes sense."""
+    yield StrategyConfig(strategy="serial")
+    for name, compression in itertools.product(asked.strategies, asked.compressions):
+        if name == "all_reduce":
+            yield StrategyConfig(strategy=name, compression=compression)
+            continue
+        for every in asked.exchanges:
+            if every == "epoch" or every < plan.steps_per_epoch:
+                yield StrategyConfig(strategy=name, sync_every=every, compression=compression)
+
+
+def _numbers_of_workers(strategy: StrategyConfig, asked: ForecastConfig) -> list[int]:
+    """Those with which it is what its name says."""
+    if strategy.strategy == "serial":
+        return [1]
+    return [workers for workers in asked.numbers_of_workers if workers > 1]
+
+
+def _row(
+    strategy: StrategyConfig,
+    workers: int,
+    plan: StepPlan,
+    config: TrainConfig,
+    machine: Machine,
+    alone: float,
+    epochs: int,
+) -> Row:
+    row = Row(
+        strategy=strategy.strategy,
+        sync_every=strategy.steps_between_exchanges,
+        compression=strategy.compression,
+        workers=workers,
+        instance=machine.instance.name if machine.instance else "",
+    )
+    if plan.global_batch_size < _LEAST_SLICE * workers:
+        return replace(row, reason=f"a global batch of {plan.global_batch_size} has less than two images for each")
+    launch = replace(config.launch, workers=workers)
+    training = replace(config.training, replicas=0)
+    try:
+        seconds = seconds_per_epoch(
+            replace(config, strategy=strategy, launch=launch, training=training), plan, machine.costs
+        )
+    except RunError as error:
+        return replace(row, reason=str(error))
+    whole = machine.costs.start_seconds + epochs * seconds
+    return replace(
+        row,
+        seconds_per_epoch=seconds,
+        images_per_second=plan.num_samples / seconds,
+        speed_up=alone / seconds,
+        efficiency=alone / seconds / workers,
+        seconds=whole,
+        usd=machine.usd(workers, whole),
+        worker_bytes=_memory(strategy, machine.costs),
+    )
+
+
+def _serial(config: TrainConfig) -> TrainConfig:
+    return replace(
+        config,
+        strategy=StrategyConfig(strategy="serial"),
+        launch=replace(config.launch, workers=1),
+        training=replace(config.training, replicas=0),
+    )
+
+
+def _memory(strategy: StrategyConfig, costs: Costs) -> int | None:
+    """Of the pilot's runs of the same kind."""
+    kinds = {"diloco": "local_sgd", "hogwild": "async"}
+    return costs.memory_bytes.get(kinds.get(strategy.strategy, strategy.strategy))
+
+
+def _with_knees(rows: Sequence[Row]) -> Iterator[Row]:
+    """A training costs workers times time; its knee has the least cost times time of all numbers of workers."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.seconds is not None:
+            groups[row.name, row.instance].append(row)
+    knees = {id(min(group, key=lambda row: row.workers * (row.seconds or 0.0) ** 2)) for group in groups.values()}
+    for row in rows:
+        yield replace(row, is_knee=id(row) in knees and row.strategy != "serial")
+
+
+def _machine(instance: Instance | None, costs: Costs, config: TrainConfig) -> tuple[Machine, list[str]]:
+    """The costs on that kind of machine, and what of them is a guess."""
+    if instance is None:
+        return Machine(costs=costs, instance=None), []
+    cores = config.launch.cores_per_worker
+    each = instance.workers_on_it(cores)
+    words = [f"{instance.name}: prices of {DATED}, {instance.usd_per_hour:.4g} USD an hour with the cluster's service"]
+    factor = 1.0
+    if costs.gigaflops is None:
+        words.append(f"{instance.name}: computing is taken to be as fast as where the runs were made")
+    else:
+        factor = costs.gigaflops * cores / (instance.gigaflops * (1 if instance.gpus else cores))
+        what = "GPU" if instance.gpus else "cores"
+        words.append(
+            f"{instance.name}: computing is taken to need {factor:.2f} times the time of the pilot, by the peaks of "
+            f"its {what} ({instance.gigaflops:.0f} gigaflops) and of a core here ({costs.gigaflops:.0f}); "
+            "a pilot there would measure it"
+        )
+    link = 8e-9 * each / instance.gigabits_per_second
+    words.append(
+        f"{instance.name}: its link is taken to have {instance.gigabits_per_second:g} Gbit/s, for {each} "
+        f"{'worker' if each == 1 else 'workers'}"
+    )
+    there = replace(
+        costs,
+        slice_seconds=factor * costs.slice_seconds,
+        image_seconds=factor * costs.image_seconds,
+        optimizer_seconds=factor * costs.optimizer_seconds,
+        crowding={"1": 1.0},
+        byte_seconds=link,
+        latency_seconds=max(costs.latency_seconds or 0.0, _LINK_LATENCY_SECONDS),
+    )
+    return Machine(costs=there, instance=instance, workers_each=each), words
