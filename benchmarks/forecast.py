@@ -1,8 +1,8 @@
 """How far forecasts are from what then happens: for settings that were chosen before there was a model.
 
 At each place (a cluster of network namespaces with links of 100 and of 750 Mbit/s, Linux, as root; this machine) a
-pilot flies once, and then each setting of `forecast_settings/` is forecast and run, none of which the pilot has run. What is compared is the time of an epoch in steady state, from the end of the first exchange
-to the end of the last.
+pilot flies once, and then each setting of `forecast_settings/` is forecast and run, none of which the pilot has run.
+What is compared is the time of an epoch in steady state, from the end of the first exchange to the end of the last.
 
 What is measured is a line in the file of results, and is not measured again.
 
@@ -78,10 +78,12 @@ def measured_seconds(run: Path, config: TrainConfig, dataset: Dataset) -> float:
 
 
 def settings_at(place: str) -> list[Setting]:
-    """Those of the file, and a worker alone with each batch and number of epochs; by their numbers of workers."""
+    """Those of the file, and one worker alone with each batch; by their numbers of workers."""
     kind = place.partition("-")[0]
     settings = settings_of(load_sweep(_SETTINGS / f"{kind}.toml"), _MOST_CORES)
-    return sorted(settings, key=lambda one: one.config.launch.workers if one.config else 0)
+    alone = {one.config.training.global_batch_size: one for one in settings if one.config and one.is_baseline}
+    several = [one for one in settings if not one.is_baseline]
+    return sorted([*alone.values(), *several], key=lambda one: one.config.launch.workers if one.config else 0)
 
 
 def measure_place(place: str, folder: Path, forecast: Forecast, train: Train, results: Path) -> None:

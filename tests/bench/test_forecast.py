@@ -1,0 +1,198 @@
+"""Costs are found again in what they cause; a forecast says what it knows, what it guesses and what to take."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sunspark.bench.costs import Costs, NetworkSize
+from sunspark.bench.fitting import fit
+from sunspark.bench.forecast import Row, rows_of
+from sunspark.bench.forecast_config import ForecastConfig
+from sunspark.bench.observation import Observation
+from sunspark.bench.pricing import TABLE, instances_of
+from sunspark.bench.recommendation import recommend
+from sunspark.bench.simulation import Setting, seconds_per_step
+from sunspark.data.order import StepPlan
+from sunspark.errors import ConfigError, RunError
+from sunspark.launch.config import TrainConfig
+from sunspark.training.config import TrainingConfig
+from tests.bench.test_simulation import COSTS
+
+NETWORK = NetworkSize(parameters=1_000_000, moments=2_000_000)
+PLAN = StepPlan(
+    dataset_id="", split="train", seed=0, num_samples=6400, global_batch_size=64, num_epochs=10, num_replicas=1
+)
+CONFIG = TrainConfig(training=TrainingConfig(global_batch_size=64, epochs=10))
+
+
+def observed(setting: Setting, costs: Costs = COSTS) -> Observation:
+    """What a run would show whose costs are these, on a machine where nothing varies."""
+    seconds = seconds_per_step(setting, costs) * setting.steps_per_exchange
+    compute = costs.slice_of(setting.slice_size) * costs.crowded(setting.workers)
+    slices = -(-setting.num_replicas // setting.workers)
+    has_server = setting.strategy == "async"
+    whole = costs.sum_seconds(setting.workers, setting.compression) if setting.strategy == "all_reduce" else 0.0
+    return Observation(
+        run="made",
+        strategy=setting.strategy,
+        workers=setting.workers,
+        slices=slices,
+        slice_size=setting.slice_size,
+        steps_per_exchange=setting.steps_per_exchange,
+        compression=setting.compression,
+        exchanges_moments=setting.exchanges_moments,
+        compute_seconds=compute,
+        backward_seconds=slices * compute * costs.backward,
+        optimizer_seconds=costs.optimizer_seconds * costs.crowded(setting.workers),
+        spread=0.0,
+        exchange_seconds=whole,
+        hidden_seconds=0.0,
+        period_seconds=seconds * setting.workers if has_server else seconds,
+        start_seconds=8.0,
+        peak_worker_bytes=500_000_000,
+    )
+
+
+def pilot() -> list[Observation]:
+    """What a pilot would see."""
+    alone = Setting(strategy="serial", workers=1, global_batch_size=48)
+    server = Setting(strategy="async", workers=1, global_batch_size=16, steps_per_exchange=2)
+    summing = Setting(strategy="all_reduce", workers=3, global_batch_size=48)
+    return [
+        observed(alone),
+        observed(replace(alone, global_batch_size=16)),
+        observed(server),
+        observed(replace(server, workers=3, global_batch_size=48)),
+        observed(summing),
+        observed(replace(summing, workers=2)),
+        observed(replace(summing, compression="int8")),
+        observed(
+            Setting(strategy="local_sgd", workers=3, global_batch_size=48, steps_per_exchange=4, exchanges_moments=True)
+        ),
+    ]
+
+
+def test_costs_are_found_again_in_what_they_cause() -> None:
+    found = fit(pilot(), NETWORK)
+    for setting in (
+        Setting(strategy="serial", workers=1, global_batch_size=64),
+        Setting(strategy="all_reduce", workers=8, global_batch_size=64),
+        Setting(strategy="all_reduce", workers=8, global_batch_size=64, compression="int8"),
+        Setting(strategy="diloco", workers=5, global_batch_size=64, steps_per_exchange=64),
+        Setting(strategy="async", workers=2, global_batch_size=64, steps_per_exchange=1),
+        Setting(strategy="async", workers=16, global_batch_size=64, steps_per_exchange=16),
+    ):
+        assert seconds_per_step(setting, found) == pytest.approx(seconds_per_step(setting, COSTS), rel=0.05), setting
+
+
+def test_without_one_worker_alone_nothing_is_known() -> None:
+    with pytest.raises(RunError, match="serial"):
+        fit([one for one in pilot() if one.strategy != "serial"], NETWORK)
+
+
+def test_what_no_run_tells_is_a_row_with_its_reason() -> None:
+    seen = [one for one in pilot() if one.strategy in ("serial", "all_reduce")]
+    rows, _ = rows_of(PLAN, CONFIG, ForecastConfig(workers="2,4", compression="none,int8,bf16"), fit(seen, NETWORK), 3)
+    reasons = {(row.strategy, row.compression): row.reason for row in rows}
+    assert "rounds" in reasons["diloco", "none"]
+    assert "server" in reasons["async", "none"]
+    assert "bf16" in reasons["all_reduce", "bf16"]
+    assert not reasons["all_reduce", "int8"]
+
+
+def test_workers_beyond_the_pilots_are_marked_and_a_batch_that_is_too_small_for_them_is_refused() -> None:
+    rows, _ = rows_of(PLAN, CONFIG, ForecastConfig(workers="1..64", strategy="all_reduce"), fit(pilot(), NETWORK), 3)
+    marked = {row.workers: row.is_extrapolated for row in rows}
+    assert marked == {1: False, 2: False, 4: True, 8: True, 16: True, 32: True, 64: True}
+    assert [row.workers for row in rows if row.reason] == [64]
+
+
+def test_the_knee_has_the_least_cost_times_time() -> None:
+    rows, _ = rows_of(PLAN, CONFIG, ForecastConfig(workers="1..32", strategy="all_reduce"), fit(pilot(), NETWORK), 3)
+    known = [row for row in rows if row.strategy == "all_reduce" and row.seconds is not None]
+    (knee,) = [row for row in known if row.is_knee]
+    assert min(row.workers * (row.seconds or 0) ** 2 for row in known) == knee.workers * (knee.seconds or 0) ** 2
+
+
+def test_on_another_machine_computing_is_carried_by_a_stated_factor_and_the_link_is_its_own() -> None:
+    costs = replace(fit(pilot(), NETWORK), gigaflops=80.0)
+    asked = ForecastConfig(workers="2", strategy="all_reduce", instance="m5.xlarge,g5.xlarge")
+    rows, words = rows_of(PLAN, CONFIG, asked, costs, 3)
+    assert any("m5.xlarge: computing is taken to need 0.50 times" in line for line in words)
+    alone = {row.instance: row for row in rows if row.strategy == "serial"}
+    here, _ = rows_of(PLAN, CONFIG, replace(asked, instance=""), costs, 3)
+    its, ours = alone["m5.xlarge"].seconds_per_epoch, here[0].seconds_per_epoch
+    assert its is not None
+    assert ours is not None
+    assert its == pytest.approx(0.5 * ours, rel=0.02)
+    assert (alone["m5.xlarge"].usd or 0) == pytest.approx(2 * 0.24 * (alone["m5.xlarge"].seconds or 0) / 3600)
+    assert (alone["g5.xlarge"].seconds_per_epoch or 0) < its
+
+
+def test_prices_of_ones_own_win_and_mistakes_are_told(tmp_path: Path) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text(
+        "['m5.xlarge']\nusd_per_hour = 0.1\ncores = 2\nmemory_gib = 16\ngigabits_per_second = 1\ngigaflops = 100\n"
+    )
+    assert instances_of("m5.xlarge", str(own))[0].usd_per_hour == 0.1
+    assert instances_of("m5.xlarge")[0] is TABLE["m5.xlarge"]
+    with pytest.raises(ConfigError, match=r"m5\.xlarge"):
+        instances_of("m5.xlarg")
+    with pytest.raises(ConfigError, match="lower cores_per_worker"):
+        TABLE["m5.xlarge"].workers_on_it(4)
+    own.write_text("['x']\nusd_per_hour = 0.1\n")
+    with pytest.raises(ConfigError, match="cores"):
+        instances_of("x", str(own))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"workers": "0..4"}, "workers"),
+        ({"workers": "4..2"}, "rise"),
+        ({"strategy": "all_reduc"}, "all_reduce"),
+        ({"sync_every": "0"}, "sync_every"),
+        ({"deadline": "2h"}, "recommend"),
+        ({"recommend": "cheapest"}, "instance"),
+        ({"recommend": "fastest", "deadline": "2 parsecs"}, "90min"),
+        ({"prices": "x.toml"}, "instance"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, str], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        ForecastConfig(**wrong)  # type: ignore[arg-type]
+
+
+def row(strategy: str, seconds: float, *, workers: int = 4, every: int = 1, usd: float | None = None) -> Row:
+    return Row(
+        strategy=strategy,
+        sync_every=every,
+        compression="none",
+        workers=workers,
+        instance="",
+        seconds=seconds,
+        efficiency=0.5,
+        usd=usd,
+    )
+
+
+def test_the_fastest_is_recommended_unless_a_safer_one_is_as_fast() -> None:
+    asked = ForecastConfig(recommend="fastest")
+    slow, fast = row("all_reduce", 100.0), row("local_sgd", 50.0, every=64)
+    assert recommend([slow, fast], asked)[0] is fast
+    nearly = row("all_reduce", 54.0)
+    chosen, why = recommend([slow, fast, nearly], asked)
+    assert chosen is nearly
+    assert why.count(". ") == 1
+    assert "accuracy" in why
+
+
+def test_limits_are_kept_or_it_is_said_that_none_keeps_them() -> None:
+    asked = ForecastConfig(recommend="cheapest", instance="m5.xlarge", deadline="60s", budget=3.0)
+    cheap, quick = row("all_reduce", 100.0, usd=1.0), row("diloco", 50.0, usd=2.0)
+    assert recommend([cheap, quick], asked)[0] is quick
+    chosen, why = recommend([cheap], asked)
+    assert chosen is None
+    assert "1\xa0min 40" in why
+    assert "1.00 USD" in why
