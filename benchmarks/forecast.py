@@ -23,7 +23,7 @@ from typing import Any, Final
 import sunspark
 from benchmarks.links import make_dataset
 from sunspark.bench.costs import Costs
-from sunspark.bench.forecast import seconds_per_epoch, setting_of
+from sunspark.bench.forecast import seconds_per_epoch, setting_of, steps_of
 from sunspark.bench.history import step_history, training_clock
 from sunspark.bench.sweep import Setting, load_sweep, settings_of
 from sunspark.config import flatten, from_dict, to_dict
@@ -31,7 +31,6 @@ from sunspark.data.dataset import Dataset
 from sunspark.errors import SunsparkError
 from sunspark.launch.config import TrainConfig
 from sunspark.records import read_records
-from sunspark.training.config import plan_of
 from tests.cluster.namespaces import why_not
 from tests.cluster.standalone import Standalone
 
@@ -69,7 +68,7 @@ Forecast = Callable[[list[str]], dict[str, Any]]
 
 def measured_seconds(run: Path, config: TrainConfig, dataset: Dataset) -> float:
     """Of an epoch, from the end of the first exchange to that of the last."""
-    plan = plan_of(dataset, config.work)
+    plan = steps_of(dataset, config)
     records = read_records(str(run))
     history = step_history(records, training_clock(records))
     first = setting_of(config, plan).steps_per_exchange
@@ -107,7 +106,7 @@ def measure_place(place: str, folder: Path, forecast: Forecast, train: Train, re
             continue
         assert setting.config is not None
         run = folder / f"run{number}"
-        plan = plan_of(dataset, setting.config.work)
+        plan = steps_of(dataset, setting.config)
         try:
             train(run, setting.config)
             measured = measured_seconds(run, setting.config, dataset)

@@ -15,11 +15,13 @@ from sunspark.bench.costs import Costs
 from sunspark.bench.forecast_config import ForecastConfig
 from sunspark.bench.pricing import DATED, Instance, instances_of
 from sunspark.bench.simulation import Setting, seconds_per_step
+from sunspark.data.dataset import Dataset
 from sunspark.data.order import StepPlan
 from sunspark.data.rounds import SyncEvery
 from sunspark.errors import RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.parallel.codec import Compression
+from sunspark.training.config import plan_of
 from sunspark.training.strategies.config import StrategyConfig
 
 _LEAST_SLICE: Final = 2
@@ -105,6 +107,11 @@ def rows_of(
         ]
     rows = [replace(row, is_extrapolated=row.workers > pilot_workers) for row in rows]
     return list(_with_knees(rows)), carried
+
+
+def steps_of(dataset: Dataset, config: TrainConfig) -> StepPlan:
+    """The steps of a training, whoever computes them: each a single slice."""
+    return plan_of(dataset, replace(config, training=replace(config.training, replicas=1)).work)
 
 
 def setting_of(config: TrainConfig, plan: StepPlan) -> Setting:

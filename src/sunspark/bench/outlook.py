@@ -13,7 +13,7 @@ import torch
 from sunspark import storage
 from sunspark.bench.costs import Costs
 from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import Row, rows_of
+from sunspark.bench.forecast import Row, rows_of, steps_of
 from sunspark.bench.forecast_config import ForecastConfig
 from sunspark.bench.network_size import network_size
 from sunspark.bench.observation import Observation, observe
@@ -22,7 +22,6 @@ from sunspark.bench.recommendation import recommend
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError
 from sunspark.launch.config import LaunchConfig, TrainConfig
-from sunspark.training.config import plan_of
 
 _GEMM_SIZE: Final = 1024
 _GEMM_SECONDS: Final = 0.5
@@ -68,9 +67,7 @@ def forecast(
     costs = fit(observations, size)
     if not runs:
         costs = replace(costs, gigaflops=gigaflops())
-    # Whatever replicas a step is cut into, it is the same samples.
-    plan = plan_of(opened, replace(config, training=replace(config.training, replicas=1)).work)
-    rows, carried = rows_of(plan, config, asked, costs, max(one.workers for one in observations))
+    rows, carried = rows_of(steps_of(opened, config), config, asked, costs, max(one.workers for one in observations))
     recommended, why = recommend(rows, asked)
     result = ForecastResult(
         dataset_id=opened.id,
