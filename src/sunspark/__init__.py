@@ -110,13 +110,19 @@ def inspect(dataset: str) -> DatasetSummary:
 def train(dataset: str, run: str, config: TrainConfig | None = None, *, faults: Sequence[Fault] = ()) -> TrainResult:
     """Train on `dataset` into the directory `run`, or go on where that run stopped.
 
-    `faults` happen to its workers on purpose (`kill_at`, `fail_at`, `stall_at`), to test what the run survives.
+    `faults` happen to its workers on purpose (`kill_at`, `fail_at`, `stall_at`), to test what the run survives. The
+    strategy `auto` is chosen by a forecast, at the first start.
     Raises RunError when `run` was started with another dataset or with settings that may not change.
     """
     from sunspark.launch import train as launch_train
     from sunspark.launch.config import TrainConfig
 
-    return launch_train.train(dataset, run, config or TrainConfig(), faults)
+    config = config or TrainConfig()
+    if config.strategy.strategy == "auto":
+        from sunspark.bench.auto import with_strategy
+
+        config = with_strategy(dataset, run, config)
+    return launch_train.train(dataset, run, config, faults)
 
 
 def evaluate(

@@ -86,3 +86,17 @@ def test_a_target_that_nothing_measures_is_refused(law_dataset: str, tmp_path: P
     sweep.write_text(SWEEP.format(dataset=law_dataset))
     with pytest.raises(ConfigError, match="found by evaluations while training, and 'serial' has none"):
         sunspark.compare(str(sweep), str(tmp_path / "compared"), sunspark.CompareConfig(target_top1=0.5))
+
+
+def test_a_forecast_stands_beside_what_is_measured(law_dataset: str, tmp_path: Path) -> None:
+    sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
+    sweep.write_text(SWEEP.format(dataset=law_dataset))
+    sunspark.compare(str(sweep), str(folder), sunspark.CompareConfig(forecast=True))
+    rows = pyarrow.parquet.read_table(folder / "results.parquet").to_pylist()
+    forecasts = {row["setting"]: row["forecast_seconds_per_epoch"] for row in rows}
+    assert forecasts["all_reduce"] > 0
+    assert forecasts["serial"] > 0
+    assert forecasts["workers=64"] is None
+    told = json.loads((folder / "forecast.json").read_text())["observations"]
+    assert {one["workers"] for one in told} == {1, 2}
+    assert not (folder / "pilot").exists()

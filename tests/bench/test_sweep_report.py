@@ -1,13 +1,16 @@
 """The report of a sweep says what its data say, and the opposite where they say the opposite."""
 
+import base64
+import hashlib
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import sunspark
-from sunspark.bench.sweep_report import finding
+from sunspark.bench.sweep_report import finding, pareto_front
 from sunspark.bench.sweep_results import Measurement, read_results, summaries, write_results
 from sunspark.errors import RunError
 
@@ -93,9 +96,49 @@ def test_the_page_holds_every_setting_and_needs_nothing_else(tmp_path: Path) -> 
     for setting in {row.setting for row in rows}:
         assert setting in page
     assert "it wants 64 cores" in page
-    assert "<script" not in page
     assert "2020, every epoch" in page
-    assert page.count('class="dot ') == 3 + 4 + 3
+    assert page.count('class="dot ') == 3 + 4 + 4 + 3
+    assert "Forecast and measured" not in page
+
+
+def test_the_only_script_is_the_one_that_the_page_allows(tmp_path: Path) -> None:
+    rows = [replace(row, reason="<script>alert(1)</script>") for row in results()]
+    write_results(str(tmp_path / "compared"), rows)
+    page = Path(sunspark.report(str(tmp_path / "compared"), str(tmp_path / "page.html")).path).read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+
+
+def test_what_was_forecast_stands_beside_what_was_measured(tmp_path: Path) -> None:
+    forecasts = {"serial": 1.0, "all_reduce": 1.1, "local_sgd, sync_every=epoch": 0.8, "async, sync_every=1": None}
+    rows = [
+        replace(row, forecast_seconds_per_epoch=(row.seconds_per_epoch or 0.0) * factor)
+        if (factor := forecasts.get(row.setting))
+        else row
+        for row in results(repeats=1)
+    ]
+    write_results(str(tmp_path / "compared"), rows)
+    page = Path(sunspark.report(str(tmp_path / "compared"), str(tmp_path / "page.html")).path).read_text()
+    assert "The error is 10\xa0% in the median and 20\xa0% at worst, of 3 settings" in page
+    assert "+10%" in page
+    assert "-20%" in page
+
+
+def test_accuracy_of_more_replicas_than_workers_is_kept_apart_from_their_time(tmp_path: Path) -> None:
+    rows = [
+        replace(row, replicas=16, forecast_seconds_with_all=1.25) if row.setting == "all_reduce" else row
+        for row in results()
+    ]
+    write_results(str(tmp_path / "compared"), rows)
+    page = Path(sunspark.report(str(tmp_path / "compared"), str(tmp_path / "page.html")).path).read_text()
+    assert "16 replicas on 2; with 16 workers 1.25 s an epoch by forecast" in page
+    assert "its accuracy is that of as many workers as replicas" in page
+
+
+def test_on_the_front_nothing_is_beaten_in_both() -> None:
+    points = [(3.0, 1.0), (1.0, 3.0), (2.0, 2.0), (2.5, 2.5), (1.0, 4.0), (3.0, 1.0)]
+    assert [points[place] for place in pareto_front(points)] == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
 
 
 def test_a_page_of_nothing_but_refusals_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Run the settings of a sweep one after the other, each as an ordinary run; one that was interrupted is made anew.
 
 FOLDER/sweep.json                   what its runs are made on; others are not put beside them
+FOLDER/forecast.json                what a pilot has told, where there was one
 FOLDER/runs/SETTING/repeat-N        what `sunspark train` leaves
 FOLDER/runs/SETTING/repeat-N.json   its measurement; a run that has one is not made again
 FOLDER/runs/SETTING/repeat-N.log    what it said
@@ -14,14 +15,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sunspark import run_directory, storage
 from sunspark.bench.measuring import failed, measurement_of, refused
 from sunspark.bench.sweep import Setting, SweepConfig, order_of_runs, settings_of
-from sunspark.bench.sweep_results import Measurement, Summary, summaries, write_results
+from sunspark.bench.sweep_results import EpochForecast, Measurement, Summary, summaries, write_results
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError, SunsparkError
@@ -43,6 +44,8 @@ class CompareConfig:
     """Run settings that want more cores than there are, and mark them."""
     target_top1: float = 0.0
     """Tell how long an accuracy (0 to 1) took, by the evaluations while training; 0: do not."""
+    forecast: bool = False
+    """Forecast every setting first, by a pilot of a minute or two, and put that beside what is measured."""
 
     def __post_init__(self) -> None:
         if self.repeats < 1:
@@ -94,7 +97,17 @@ def compare(
     refusal = RunError(f"another `sunspark compare` works on {folder}; wait for it, or choose another folder")
     with storage.only_holder(folder, _LOCK, refusal):
         _claim(folder, {"dataset_id": opened.id, "eval_split": sweep.eval_split, "target_top1": config.target_top1})
-        return _compare(settings, dataset, sweep.eval_split, folder, config, tell)
+        forecasts = _forecasts(settings, opened, folder, tell) if config.forecast else {}
+        return _compare(settings, dataset, sweep.eval_split, folder, config, forecasts, tell)
+
+
+def _forecasts(
+    settings: Sequence[Setting], opened: Dataset, folder: str, tell: Callable[[str], None]
+) -> dict[str, EpochForecast]:
+    """By setting. One pilot for all of them, with the most workers, at the first start."""
+    from sunspark.bench.sweep_forecast import forecasts_of  # torch, which reports do without
+
+    return forecasts_of(settings, opened, folder, tell)
 
 
 def _compare(
@@ -103,6 +116,7 @@ def _compare(
     eval_split: str,
     folder: str,
     config: CompareConfig,
+    forecasts: Mapping[str, EpochForecast],
     tell: Callable[[str], None],
 ) -> CompareResult:
     runs = list(order_of_runs(settings, config.repeats, config.seed))
@@ -116,6 +130,8 @@ def _compare(
             if row.status == "measured":
                 storage.write_json_atomic(f"{at}.json", asdict(row))
             tell(f"  {row.images_per_second:.1f} images/s" if row.images_per_second else f"  failed: {row.reason}")
+        if forecast := forecasts.get(setting.name):
+            row = replace(row, forecast_seconds_per_epoch=forecast.here, forecast_seconds_with_all=forecast.with_all)
         rows[setting.name, repeat] = row
         write_results(folder, list(rows.values()))
     measurements = list(rows.values())

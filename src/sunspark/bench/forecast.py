@@ -59,6 +59,12 @@ class Row:
     reason: str = ""
 
     @property
+    def options(self) -> dict[str, object]:
+        """Of a StrategyConfig."""
+        chosen: dict[str, object] = {"strategy": self.strategy, "compression": self.compression}
+        return chosen if self.strategy in ("serial", "all_reduce") else chosen | {"sync_every": self.sync_every}
+
+    @property
     def name(self) -> str:
         """In words, without its number of workers."""
         words = [self.strategy]

@@ -5,11 +5,14 @@ look at, the dataset; says where something is not there yet. Light and dark, fro
 Cost: the records are read once into memory; a run of 100,000 steps and two workers takes seconds.
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+import markupsafe
 
 from sunspark import storage
 from sunspark.bench import bars, confusion, curves, stragglers
@@ -98,7 +101,15 @@ def render(files: RunFiles) -> str:
 
 def _render_sweep(folder: str) -> str:
     name = "/".join(folder.rstrip("/").split("/")[-2:])
-    return _environment().get_template("sweep.html.j2").render(name=name, **sections_of(read_results(folder)))
+    environment = _environment()
+    script = environment.get_template("sort.js.j2").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("sweep.html.j2").render(
+        name=name,
+        script=markupsafe.Markup(script),
+        script_hash=f"sha256-{digest}",
+        **sections_of(read_results(folder)),
+    )
 
 
 def _environment() -> jinja2.Environment:

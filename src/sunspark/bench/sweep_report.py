@@ -28,6 +28,20 @@ _SECONDS_2020: Final = {
 """Seconds that Elephas took with so many cores (1x2, 1x4 and 2x2, 2x4 and 4x2, 4x4) on Amazon EMR."""
 _DOT_SHARE: Final = 0.05
 """Of the width of a chart, that a dot takes."""
+_COLUMNS: Final = (
+    ("no.", True),
+    ("setting", False),
+    ("runs", True),
+    ("images/s", True),
+    ("95 %", True),
+    ("speed-up", True),
+    ("95 % of it", True),
+    ("efficiency", True),
+    ("core hours", True),
+    ("top-1", True),
+)
+"""Heads of the table, and whether numbers stand below."""
+_FORECAST_COLUMNS: Final = (("forecast, s/epoch", True), ("measured", True), ("error", True))
 _STYLES: Final = ("blue", "green", "purple", "red")
 
 
@@ -41,7 +55,20 @@ class Row:
     """Of its measurements, the first."""
     seconds: float
     """Of training, the mean."""
+    seconds_per_epoch: float
+    """In steady state, the mean."""
     segments: tuple[Segment, ...]
+
+    @property
+    def core_hours(self) -> float:
+        """What its training cost, wherever it ran."""
+        return self.first.cores * self.seconds / 3600
+
+    @property
+    def forecast_error(self) -> float | None:
+        """As a share of what was measured; above 0: it took less than was forecast."""
+        forecast = self.first.forecast_seconds_per_epoch
+        return forecast / self.seconds_per_epoch - 1 if forecast else None
 
 
 def sections_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
@@ -58,7 +85,24 @@ def sections_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
         "rows": rows,
         "not_run": [(one.setting, one.reason) for one in found if not one.runs],
         "speeds": _speed_bars(rows),
-        "charts": [chart for chart in (_speed_up_chart(rows), _accuracy_chart(rows), _bytes_chart(rows)) if chart],
+        "charts": [
+            chart
+            for chart in (
+                _speed_up_chart(rows),
+                _accuracy_chart(rows),
+                _cost_chart(rows),
+                _bytes_chart(rows),
+                _forecast_chart(rows),
+            )
+            if chart
+        ],
+        "columns": [
+            *_COLUMNS,
+            *(_FORECAST_COLUMNS if any(row.first.forecast_seconds_per_epoch for row in rows) else ()),
+            ("", False),
+        ],
+        "has_forecasts": any(row.first.forecast_seconds_per_epoch for row in rows),
+        "stands_for_more": [row.summary.setting for row in rows if row.first.replicas > row.first.workers],
         "download": csv_download(
             "settings.csv",
             {
@@ -68,6 +112,8 @@ def sections_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
                 "speed_up": [row.summary.speed_up or math.nan for row in rows],
                 "efficiency": [row.summary.efficiency or math.nan for row in rows],
                 "top1": [math.nan if row.summary.top1 is None else row.summary.top1 for row in rows],
+                "seconds_per_epoch": [row.seconds_per_epoch for row in rows],
+                "forecast_seconds_per_epoch": [row.first.forecast_seconds_per_epoch or math.nan for row in rows],
             },
         ),
     }
@@ -126,7 +172,14 @@ def _row(number: int, summary: Summary, measured: Sequence[Measurement]) -> Row:
         for phase in (*PHASES, ELSEWHERE)
     }
     seconds = float(np.mean([one.seconds or 0.0 for one in measured]))
-    return Row(number=number, summary=summary, first=measured[0], seconds=seconds, segments=phase_segments(phases))
+    return Row(
+        number=number,
+        summary=summary,
+        first=measured[0],
+        seconds=seconds,
+        seconds_per_epoch=float(np.mean([one.seconds_per_epoch or 0.0 for one in measured])),
+        segments=phase_segments(phases),
+    )
 
 
 def _speed_bars(rows: Sequence[Row]) -> tuple[Bar, ...]:
@@ -224,6 +277,83 @@ def _bytes_chart(rows: Sequence[Row]) -> Chart | None:
         caption="What all workers have sent over a network. One worker sends none, nor do workers that share memory.",
         label="MB sent by all workers",
         words=lambda value: size(int(value * 1e6)),
+    )
+
+
+def _cost_chart(rows: Sequence[Row]) -> Chart | None:
+    """Cost over time, and those of which no other is better in both."""
+    if len(rows) < 2:
+        return None
+    x = Scale(low=0.0, high=1.08 * max(row.seconds for row in rows))
+    y = Scale(low=0.0, high=1.15 * max(row.core_hours for row in rows))
+    front = pareto_front([(row.seconds, row.core_hours) for row in rows])
+    columns = np.array([(rows[place].seconds, rows[place].core_hours) for place in front], np.float64)
+    shape = Shape(
+        path=plot.line_path(x.at(columns[:, 0]), y.at(columns[:, 1])),
+        style="line green",
+        name="nothing is both cheaper and sooner",
+    )
+    return Chart(
+        title="Time and cost",
+        caption="What a training costs in hours of cores; times the price of one it is money. Right of the line, "
+        "another setting is sooner or cheaper.",
+        x_label="seconds of training",
+        y_label="hours of cores",
+        x_ticks=plot.number_ticks(x),
+        y_ticks=plot.number_ticks(y),
+        shapes=(shape,),
+        dots=tuple(
+            _dot(
+                row,
+                x.at(row.seconds),
+                y.at(row.core_hours),
+                "blue",
+                f"{duration(row.seconds)}, {row.core_hours:.3g} hours of cores",
+            )
+            for row in rows
+        ),
+    )
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The places of those that no other beats in one and equals or beats in the other; by the first number."""
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=points.__getitem__):
+        if not front or points[place][1] < points[front[-1]][1]:
+            front.append(place)
+    return front
+
+
+def _forecast_chart(rows: Sequence[Row]) -> Chart | None:
+    """Forecasts, and what then happened."""
+    known = [row for row in rows if row.forecast_error is not None]
+    if not known:
+        return None
+    errors = sorted(abs(row.forecast_error or 0.0) for row in known)
+    most = 1.1 * max(max(row.seconds_per_epoch, row.first.forecast_seconds_per_epoch or 0.0) for row in known)
+    scale = Scale(low=0.0, high=most)
+    corner = np.array([0.0, most])
+    ideal = Shape(path=plot.line_path(scale.at(corner), scale.at(corner)), style="dotted ink", name="as forecast")
+    return Chart(
+        title="Forecast and measured",
+        caption=f"On the line, an epoch takes as long as was forecast before anything was run; above it, longer. The "
+        f"error is {percent(errors[len(errors) // 2], 0)} in the median and {percent(errors[-1], 0)} at worst, of "
+        f"{plural(len(known), 'setting')}.",
+        x_label="forecast, seconds an epoch",
+        y_label="measured, seconds an epoch",
+        x_ticks=plot.number_ticks(scale),
+        y_ticks=plot.number_ticks(scale),
+        shapes=(ideal,),
+        dots=tuple(
+            _dot(
+                row,
+                scale.at(row.first.forecast_seconds_per_epoch or 0.0),
+                scale.at(row.seconds_per_epoch),
+                "purple",
+                f"took {duration(row.seconds_per_epoch)}, {row.forecast_error or 0.0:+.0%} in the forecast",
+            )
+            for row in known
+        ),
     )
 
 

@@ -44,6 +44,10 @@ class Measurement:
     """It had fewer cores than it wanted: its times say nothing about a cluster."""
     images_per_second: float | None = None
     seconds_per_epoch: float | None = None
+    forecast_seconds_per_epoch: float | None = None
+    """What a forecast had said, before anything was run."""
+    forecast_seconds_with_all: float | None = None
+    """The same of as many workers as replicas, where fewer were there: accuracy is that of so many, time is not."""
     seconds: float | None = None
     """Of training, from the first step to the end."""
     backward_seconds: float | None = None
@@ -68,6 +72,15 @@ class Measurement:
     steps_redone: int | None = None
     exactly_once: bool | None = None
     """By the ledger, as `sunspark verify` counts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochForecast:
+    """Seconds of an epoch; None: no run of the pilot tells."""
+
+    here: float | None
+    with_all: float | None
+    """With as many workers as replicas; None where they are as many."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,7 +56,7 @@ def refuse_other_folders(run: str, dataset: str) -> None:
         raise ConfigError(f"the run {run} and the dataset {dataset} lie in each other; give the run its own folder")
     if storage.exists(run_directory.config_file(run)):
         return
-    ours = ("records", "initial.safetensors")
+    ours = ("records", "initial.safetensors", "forecast.json")
     foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name not in ours]
     if foreign:
         raise RunError(
@@ -126,6 +126,8 @@ def _write_initial_weights(run: str, opened: Dataset, work: WorkConfig) -> None:
 
 def _resolve(config: TrainConfig) -> TrainConfig:
     """What `auto` and 0 stand for, settled once for all workers and all later starts."""
+    if config.strategy.strategy == "auto":
+        raise ConfigError("--strategy auto is chosen by a forecast: call sunspark.train, or name a strategy")
     training = config.training
     dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16(config.launch) else "float32")
     replicas = training.replicas or min(config.launch.workers, training.global_batch_size)

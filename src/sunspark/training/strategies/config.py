@@ -11,6 +11,7 @@ from sunspark.parallel.codec import Compression
 InnerState = Literal["average", "reset", "keep"]
 
 _OPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "auto": (),
     "serial": (),
     "all_reduce": ("compression",),
     "local_sgd": ("sync_every", "inner_state", "compression"),
@@ -25,11 +26,12 @@ _OPTIONS: Final[dict[str, tuple[str, ...]]] = {
 class StrategyConfig:
     """How workers train one network together."""
 
-    strategy: Literal["serial", "all_reduce", "local_sgd", "diloco", "async", "hogwild"] = "all_reduce"
+    strategy: Literal["serial", "all_reduce", "local_sgd", "diloco", "async", "hogwild", "auto"] = "all_reduce"
     """serial: one worker. all_reduce: gradients are summed at every step (arXiv 1706.02677). local_sgd: each replica
     takes steps of its own, then parameters are averaged (arXiv 1805.09767). diloco: the same, and an outer optimizer
     steps along the average (arXiv 2311.08105). async: nobody waits for others; the driver keeps the parameters, and
-    adds what each worker has changed (NIPS 2012, Downpour SGD). hogwild: the same, without a lock (arXiv 1106.5730)."""
+    adds what each worker has changed (NIPS 2012, Downpour SGD). hogwild: the same, without a lock (arXiv 1106.5730).
+    auto: all_reduce or diloco, whichever a forecast finds faster; a pilot of a minute comes first."""
     sync_every: SyncEvery | None = None
     """All but serial and all_reduce: steps from one exchange to the next, or epoch; if not given, 16."""
     inner_state: InnerState | None = None

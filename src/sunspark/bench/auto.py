@@ -1,0 +1,53 @@
+"""`--strategy auto`: the strategy that a forecast finds fastest, of those that train much as one worker would.
+
+It is chosen at the first start of a run, by a pilot in RUN/pilot, and settled; the forecast is kept in
+RUN/forecast.json, and the report shows it beside what happened.
+"""
+
+import logging
+from dataclasses import asdict, replace
+from typing import Final
+
+from sunspark import run_directory, storage
+from sunspark.bench.forecast_config import ForecastConfig
+from sunspark.bench.outlook import forecast
+from sunspark.config import from_dict
+from sunspark.errors import RunError
+from sunspark.launch.config import TrainConfig
+from sunspark.launch.resume import refuse_other_folders, refuse_swapped
+from sunspark.training.strategies.config import StrategyConfig
+
+_STRATEGIES: Final = "all_reduce,diloco"
+_EXCHANGES: Final = "16,64"
+
+logger = logging.getLogger(__name__)
+
+
+def with_strategy(dataset: str, run: str, config: TrainConfig) -> TrainConfig:
+    """`config` with the strategy of `run`, or, at its first start, with the one that is chosen now.
+
+    Raises what `forecast` raises, and RunError when `run` is no folder for a run.
+    """
+    run = storage.absolute(run)
+    if storage.exists(run_directory.config_file(run)):
+        stored = run_directory.read_config(run)["work"]["strategy"]
+        return replace(config, strategy=from_dict(StrategyConfig, stored))
+    if config.launch.workers == 1:
+        return replace(config, strategy=StrategyConfig(strategy="serial"))
+    refuse_swapped(storage.absolute(dataset), run)
+    refuse_other_folders(run, storage.absolute(dataset))
+    pilot = storage.join(run, "pilot")
+    asked = ForecastConfig(
+        workers=str(config.launch.workers), strategy=_STRATEGIES, sync_every=_EXCHANGES, recommend="fastest"
+    )
+    try:
+        result = forecast(dataset, config, asked, scratch=pilot, tell=logger.warning)
+    finally:
+        storage.delete(pilot)
+    chosen = result.recommended
+    if chosen is None:
+        reasons = "; ".join(dict.fromkeys(row.reason for row in result.rows if row.reason))
+        raise RunError(f"no strategy can be forecast: {reasons}; name one with --strategy")
+    logger.warning("--strategy auto: %s", result.why)
+    storage.write_json_atomic(run_directory.forecast_file(run), asdict(result))
+    return replace(config, strategy=from_dict(StrategyConfig, chosen.options))

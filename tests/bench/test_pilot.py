@@ -1,0 +1,107 @@
+"""A pilot is made of short, ordinary runs, and what it finds chooses a strategy."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import sunspark
+from sunspark.bench.observation import observe
+from sunspark.bench.pilot import runs_of, write_some
+from sunspark.config import from_dict
+from sunspark.data.dataset import Dataset
+from sunspark.errors import ConfigError, RunError
+from sunspark.launch.config import TrainConfig
+
+pytestmark = pytest.mark.timeout(240)
+
+CONFIG = from_dict(
+    TrainConfig,
+    {
+        "model": {"model_args": {"n_filters": 2, "wide_units": 16}},
+        "data": {"image_size": 32},
+        "training": {"epochs": 2, "global_batch_size": 16},
+        "launch": {"launcher": "local", "workers": 2},
+    },
+)
+
+
+def test_a_pilot_shows_one_worker_alone_several_that_sum_a_round_and_a_server() -> None:
+    names = [run.name for run in runs_of(CONFIG, ["int8"])]
+    assert len(names) == len(set(names)) == 7
+    kinds = {(run.strategy.strategy, run.workers) for run in runs_of(CONFIG, [])}
+    assert kinds == {("serial", 1), ("async", 1), ("async", 2), ("all_reduce", 2), ("local_sgd", 2)}
+
+
+def test_its_images_are_those_of_the_dataset_as_they_are_stored(law_dataset: str, tmp_path: Path) -> None:
+    dataset = Dataset.open(law_dataset)
+    some = write_some(dataset, "train", 300, str(tmp_path / "images"))
+    assert len(some) == 300
+    assert some.classes == dataset.classes
+    stored = {image for block in range(dataset.num_blocks) for image in dataset.read_block(block).images}
+    assert set(some.read_block(0).images) <= stored
+
+
+@pytest.fixture(scope="module")
+def chosen(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose strategy a forecast has chosen."""
+    run = tmp_path_factory.mktemp("auto") / "run"
+    config = from_dict(TrainConfig, {**json.loads(json.dumps(_plain())), "strategy": {"strategy": "auto"}})
+    sunspark.train(law_dataset, str(run), config)
+    return run
+
+
+def _plain() -> dict[str, object]:
+    from sunspark.config import to_dict
+
+    return to_dict(CONFIG)
+
+
+def test_auto_is_settled_by_a_forecast_that_is_kept_with_the_run(law_dataset: str, chosen: Path) -> None:
+    stored = json.loads((chosen / "config.json").read_text())["work"]["strategy"]
+    told = json.loads((chosen / "forecast.json").read_text())
+    assert told["recommended"]["strategy"] == stored["strategy"]
+    assert stored["strategy"] in ("all_reduce", "diloco")
+    assert told["why"].count(". ") == 1
+    assert not (chosen / "pilot").exists()
+    assert sunspark.verify(str(chosen)).exactly_once
+    config = from_dict(TrainConfig, {**_plain(), "strategy": {"strategy": "auto"}})
+    assert sunspark.train(law_dataset, str(chosen), config).finished, "it goes on with what was chosen"
+
+
+def test_the_report_shows_a_forecast_beside_what_happened(chosen: Path, tmp_path: Path) -> None:
+    page = Path(sunspark.report(str(chosen), str(tmp_path / "page.html")).path).read_text()
+    assert "Forecast" in page
+    assert "an epoch was forecast" in page
+
+
+def test_finished_runs_tell_as_a_pilot_does(law_dataset: str, chosen: Path, tmp_path: Path) -> None:
+    result = sunspark.forecast(
+        law_dataset,
+        CONFIG,
+        sunspark.ForecastConfig(workers="2", strategy="all_reduce"),
+        runs=[str(alone(law_dataset, tmp_path))],
+    )
+    (only,) = [row for row in result.rows if row.seconds is not None]
+    assert only.strategy == "serial"
+    assert result.rows[-1].reason.startswith("no run had several workers")
+
+
+def alone(dataset: str, folder: Path) -> Path:
+    """A run of one worker."""
+    config = from_dict(
+        TrainConfig, {**_plain(), "strategy": {"strategy": "serial"}, "launch": {"launcher": "local", "workers": 1}}
+    )
+    sunspark.train(dataset, str(folder / "alone"), config)
+    return folder / "alone"
+
+
+def test_a_run_that_is_too_short_to_tell_says_so(law_dataset: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        observe(str(tmp_path))
+
+
+def test_a_scratch_folder_that_holds_something_is_refused(law_dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(ConfigError, match="is not empty"):
+        sunspark.forecast(law_dataset, CONFIG, sunspark.ForecastConfig(workers="2"), scratch=str(tmp_path))
