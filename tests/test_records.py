@@ -23,6 +23,7 @@ from sunspark.records import (
     StepRecord,
     driver_file,
     last_incarnation,
+    num_recorded_again,
     read_file,
     read_records,
     worker_file,
@@ -270,6 +271,27 @@ def test_the_parts_of_a_step_that_one_worker_did_are_all_left_and_those_done_aga
     assert read_records(run) == parts
     write(worker_file(run, 1, 2), again)
     assert read_records(run) == [parts[0], parts[2], again]
+
+
+@pytest.mark.parametrize(
+    ("again", "times"),
+    [
+        ([], 0),
+        ([replace(STEP, incarnation=1)], 1),
+        ([replace(STEP, incarnation=1), replace(STEP, worker=1, incarnation=1, rank=1)], 1),
+        ([replace(STEP, worker=1, world_size=1)], 1),
+        ([replace(STEP, worker=1, world_size=1), replace(STEP, incarnation=1), replace(STEP, incarnation=2)], 3),
+        ([replace(STEP, step=8)], 0),
+    ],
+)
+def test_a_step_that_was_recorded_before_was_done_again(again: list[Record], times: int) -> None:
+    assert num_recorded_again([STEP, replace(STEP, worker=1, rank=1), FINISHED, *again]) == times
+
+
+def test_the_parts_of_a_step_are_no_attempts_of_it() -> None:
+    parts = [replace(STEP, replica=replica, world_size=1 + replica) for replica in range(3)]
+    assert num_recorded_again(parts) == 0
+    assert num_recorded_again([*parts, replace(parts[1], worker=1), replace(parts[2], worker=1)]) == 1
 
 
 def test_the_record_that_counts_is_that_of_the_latest_process_whatever_the_clock_said(tmp_path: Path) -> None:

@@ -169,9 +169,9 @@ def peak_memory(records: Iterable[Record]) -> dict[int, int]:
     return dict(sorted(peaks.items()))
 
 
-def steps_redone(events: Iterable[EventRecord]) -> int:
-    """How often a step was done again because its group broke, as in the result of a training."""
-    return sum(event.event == "redone" for event in events)
+def steps_redone(events: Iterable[EventRecord], recorded_again: int) -> int:
+    """How often a step was done again, as in the result of a training: its group broke, or all who knew it died."""
+    return sum(event.event == "redone" for event in events) + recorded_again
 
 
 def _last_attempt(records: list[StepRecord]) -> list[StepRecord]:

@@ -23,6 +23,7 @@ from sunspark.bench.history import (
     peak_memory,
     phase_totals,
     step_history,
+    steps_redone,
     training_clock,
 )
 from sunspark.bench.plot import Chart
@@ -83,7 +84,9 @@ def render(files: RunFiles) -> str:
             waited=_waited(files),
             total_time=duration(sum(totals.values())),
             totals_download=csv_download("time.csv", {"phase": list(totals), "seconds": list(totals.values())}),
-            time_line=time_line(history, lives(files.records, clock), events, clock),
+            time_line=time_line(
+                history, lives(files.records, clock), events, clock, steps_redone(events, files.recorded_again)
+            ),
             events=_event_rows(events, clock),
             num_events=len(events),
             class_sections=[class_section(evaluation) for evaluation in files.evaluations],

@@ -26,7 +26,7 @@ class Tile:
 
 def tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> list[Tile]:
     """Accuracy, the verdict on the samples, and what the training came to."""
-    result = _result_or_records(files.result, history, events)
+    result = _result_or_records(files, history, events)
     return [
         *_accuracy_tiles(files),
         _verdict_tile(files.verdict),
@@ -39,9 +39,7 @@ def tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> l
     ]
 
 
-def _result_or_records(
-    result: dict[str, Any] | None, history: History, events: Sequence[EventRecord]
-) -> dict[str, Any]:
+def _result_or_records(files: RunFiles, history: History, events: Sequence[EventRecord]) -> dict[str, Any]:
     """The result of training; of a run without one, what its records say."""
     seconds = float(history.finished_seconds_S[-1]) if len(history.step_S) else 0.0
     samples = int(history.samples_S.sum())
@@ -52,9 +50,10 @@ def _result_or_records(
         "seconds": seconds,
         "images_per_second": samples / seconds if seconds > 0 else 0.0,
         "workers": int(history.num_workers_S.max(initial=0)),
-        "steps_redone": steps_redone(events),
+        "steps_redone": steps_redone(events, files.recorded_again),
         "recoveries": sum(event.event == "recovered" for event in events),
     }
+    result = files.result
     if result and result.get("resumed_from_step"):  # its times and counts are those of its last start alone
         result = {key: value for key, value in result.items() if key in _OF_THE_WHOLE_RUN}
     return from_records | (result or {})

@@ -28,7 +28,15 @@ from sunspark.launch.start import write_start
 from sunspark.launch.tracker import check_tracker, tracked
 from sunspark.launch.watch import Watch, event_of
 from sunspark.parallel.faults import Fault, refuse_pointless
-from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file
+from sunspark.records import (
+    DRIVER,
+    EventRecord,
+    RecordWriter,
+    driver_file,
+    num_recorded_again,
+    read_file,
+    worker_files,
+)
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
 
@@ -51,7 +59,8 @@ class TrainResult:
     workers: int
     """The most that took part in one step of this start; may be fewer than were asked for."""
     steps_redone: int
-    """How often a step of this start was done again because its group broke."""
+    """How often a step was done again in this start: its group broke, or all who had done it were gone, as far as
+    records tell, which come up to two seconds late."""
     recoveries: int
     resumed_from_step: int
     dataset_id: str
@@ -119,6 +128,10 @@ def _splits_of(work: WorkConfig) -> dict[str, str]:
     return {"--split": work.training.split} | evaluated
 
 
+def _recorded_again(run: str) -> int:
+    return num_recorded_again(record for uri in worker_files(run) for record in read_file(uri))
+
+
 def _stopped(step: int, cause: str) -> EventRecord:
     return event_of(Note(worker=DRIVER, incarnation=0, event="stopped", step=step, detail=cause))
 
@@ -137,6 +150,7 @@ def _train(
 ) -> TrainResult:
     start = checkpoint.adopt_candidate(run)
     first_step = start.step if start else 0
+    recorded_again = _recorded_again(run)  # by the starts before this one
     records = RecordWriter(driver_file(run))
     server = (
         ServerInDriver(run, opened, work, start.uri if start else None, records) if work.strategy.has_server else None
@@ -185,7 +199,7 @@ def _train(
         seconds=watch.seconds,
         images_per_second=done / watch.seconds if watch.seconds else 0.0,
         workers=coordinator.roster.most_workers,
-        steps_redone=coordinator.roster.steps_redone,
+        steps_redone=coordinator.roster.steps_redone + _recorded_again(run) - recorded_again,
         recoveries=coordinator.roster.recoveries,
         resumed_from_step=first_step,
         dataset_id=opened.id,
