@@ -81,14 +81,18 @@ def test_workers_have_left_when_the_driver_ends_with_an_error(law_dataset: str, 
 
 
 def test_steps_that_died_with_all_who_had_done_them_are_counted_as_done_again(
-    law_dataset: str, run_folder: Path, tmp_path: Path
+    law_dataset: str, run_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = replace(
         short_config(), training=TrainingConfig(epochs=3, global_batch_size=64, dtype="float32", checkpoint_every=5)
     )
     faults = [stall_at(worker=0, phase="quorum", step=8, seconds=2 * FLUSH_SECONDS), kill_at(0, "data", 8)]
-    result = train(law_dataset, str(run_folder), config, faults)
+    never = kill_at(0, "recovery", "first")
+    result = train(law_dataset, str(run_folder), config, [*faults, never])
     assert (result.steps, result.steps_redone) == (12, 3)  # 5 to 7
+    assert [record.message for record in caplog.records if "never struck" in record.message] == [
+        "a fault never struck, because its moment did not come (worker 0, phase recovery, step first: kill)"
+    ]
     report(str(run_folder), str(tmp_path / "report.html"))
     text = re.sub(r"<[^>]+>|\s+", " ", (tmp_path / "report.html").read_text())
     assert "3 steps done again" in text

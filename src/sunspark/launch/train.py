@@ -177,6 +177,9 @@ def _train(
     try:
         with tracked(run, plan, job.launch), _saved_in_any_case(server):
             ending = job.work_off(coordinator, spec, *onlookers)
+        for place, fault in enumerate(faults):
+            if place not in coordinator.faults_struck:
+                logger.warning("a fault never struck, because its moment did not come (%s)", fault)
         if not ending.is_finished:
             records.write(_stopped(coordinator.roster.step, ending.cause))
     except StorageError as error:  # the driver itself could not write
