@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sunspark.bench.history import History, steps_redone
+from sunspark.bench.history import History, has_server, steps_redone
 from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.run_files import RunFiles
-from sunspark.bench.words import count, duration, percent, plural, rate
-from sunspark.records import EvaluationRecord, EventRecord, Record
+from sunspark.bench.words import count, duration, percent, plural, rate, size
+from sunspark.records import EvaluationRecord, EventRecord, Record, StepRecord
 
 _OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples"})
 
@@ -34,6 +34,7 @@ def tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> l
         Tile(label="Steps", value=count(result["steps"]), note=plural(result["epochs"], "epoch")),
         Tile(label="Samples", value=count(result["samples"]), note="counted, over all epochs"),
         Tile(label="Workers", value=count(result["workers"])),
+        _sent_tile(files),
         Tile(label="Steps done again", value=count(result["steps_redone"])),
         Tile(label="Recoveries", value=count(result["recoveries"]), note="workers brought up to date by a peer"),
     ]
@@ -84,6 +85,12 @@ def _tiles_of_training(records: Sequence[Record]) -> list[Tile]:
         Tile(label=f"Top-1 on {last.split}", value=percent(last.top1), note=note, tone="main"),
         Tile(label="Top-5", value=percent(last.top5), note=f"mean per class {percent(last.mean_per_class)}"),
     ]
+
+
+def _sent_tile(files: RunFiles) -> Tile:
+    num_bytes = sum(record.bytes_sent for record in files.records if isinstance(record, StepRecord))
+    note = "to and from the parameter server" if has_server(files.config) else "between workers, shared memory aside"
+    return Tile(label="Sent", value=size(num_bytes), note=note)
 
 
 def _verdict_tile(verdict: dict[str, Any] | None) -> Tile:
