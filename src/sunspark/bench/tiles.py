@@ -7,7 +7,7 @@ from typing import Any
 from sunspark.bench.history import History, has_server, steps_redone
 from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.run_files import RunFiles
-from sunspark.bench.words import count, duration, percent, plural, rate, size
+from sunspark.bench.words import count, duration, epochs, percent, plural, rate, size
 from sunspark.records import EvaluationRecord, EventRecord, Record, StepRecord
 
 _OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples"})
@@ -98,7 +98,7 @@ def _verdict_tile(verdict: dict[str, Any] | None) -> Tile:
     if verdict is None:
         return Tile(label=label, value="not verified yet", note="sunspark verify", tone="absent")
     if verdict.get("exactly_once"):
-        note = f"in {plural(len(verdict.get('epochs', [])), 'epoch')}"
+        note = f"in {epochs([epoch.get('is_whole', True) for epoch in verdict.get('epochs', [])])}"
         return Tile(label=label, value="yes", note=note, tone="good")
     return Tile(label=label, value="no", note="see the table of epochs", tone="bad")
 
