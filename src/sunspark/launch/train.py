@@ -87,7 +87,7 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)
-        _tell_surprises(config, plan_of(opened, config.work))
+        tell_surprises(config, plan_of(opened, config.work))
         with Job(config.launch, run) as job:
             write_start(dataset, run, config, plan_of(opened, config.work), job.num_workers)
             return _train(job, opened, dataset, run, config.work, tuple(faults))
@@ -105,7 +105,7 @@ def _stored_result(run: str) -> TrainResult:
         ) from error
 
 
-def _tell_surprises(config: TrainConfig, plan: StepPlan) -> None:
+def tell_surprises(config: TrainConfig, plan: StepPlan) -> None:
     """What is as it was asked for, and perhaps not meant."""
     workers, replicas = config.launch.workers, plan.num_replicas
     if workers > replicas:
@@ -113,6 +113,10 @@ def _tell_surprises(config: TrainConfig, plan: StepPlan) -> None:
             "%d workers were asked for, and a step has --replicas %d: %d of them stand by, in case that another dies",
             workers, replicas, workers - replicas,
         )  # fmt: skip
+    if config.strategy.compression != "none" and workers == 1 and not config.strategy.has_server:
+        logger.warning(
+            "--compression %s has no effect with one worker, which sends nothing", config.strategy.compression
+        )
     every = config.strategy.steps_between_exchanges
     if isinstance(every, int) and every > plan.steps_per_epoch:
         logger.warning(
