@@ -86,7 +86,7 @@ def test_steps_that_died_with_all_who_had_done_them_are_counted_as_done_again(
     config = replace(
         short_config(), training=TrainingConfig(epochs=3, global_batch_size=64, dtype="float32", checkpoint_every=5)
     )
-    faults = [stall_at(worker=0, phase="quorum", step=8, seconds=2 * FLUSH_SECONDS), kill_at(0, "data", 8)]
+    faults = [stall_at(worker=0, phase="data", step=8, seconds=2 * FLUSH_SECONDS), kill_at(0, "forward", 8)]
     never = kill_at(0, "recovery", "first")
     result = train(law_dataset, str(run_folder), config, [*faults, never])
     assert (result.steps, result.steps_redone) == (12, 3)  # 5 to 7
