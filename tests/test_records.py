@@ -25,6 +25,7 @@ from sunspark.records import (
     last_incarnation,
     num_recorded_again,
     read_file,
+    read_in_pieces,
     read_records,
     worker_file,
 )
@@ -310,6 +311,17 @@ def test_the_last_incarnation_is_that_of_any_worker(tmp_path: Path) -> None:
         write(worker_file(str(tmp_path), worker, incarnation))
     write(driver_file(str(tmp_path)))
     assert last_incarnation(str(tmp_path)) == 12
+
+
+@pytest.mark.parametrize("piece_bytes", [600, 1000, 10_000_000])
+def test_a_file_is_the_same_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int) -> None:
+    monkeypatch.setattr("sunspark.records.reader._PIECE_BYTES", piece_bytes)
+    uri = tmp_path / "worker-00.0001.jsonl"
+    for step in range(5):
+        write(str(uri), *(replace(STEP, step=step) for _ in range(step)))
+        with uri.open("a") as file:
+            file.write('{"kind": "st')  # torn
+    assert list(read_in_pieces(str(uri))) == read_file(str(uri)) != []
 
 
 def test_other_files_beside_the_records_are_left_alone(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from sunspark.records import (
     RecordWriter,
     driver_file,
     num_recorded_again,
-    read_file,
+    read_in_pieces,
     worker_files,
 )
 from sunspark.training import checkpoint
@@ -133,7 +133,7 @@ def _splits_of(work: WorkConfig) -> dict[str, str]:
 
 
 def _recorded_again(run: str) -> int:
-    return num_recorded_again(record for uri in worker_files(run) for record in read_file(uri))
+    return num_recorded_again(record for uri in worker_files(run) for record in read_in_pieces(uri))
 
 
 def _stopped(step: int, cause: str) -> EventRecord:

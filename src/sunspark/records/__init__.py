@@ -12,6 +12,7 @@ from sunspark.records.reader import (
     num_recorded_again,
     read_attempts,
     read_file,
+    read_in_pieces,
     read_records,
     whole_records,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "num_recorded_again",
     "read_attempts",
     "read_file",
+    "read_in_pieces",
     "read_records",
     "whole_records",
     "worker_file",

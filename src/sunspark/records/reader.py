@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from sunspark import storage
 from sunspark.errors import RunError
 from sunspark.records.kinds import EvaluationRecord, EventRecord, Record, StepRecord
 from sunspark.records.line import from_line, is_json
+
+_PIECE_BYTES: Final = 4 << 20
 
 
 def read_records(run: str) -> list[Record]:
@@ -55,6 +58,20 @@ def read_file(uri: str) -> list[Record]:
     """The records of one file, in its order; a line torn by a killed process is left out."""
     lines = storage.read_bytes(uri).split(b"\n")
     return [from_line(line, f"{uri}, line {number}") for number, line in _whole_lines(lines)]
+
+
+def read_in_pieces(uri: str) -> Iterator[Record]:
+    """The same of a file of any size, without a last line that is torn, in the memory of `_PIECE_BYTES`."""
+    start = 0
+    with storage.open_random_access(uri) as file:
+        while True:
+            with storage.storage_errors(uri):
+                body: bytes = file.read_at(min(_PIECE_BYTES, file.size() - start), start)
+            records, size_bytes = whole_records(body, uri, start)
+            if not size_bytes:
+                return
+            yield from records
+            start += size_bytes
 
 
 def whole_records(body: bytes, uri: str, start: int) -> tuple[list[Record], int]:
