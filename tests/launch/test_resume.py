@@ -116,7 +116,7 @@ def test_compression_where_nothing_travels_is_told(
     is_told: bool,
 ) -> None:
     config = replace(short_config(workers=workers), strategy=StrategyConfig(strategy=strategy, compression="int8"))
-    tell_surprises(config, plan_of(Dataset.open(law_dataset), WorkConfig()))
+    tell_surprises(config, plan_of(Dataset.open(law_dataset), WorkConfig(training=TrainingConfig(replicas=2))))
     assert ("--compression int8 has no effect with one worker, which sends nothing" in caplog.text) == is_told
 
 
