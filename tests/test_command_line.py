@@ -39,6 +39,8 @@ class Config:
     """Least and most."""
     workers: int = 2
     """Processes."""
+    every: int | Literal["epoch"] | None = None
+    """Steps, or an epoch."""
     limit: int | None = None
     """Most images."""
     master: str | None = None
@@ -110,6 +112,8 @@ def test_a_list_is_given_by_repeating_its_flag() -> None:
         (["--workers", "two"], ["--workers", "expected a whole number, got 'two'"]),
         (["--learning-rate", "low"], ["--learning-rate", "expected a number, got 'low'"]),
         (["--limit", "3.5"], ["--limit", "expected a whole number, got '3.5'"]),
+        (["--every", "foo"], ["--every", "expected a whole number or epoch, got 'foo'"]),
+        (["--every", "1.5"], ["--every", "expected a whole number or epoch, got '1.5'"]),
         (["--workers"], ["--workers", "Missing value"]),
         (["--workers", "0"], ["workers must be at least 1, got 0"]),
         (["--schedule", "cosin"], ["'cosin'", "--schedule", "constant", "cosine"]),
@@ -143,8 +147,9 @@ def test_a_missing_argument_is_named() -> None:
 def test_what_may_be_left_out_may_be_none() -> None:
     assert (parsed().limit, parsed().master) == (None, None)
     assert (parsed("--limit", "3").limit, parsed("--master", "local").master) == (3, "local")
-    given = Config(limit=3, master="local")
-    assert parsed("--limit", "none", "--master", "none", config=given) == Config()
+    assert (parsed("--every", "3").every, parsed("--every", "epoch").every) == (3, "epoch")
+    given = Config(limit=3, every="epoch", master="local")
+    assert parsed("--limit", "none", "--every", "none", "--master", "none", config=given) == Config()
 
 
 def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

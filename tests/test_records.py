@@ -23,7 +23,9 @@ from sunspark.records import (
     StepRecord,
     driver_file,
     last_incarnation,
+    num_recorded_again,
     read_file,
+    read_in_pieces,
     read_records,
     worker_file,
 )
@@ -272,6 +274,27 @@ def test_the_parts_of_a_step_that_one_worker_did_are_all_left_and_those_done_aga
     assert read_records(run) == [parts[0], parts[2], again]
 
 
+@pytest.mark.parametrize(
+    ("again", "times"),
+    [
+        ([], 0),
+        ([replace(STEP, incarnation=1)], 1),
+        ([replace(STEP, incarnation=1), replace(STEP, worker=1, incarnation=1, rank=1)], 1),
+        ([replace(STEP, worker=1, world_size=1)], 1),
+        ([replace(STEP, worker=1, world_size=1), replace(STEP, incarnation=1), replace(STEP, incarnation=2)], 3),
+        ([replace(STEP, step=8)], 0),
+    ],
+)
+def test_a_step_that_was_recorded_before_was_done_again(again: list[Record], times: int) -> None:
+    assert num_recorded_again([STEP, replace(STEP, worker=1, rank=1), FINISHED, *again]) == times
+
+
+def test_the_parts_of_a_step_are_no_attempts_of_it() -> None:
+    parts = [replace(STEP, replica=replica, world_size=1 + replica) for replica in range(3)]
+    assert num_recorded_again(parts) == 0
+    assert num_recorded_again([*parts, replace(parts[1], worker=1), replace(parts[2], worker=1)]) == 1
+
+
 def test_the_record_that_counts_is_that_of_the_latest_process_whatever_the_clock_said(tmp_path: Path) -> None:
     """The clock went back between two starts."""
     run = str(tmp_path)
@@ -288,6 +311,17 @@ def test_the_last_incarnation_is_that_of_any_worker(tmp_path: Path) -> None:
         write(worker_file(str(tmp_path), worker, incarnation))
     write(driver_file(str(tmp_path)))
     assert last_incarnation(str(tmp_path)) == 12
+
+
+@pytest.mark.parametrize("piece_bytes", [600, 1000, 10_000_000])
+def test_a_file_is_the_same_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int) -> None:
+    monkeypatch.setattr("sunspark.records.reader._PIECE_BYTES", piece_bytes)
+    uri = tmp_path / "worker-00.0001.jsonl"
+    for step in range(5):
+        write(str(uri), *(replace(STEP, step=step) for _ in range(step)))
+        with uri.open("a") as file:
+            file.write('{"kind": "st')  # torn
+    assert list(read_in_pieces(str(uri))) == read_file(str(uri)) != []
 
 
 def test_other_files_beside_the_records_are_left_alone(tmp_path: Path) -> None:

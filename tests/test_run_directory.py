@@ -36,8 +36,16 @@ def test_another_file_is_refused(tmp_path: Path, change: dict[str, Any], message
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RunError, match=message):
         read_config(str(tmp_path))
-    path.write_text("[]")
-    with pytest.raises(RunError, match="holds a list"):
+
+
+@pytest.mark.parametrize(
+    ("body", "message"), [("[]", "holds a list"), ("", "is empty"), ('{"format": ', "is damaged: Expecting value")]
+)
+def test_of_a_damaged_configuration_it_is_said_what_to_do(tmp_path: Path, body: str, message: str) -> None:
+    Path(config_file(str(tmp_path))).write_text(body)
+    with pytest.raises(
+        RunError, match=rf"config\.json {message}.*; put back a copy of it, or train into another folder"
+    ):
         read_config(str(tmp_path))
 
 

@@ -13,7 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from sunspark.config import describe, nearest, required_fields, suggestion
 from sunspark.errors import ConfigError
@@ -185,6 +185,7 @@ def _registry() -> "ConstructorRegistry":
     registry = ConstructorRegistry()
     registry.primitive_rule(_mapping_rule)
     registry.primitive_rule(_plain_rule)
+    registry.primitive_rule(_number_or_word_rule)
     return registry
 
 
@@ -230,6 +231,36 @@ def _plain_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] | N
         metavar=kind.__name__.upper(),
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, kind) or (may_lack and value is None),
+        str_from_instance=lambda value: [_NOT_GIVEN if value is None else str(value)],
+    )
+
+
+def _number_or_word_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] | None":
+    """A whole number or one of some words, which may be left out: `--sync-every 16`, `--sync-every epoch`."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    kinds = [arm for arm in typing.get_args(info.type) if arm is not types.NoneType]
+    if len(kinds) != 2 or kinds[0] is not int or typing.get_origin(kinds[1]) is not Literal:
+        return None
+    words = typing.get_args(kinds[1])
+    may_lack = len(typing.get_args(info.type)) > 2
+
+    def read(given: list[str]) -> Any:
+        [word] = given
+        if may_lack and word.lower() == _NOT_GIVEN:
+            return None
+        if word in words:
+            return word
+        try:
+            return int(word)
+        except ValueError:
+            raise ValueError(f"expected {describe(int)} or {' or '.join(words)}, got {word!r}") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join(["INT", *words]),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int) or value in words or (may_lack and value is None),
         str_from_instance=lambda value: [_NOT_GIVEN if value is None else str(value)],
     )
 

@@ -20,6 +20,7 @@ RUN/.driver.lock              held while `sunspark train` works on it
 Free of torch, for whoever reads runs.
 """
 
+import json
 import re
 from contextlib import AbstractContextManager
 from typing import Any, Final
@@ -30,6 +31,7 @@ from sunspark.errors import RunError
 _FORMAT: Final = "sunspark-run-1"
 _EVALUATION: Final = re.compile(r"evaluation-.*\.json")
 _DRIVER_LOCK: Final = ".driver.lock"
+_REMEDY: Final = "put back a copy of it, or train into another folder; without it nobody knows what was trained here"
 _TYPES: Final = {"dataset": str, "dataset_id": str, "work": dict, "launch": dict}
 
 
@@ -146,12 +148,19 @@ def read_config(run: str) -> dict[str, Any]:
     path = config_file(run)
     if not storage.exists(path):
         raise no_run(run)
-    stored = read_object(path)
+    body = storage.read_bytes(path)
+    try:
+        stored = json.loads(body)
+    except ValueError as error:
+        what = f"is damaged: {error}" if body else "is empty"
+        raise RunError(f"{path} {what}; {_REMEDY}") from error
+    if not isinstance(stored, dict):
+        raise RunError(f"{path} holds a {type(stored).__name__}, not an object; {_REMEDY}")
     if stored.get("format") != _FORMAT:
         raise RunError(f"{run} has the format {stored.get('format')!r}, this version reads {_FORMAT!r}")
     for key, kind in _TYPES.items():
         if not isinstance(stored.get(key), kind):
-            raise RunError(f"{path} holds no {key}; it was written by something else")
+            raise RunError(f"{path} holds no {key}; {_REMEDY}")
     return stored
 
 

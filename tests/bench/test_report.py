@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import unescape
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from sunspark.errors import RunError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.evaluate import ClassAccuracy, EvaluationResult, Example
 from sunspark.launch.train import TrainResult
-from sunspark.records import EventRecord, RecordWriter, driver_file
+from sunspark.records import EventRecord, RecordWriter, StepRecord, driver_file, read_records, worker_file
 from sunspark.training.config import WorkConfig
+from sunspark.training.strategies.config import StrategyConfig
 from sunspark.training.verify import EpochAccount, VerifyResult
 from tests.bench.made_run import CONFIG, MadeRun
 from tests.bench.page import page_html, page_of
@@ -245,6 +246,34 @@ def test_the_figures_of_a_resumed_run_are_those_of_all_its_starts(tmp_path: Path
         assert re.findall(f"{label} ([0-9,.]+)", text)[0] == re.findall(f"{label} ([0-9,.]+)", whole)[0]
     assert not {"9,999", "6,543", "77", "88"} & set(text.split())
     assert "Stopped and started again 1 time." in text
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said", "waits"),
+    [
+        (StrategyConfig(), "strategy all_reduce run", "quorum"),
+        (StrategyConfig(strategy="diloco", sync_every=1), "strategy diloco, every 1 step run", "quorum"),
+        (
+            StrategyConfig(strategy="async", sync_every="epoch", compression="int8"),
+            "strategy async, every epoch, in int8 run",
+            "waiting for the parameter server",
+        ),
+    ],
+)
+def test_the_strategy_is_named_and_what_it_sent_and_waited_for(
+    made: MadeRun, strategy: StrategyConfig, said: str, waits: str
+) -> None:
+    made.write()
+    work = CONFIG["work"] | {"strategy": to_dict(strategy.settled())}
+    made.put("config.json", CONFIG | {"work": work})
+    first = next(record for record in read_records(str(made.run)) if isinstance(record, StepRecord))
+    with RecordWriter(worker_file(str(made.run), 7, 1)) as writer:
+        writer.write(replace(first, worker=7, rank=2, world_size=2, bytes_sent=12_300_000))
+    text = page_of(made.run).text
+    assert said in text
+    assert "Sent 12.3 MB" in text
+    assert re.search(rf"{waits} [0-9.]+ s, ", text)
+    assert ("quorum" in text.replace("the quorum changed", "")) == (waits == "quorum")
 
 
 def test_every_chart_has_marks_a_caption_and_its_numbers(made: MadeRun) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sunspark.bench.words import count, duration, percent, rate, share, size
+from sunspark.bench.words import count, duration, epochs, percent, rate, share, size
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ from sunspark.bench.words import count, duration, percent, rate, share, size
         (size(1234567890), "1.23 GB"),
         (size(0), "0 B"),
         (rate(183.42), "183"),
+        (epochs([True]), "1 epoch"),
+        (epochs([True, True, False]), "2 epochs and a part of the next"),
+        (epochs([False]), "a part of the first epoch"),
         (rate(12345.6), "12,346"),
         (rate(1.234), "1.23"),
     ],

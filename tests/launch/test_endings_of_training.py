@@ -1,5 +1,6 @@
 """How a training ends before its last step: early, because nothing gets better, or at once, because it has diverged."""
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from sunspark.bench.report import report
 from sunspark.errors import RunError, StorageError, WorkerError
 from sunspark.launch.train import train
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
-from sunspark.records import EventRecord, read_records
+from sunspark.parallel.faults import kill_at, stall_at
+from sunspark.records import FLUSH_SECONDS, EventRecord, read_records
 from sunspark.training import checkpoint
 from sunspark.training.config import TrainingConfig
 from sunspark.training.state_file import read
@@ -75,6 +78,27 @@ def test_workers_have_left_when_the_driver_ends_with_an_error(law_dataset: str, 
     with pytest.raises(StorageError, match=r"driver\.jsonl"):
         train(law_dataset, str(run_folder), config)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("worker-")]
+
+
+def test_steps_that_died_with_all_who_had_done_them_are_counted_as_done_again(
+    law_dataset: str, run_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(
+        short_config(), training=TrainingConfig(epochs=3, global_batch_size=64, dtype="float32", checkpoint_every=5)
+    )
+    faults = [stall_at(worker=0, phase="data", step=8, seconds=2 * FLUSH_SECONDS), kill_at(0, "forward", 8)]
+    never = kill_at(0, "recovery", "first")
+    result = train(law_dataset, str(run_folder), config, [*faults, never])
+    assert (result.steps, result.steps_redone) == (12, 3)  # 5 to 7
+    assert [record.message for record in caplog.records if "never struck" in record.message] == [
+        "a fault never struck, because its moment did not come (worker 0, phase recovery, step first: kill)"
+    ]
+    report(str(run_folder), str(tmp_path / "report.html"))
+    text = re.sub(r"<[^>]+>|\s+", " ", (tmp_path / "report.html").read_text())
+    assert "3 steps done again" in text
+    (run_folder / "result.json").unlink()
+    report(str(run_folder), str(tmp_path / "report.html"))
+    assert re.search(r"Steps done again\s+3\b", re.sub(r"<[^>]+>", " ", (tmp_path / "report.html").read_text()))
 
 
 def test_training_starts_from_the_weights_of_a_file_and_needs_it_no_more(

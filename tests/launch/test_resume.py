@@ -8,17 +8,18 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from sunspark import storage
+from sunspark.data.dataset import Dataset
 from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError, RunError, UserError, WorkerError
-from sunspark.launch.train import train
+from sunspark.launch.train import tell_surprises, train
 from sunspark.models.registry import ModelConfig
 from sunspark.run_directory import read_config
-from sunspark.training.config import TrainingConfig
+from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
 from sunspark.training.strategies.config import StrategyConfig
 from tests.launch.short import short_config
 
@@ -102,6 +103,21 @@ def test_what_was_perhaps_not_meant_is_told(
     assert train(law_dataset, str(run_folder), config).finished
     assert "--replicas 1: 1 of them stand by" in caplog.text
     assert "--sync-every 1000 is more than the" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("strategy", "workers", "is_told"), [("all_reduce", 1, True), ("all_reduce", 2, False), ("async", 1, False)]
+)
+def test_compression_where_nothing_travels_is_told(
+    law_dataset: str,
+    caplog: pytest.LogCaptureFixture,
+    strategy: Literal["all_reduce", "async"],
+    workers: int,
+    is_told: bool,
+) -> None:
+    config = replace(short_config(workers=workers), strategy=StrategyConfig(strategy=strategy, compression="int8"))
+    tell_surprises(config, plan_of(Dataset.open(law_dataset), WorkConfig(training=TrainingConfig(replicas=2))))
+    assert ("--compression int8 has no effect with one worker, which sends nothing" in caplog.text) == is_told
 
 
 def test_a_finished_run_is_not_trained_again(law_dataset: str, finished: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -62,6 +62,19 @@ def test_a_fault_happens_once_at_its_step_and_to_its_process_alone() -> None:
         injector.reach("backward", step)
 
 
+def test_a_fault_tells_that_it_strikes_before_it_does_and_once() -> None:
+    faults = [kill_at(1, "data", 2), fail_at(0, "data", 2), stall_at(0, "data", "every", seconds=0.001)]
+    told: list[int] = []
+    injector = FaultInjector(faults, 0, 1, told.append)
+    injector.reach("data", 1)
+    injector.reach("data", 1)
+    assert told == [2]
+    with pytest.raises(RuntimeError):
+        injector.reach("data", 2)
+    assert told == [2, 1]
+    assert str(faults[0]) == "worker 1, phase data, step 2: kill"
+
+
 def test_a_stall_at_every_step_is_a_slow_worker_and_survives_the_way_to_it() -> None:
     fault = Fault(**json.loads(json.dumps(asdict(stall_at(0, "forward", "every", seconds=0.05)))))
     injector = FaultInjector([fault], 0, 7)

@@ -150,7 +150,7 @@ def test_a_history_that_is_still_made_is_right_so_far(tmp_path: Path, honest: Ho
     result = verify(write_run(tmp_path / "run", honest, state.snapshot(), finished=False))
     assert (result.exactly_once, result.finished, result.steps) == (True, False, 10)
     assert result.steps_with_pixels_checked == 10
-    assert [account.epoch for account in result.epochs] == [0, 1]
+    assert [(account.epoch, account.is_whole) for account in result.epochs] == [(0, True), (1, False)]
 
 
 def test_twenty_steps_are_decoded_again_unless_all_are_asked_for(tmp_path: Path, honest: Honest) -> None:

@@ -29,12 +29,12 @@ class Bar:
     hint: str = ""
 
 
-def phase_segments(totals: Mapping[str, float]) -> tuple[Segment, ...]:
+def phase_segments(totals: Mapping[str, float], words: Mapping[str, str] = PHASE_WORDS) -> tuple[Segment, ...]:
     """The time of all workers by phase, as shares of one bar."""
     whole = sum(totals.values()) or 1.0
     return tuple(
         Segment(
-            name=PHASE_WORDS[phase],
+            name=words[phase],
             style=phase,
             share=seconds / whole,
             text=f"{duration(seconds)}, {share(seconds / whole)}",

@@ -4,7 +4,7 @@ Shape legend: S step, B stretch of steps, P phase.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -116,7 +116,7 @@ def accuracy_chart(history: History, evaluations: Sequence[EvaluationRecord]) ->
     )
 
 
-def phase_chart(history: History) -> Chart:
+def phase_chart(history: History, words: Mapping[str, str] = PHASE_WORDS) -> Chart:
     """Seconds per step, stacked by phase, as means over stretches of steps."""
     parts = plot.bins(len(history.step_S), _PHASE_BINS)
     seconds_BP: Floats = np.array([history.phase_seconds_SP[part].mean(axis=0) for part in parts], np.float64)
@@ -130,7 +130,7 @@ def phase_chart(history: History) -> Chart:
     for index, phase in enumerate(PHASES):
         lower = upper_BP[:, index] - seconds_BP[:, index]
         low, high = (np.repeat(scale.at(value), 2) for value in (lower, upper_BP[:, index]))
-        shapes.append(Shape(path=plot.area_path(x, low, high), style=f"area {phase}", name=PHASE_WORDS[phase]))
+        shapes.append(Shape(path=plot.area_path(x, low, high), style=f"area {phase}", name=words[phase]))
     ticks = Scale(low=0.0, high=scale.high * unit)
     return _over_steps(
         history,
@@ -142,7 +142,7 @@ def phase_chart(history: History) -> Chart:
         shapes=tuple(shapes),
         columns={f"{phase}_seconds": history.phase_seconds_SP[:, index] for index, phase in enumerate(PHASES)},
         text=lambda part: ", ".join(
-            f"{PHASE_WORDS[phase]} {duration(float(seconds))}"
+            f"{words[phase]} {duration(float(seconds))}"
             for phase, seconds in zip(PHASES, history.phase_seconds_SP[part].mean(axis=0), strict=True)
         ),
     )

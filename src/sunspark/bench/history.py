@@ -6,8 +6,9 @@ Cost: one pass over the records and a few arrays of S.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ PHASE_WORDS = {
     ELSEWHERE: "between steps",
 }
 """What a report calls each phase, and the rest."""
+
+_WORDS_WITH_SERVER = PHASE_WORDS | {"quorum": "waiting for the parameter server", "communication": "pull and push"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +80,16 @@ class Life:
     incarnation: int
     start_seconds: float
     end_seconds: float
+
+
+def phase_words(config: Mapping[str, Any]) -> dict[str, str]:
+    """`PHASE_WORDS`, for a run of this configuration: with a parameter server there are no quorums."""
+    return _WORDS_WITH_SERVER if has_server(config) else PHASE_WORDS
+
+
+def has_server(config: Mapping[str, Any]) -> bool:
+    """Whether workers of this configuration of a run exchange with a parameter server."""
+    return config.get("work", {}).get("strategy", {}).get("strategy") in ("async", "hogwild")
 
 
 def training_clock(records: Sequence[Record]) -> TrainingClock:
@@ -169,9 +182,9 @@ def peak_memory(records: Iterable[Record]) -> dict[int, int]:
     return dict(sorted(peaks.items()))
 
 
-def steps_redone(events: Iterable[EventRecord]) -> int:
-    """How often a step was done again because its group broke, as in the result of a training."""
-    return sum(event.event == "redone" for event in events)
+def steps_redone(events: Iterable[EventRecord], recorded_again: int) -> int:
+    """How often a step was done again, as in the result of a training: its group broke, or all who knew it died."""
+    return sum(event.event == "redone" for event in events) + recorded_again
 
 
 def _last_attempt(records: list[StepRecord]) -> list[StepRecord]:

@@ -7,7 +7,7 @@ Cost: the records are read once into memory; a run of 100,000 steps and two work
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,13 @@ from sunspark.bench.history import (
     PHASES,
     History,
     TrainingClock,
+    has_server,
     lives,
     peak_memory,
     phase_totals,
+    phase_words,
     step_history,
+    steps_redone,
     training_clock,
 )
 from sunspark.bench.plot import Chart
@@ -35,7 +38,7 @@ from sunspark.bench.sweep_report import sections_of
 from sunspark.bench.sweep_results import is_sweep, read_results
 from sunspark.bench.tiles import tiles
 from sunspark.bench.time_line import event_styles, time_line
-from sunspark.bench.words import count, duration
+from sunspark.bench.words import count, duration, plural
 from sunspark.records import EvaluationRecord, EventRecord
 
 _EVENTS_SHOWN = 200
@@ -81,12 +84,14 @@ def render(files: RunFiles) -> str:
             progress=_progress(files, history),
             tiles=tiles(files, history, events),
             curves=_curves(files, history),
-            phases=curves.phase_chart(history) if len(history.step_S) else None,
-            segments=bars.phase_segments(totals) if sum(totals.values()) > 0 else (),
+            phases=curves.phase_chart(history, phase_words(files.config)) if len(history.step_S) else None,
+            segments=bars.phase_segments(totals, phase_words(files.config)) if sum(totals.values()) > 0 else (),
             waited=_waited(files),
             total_time=duration(sum(totals.values())),
             totals_download=csv_download("time.csv", {"phase": list(totals), "seconds": list(totals.values())}),
-            time_line=time_line(history, lives(files.records, clock), events, clock),
+            time_line=time_line(
+                history, lives(files.records, clock), events, clock, steps_redone(events, files.recorded_again)
+            ),
             events=_event_rows(events, clock),
             num_events=len(events),
             class_sections=[class_section(evaluation) for evaluation in files.evaluations],
@@ -131,9 +136,20 @@ def _subject(files: RunFiles) -> list[tuple[str, str]]:
     rows = [("dataset", files.config.get("dataset") or (files.result or {}).get("dataset_id"))]
     if files.config:
         model, training = files.config["work"]["model"], files.config["work"]["training"]
-        what = [("split", training["split"])]
+        what = [("split", training["split"]), ("strategy", _strategy(files.config["work"].get("strategy", {})))]
         rows = [("model", model["model"]), *rows, *what]
     return [(term, str(value)) for term, value in [*rows, ("run", files.run)] if value]
+
+
+def _strategy(settings: Mapping[str, Any]) -> str:
+    """Its name, and what of it shapes the exchange; `settings` holds what the strategy heeds."""
+    every, compression = settings.get("sync_every"), settings.get("compression", "none")
+    words = [str(settings.get("strategy", ""))]
+    if every:
+        words.append("every epoch" if every == "epoch" else f"every {plural(every, 'step')}")
+    if compression != "none":
+        words.append(f"in {compression}")
+    return ", ".join(words)
 
 
 def _progress(files: RunFiles, history: History) -> str:
@@ -162,8 +178,7 @@ def _curves(files: RunFiles, history: History) -> list[Chart]:
 
 def _waited(files: RunFiles) -> str:
     """For whom the others waited; where updates go to a server, nobody waits for another."""
-    strategy = files.config.get("work", {}).get("strategy", {}).get("strategy")
-    return "" if strategy in ("async", "hogwild") else stragglers.in_words(stragglers.straggler_of(files.records))
+    return "" if has_server(files.config) else stragglers.in_words(stragglers.straggler_of(files.records))
 
 
 def _event_rows(events: Sequence[EventRecord], clock: TrainingClock) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sunspark import run_directory, storage
 from sunspark.errors import RunError
-from sunspark.records import Record, read_records
+from sunspark.records import Record, as_done_last, num_recorded_again, read_attempts
 
 _NEEDED = ("split", "samples", "top1", "per_class", "confusion", "mistakes", "right")
 
@@ -24,6 +24,8 @@ class RunFiles:
     """That of a test split first."""
     verdict: dict[str, Any] | None
     records: list[Record]
+    recorded_again: int
+    """How often a step was done that had been recorded before."""
 
     @property
     def is_finished(self) -> bool:
@@ -42,9 +44,9 @@ def read_run(run: str) -> RunFiles:
         RunError: there is no such run, or one of its files is damaged.
         StorageError: a file cannot be read.
     """
-    records = read_records(run)
+    attempts = list(read_attempts(run))
     config = run_directory.read_config(run) if storage.exists(run_directory.config_file(run)) else None
-    if config is None and not records:
+    if config is None and not attempts:
         raise run_directory.no_run(run)
     evaluations = [_checked(run_directory.read_object(uri), run) for uri in run_directory.evaluation_files(run)]
     return RunFiles(
@@ -54,7 +56,8 @@ def read_run(run: str) -> RunFiles:
         result=_read_if_present(run_directory.result_file(run)),
         evaluations=tuple(sorted(evaluations, key=_test_first)),
         verdict=_read_if_present(run_directory.verdict_file(run)),
-        records=records,
+        records=as_done_last(attempts),
+        recorded_again=num_recorded_again(attempts),
     )
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sunspark.bench.history import History, steps_redone
+from sunspark.bench.history import History, has_server, steps_redone
 from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.run_files import RunFiles
-from sunspark.bench.words import count, duration, percent, plural, rate
-from sunspark.records import EvaluationRecord, EventRecord, Record
+from sunspark.bench.words import count, duration, epochs, percent, plural, rate, size
+from sunspark.records import EvaluationRecord, EventRecord, Record, StepRecord
 
 _OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples"})
 
@@ -26,7 +26,7 @@ class Tile:
 
 def tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> list[Tile]:
     """Accuracy, the verdict on the samples, and what the training came to."""
-    result = _result_or_records(files.result, history, events)
+    result = _result_or_records(files, history, events)
     return [
         *_accuracy_tiles(files),
         _verdict_tile(files.verdict),
@@ -34,14 +34,13 @@ def tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> l
         Tile(label="Steps", value=count(result["steps"]), note=plural(result["epochs"], "epoch")),
         Tile(label="Samples", value=count(result["samples"]), note="counted, over all epochs"),
         Tile(label="Workers", value=count(result["workers"])),
+        _sent_tile(files),
         Tile(label="Steps done again", value=count(result["steps_redone"])),
         Tile(label="Recoveries", value=count(result["recoveries"]), note="workers brought up to date by a peer"),
     ]
 
 
-def _result_or_records(
-    result: dict[str, Any] | None, history: History, events: Sequence[EventRecord]
-) -> dict[str, Any]:
+def _result_or_records(files: RunFiles, history: History, events: Sequence[EventRecord]) -> dict[str, Any]:
     """The result of training; of a run without one, what its records say."""
     seconds = float(history.finished_seconds_S[-1]) if len(history.step_S) else 0.0
     samples = int(history.samples_S.sum())
@@ -52,9 +51,10 @@ def _result_or_records(
         "seconds": seconds,
         "images_per_second": samples / seconds if seconds > 0 else 0.0,
         "workers": int(history.num_workers_S.max(initial=0)),
-        "steps_redone": steps_redone(events),
+        "steps_redone": steps_redone(events, files.recorded_again),
         "recoveries": sum(event.event == "recovered" for event in events),
     }
+    result = files.result
     if result and result.get("resumed_from_step"):  # its times and counts are those of its last start alone
         result = {key: value for key, value in result.items() if key in _OF_THE_WHOLE_RUN}
     return from_records | (result or {})
@@ -87,12 +87,18 @@ def _tiles_of_training(records: Sequence[Record]) -> list[Tile]:
     ]
 
 
+def _sent_tile(files: RunFiles) -> Tile:
+    num_bytes = sum(record.bytes_sent for record in files.records if isinstance(record, StepRecord))
+    note = "to and from the parameter server" if has_server(files.config) else "between workers, shared memory aside"
+    return Tile(label="Sent", value=size(num_bytes), note=note)
+
+
 def _verdict_tile(verdict: dict[str, Any] | None) -> Tile:
     label = "Every sample exactly once"
     if verdict is None:
         return Tile(label=label, value="not verified yet", note="sunspark verify", tone="absent")
     if verdict.get("exactly_once"):
-        note = f"in {plural(len(verdict.get('epochs', [])), 'epoch')}"
+        note = f"in {epochs([epoch.get('is_whole', True) for epoch in verdict.get('epochs', [])])}"
         return Tile(label=label, value="yes", note=note, tone="good")
     return Tile(label=label, value="no", note="see the table of epochs", tone="bad")
 

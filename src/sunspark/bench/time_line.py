@@ -7,7 +7,7 @@ import numpy as np
 
 from sunspark.bench import plot
 from sunspark.bench.download import Download, csv_download
-from sunspark.bench.history import History, Life, TrainingClock, images_per_second, steps_redone
+from sunspark.bench.history import History, Life, TrainingClock, images_per_second
 from sunspark.bench.plot import Chart, Scale, Shape, Tick
 from sunspark.bench.words import count, duration, plural
 from sunspark.records import DRIVER, EventRecord
@@ -86,7 +86,7 @@ class TimeLine:
 
 
 def time_line(
-    history: History, lives: Sequence[Life], events: Sequence[EventRecord], clock: TrainingClock
+    history: History, lives: Sequence[Life], events: Sequence[EventRecord], clock: TrainingClock, num_redone: int
 ) -> TimeLine | None:
     """Images per second and the events, on one axis of time; None before anything happened."""
     moments = [clock.seconds(event.time_unix_seconds) for event in events]
@@ -107,7 +107,7 @@ def time_line(
         x_ticks=x_ticks,
         x_label=f"time of training ({unit})",
         mark_words={style: words for style, words in MARK_WORDS.items() if style in used},
-        caption=f"{_events_caption(events, styles)} {_stall_caption(history)}".strip(),
+        caption=f"{_events_caption(events, styles, num_redone)} {_stall_caption(history)}".strip(),
         download=csv_download(
             "events.csv",
             {
@@ -162,17 +162,16 @@ def _rate_chart(history: History, scale: Scale, x_ticks: tuple[Tick, ...]) -> Ch
     )
 
 
-def _events_caption(events: Sequence[EventRecord], styles: Sequence[str]) -> str:
+def _events_caption(events: Sequence[EventRecord], styles: Sequence[str], num_redone: int) -> str:
     """How often what is not everyday happened."""
     lost = sum(event.event == "lost" for event in events)
-    redone = steps_redone(events)
     resumed = sum(event.event == "resumed" for event in events)
     again = f" Stopped and started again {plural(resumed, 'time')}." if resumed else ""
-    if not lost and not redone:
+    if not lost and not num_redone:
         return f"No worker was lost, and no step was done again.{again}"
     return (
         f"{plural(lost, 'worker')} lost, {plural(styles.count(REJOINED), 'worker')} joined again, "
-        f"{plural(redone, 'step')} done again.{again}"
+        f"{plural(num_redone, 'step')} done again.{again}"
     )
 
 

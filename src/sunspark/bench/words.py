@@ -4,6 +4,7 @@ Between a number and its unit stands a space at which no line breaks.
 """
 
 import math
+from collections.abc import Sequence
 
 _SPACE = "\u00a0"
 
@@ -16,6 +17,14 @@ def count(value: int) -> str:
 def plural(number: int, one: str, many: str = "") -> str:
     """(3, "step") -> 3 steps"""
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def epochs(is_whole: Sequence[bool]) -> str:
+    """Epochs that are whole or not: (True, True, False) -> 2 epochs and a part of the next"""
+    if all(is_whole):
+        return plural(len(is_whole), "epoch")
+    whole = sum(is_whole)
+    return f"{plural(whole, 'epoch')} and a part of the next" if whole else "a part of the first epoch"
 
 
 def percent(value: float, digits: int = 1) -> str:

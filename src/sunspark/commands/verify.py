@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional
 
 import sunspark
+from sunspark.bench.words import epochs
 from sunspark.command_line import parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
@@ -44,6 +45,8 @@ def _epochs(result: VerifyResult) -> str:
     columns = ("epoch", "samples", "missing", "repeated", "excused")
     odd = [epoch for epoch in result.epochs if epoch.missing or epoch.repeated or epoch.excused]
     if not odd:
-        return f"in {len(result.epochs)} epochs no sample missing, none repeated, none excused"
+        return (
+            f"in {epochs([epoch.is_whole for epoch in result.epochs])} no sample missing, none repeated, none excused"
+        )
     rows = [tuple(getattr(epoch, column) for column in columns) for epoch in odd]
     return table(f"epochs with more or fewer ({len(odd)} of {len(result.epochs)})", columns, rows)

@@ -70,6 +70,8 @@ class Coordinator:
         self._rendezvous: dict[str, dict[str, str]] = {}
         """Key of a group -> what its members tell each other; the newest group last."""
         self._addresses: dict[str, str] = {}
+        self.faults_struck: set[int] = set()
+        """Places of faults among those of the run."""
         self._server = RpcServer(
             host,
             port,
@@ -87,6 +89,7 @@ class Coordinator:
                 "beat": self._beat,
                 "abandon": self._abandon,
                 "note": self._take_note,
+                "strike": self._strike,
                 "finish": self._finish,
                 "give_up": self._give_up,
                 "put": self._put,
@@ -252,6 +255,11 @@ class Coordinator:
 
     def _take_note(self, replica_id: str, event: EventName, step: int, detail: str) -> Reply:
         self.note(replica_id, event, step, detail)
+        return {}
+
+    def _strike(self, fault: int) -> Reply:
+        with self._lock:
+            self.faults_struck.add(fault)
         return {}
 
     def _finish(self, step: int, most_workers: int, report: dict[str, Any]) -> Reply:

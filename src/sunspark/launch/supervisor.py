@@ -10,9 +10,7 @@ import collections
 import contextlib
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 import uuid
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 from sunspark.data.in_hand import last_hold
-from sunspark.data.temporary import temporary_directory
+from sunspark.data.temporary import temporary_folder
 from sunspark.errors import SunsparkError
 from sunspark.launch.autopsy import Memory, describe_end, find_poison_of
 from sunspark.launch.nursery import Nursery
@@ -60,15 +58,16 @@ class _Supervisor:
         self._nursery = nursery
         self._id = uuid.uuid4().hex
         self._coordinator = RpcClient(spec.coordinator, spec.token)
-        self._folder = Path(tempfile.mkdtemp(prefix="sunspark-worker-", dir=temporary_directory()))
 
     def run(self) -> Outcome:
         try:
-            return self._keep_running() if self._await_place() == "granted" else "ended"
+            if self._await_place() != "granted":
+                return "ended"
+            with temporary_folder("sunspark-worker-") as folder:
+                return self._keep_running(folder)
         finally:
             self._try_to_tell("release")
             self._coordinator.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _await_place(self) -> str:
         """Claim the place, in reserve while another supervisor has it.
@@ -80,9 +79,9 @@ class _Supervisor:
             time.sleep(_PAUSE_SECONDS)
         return answer
 
-    def _keep_running(self) -> Outcome:
+    def _keep_running(self, folder: Path) -> Outcome:
         while incarnation := self._ask("next_incarnation")["incarnation"]:
-            spec = self._spec.for_worker(self._spec.worker, incarnation, str(self._folder / f"{incarnation}.in-hand"))
+            spec = self._spec.for_worker(self._spec.worker, incarnation, str(folder / f"{incarnation}.in-hand"))
             try:
                 with self._holding_the_place():  # the first one waits for torch to be loaded, longer than a lease
                     process = _WorkerProcess(spec, self._nursery)

@@ -28,7 +28,15 @@ from sunspark.launch.start import write_start
 from sunspark.launch.tracker import check_tracker, tracked
 from sunspark.launch.watch import Watch, event_of
 from sunspark.parallel.faults import Fault, refuse_pointless
-from sunspark.records import DRIVER, EventRecord, RecordWriter, driver_file
+from sunspark.records import (
+    DRIVER,
+    EventRecord,
+    RecordWriter,
+    driver_file,
+    num_recorded_again,
+    read_in_pieces,
+    worker_files,
+)
 from sunspark.training import checkpoint
 from sunspark.training.config import WorkConfig, plan_of
 
@@ -51,7 +59,8 @@ class TrainResult:
     workers: int
     """The most that took part in one step of this start; may be fewer than were asked for."""
     steps_redone: int
-    """How often a step of this start was done again because its group broke."""
+    """How often a step was done again in this start: its group broke, or all who had done it were gone, as far as
+    records tell, which come up to two seconds late."""
     recoveries: int
     resumed_from_step: int
     dataset_id: str
@@ -78,7 +87,7 @@ def train(dataset: str, run: str, config: TrainConfig, faults: Sequence[Fault] =
         if storage.exists(run_directory.result_file(run)):
             logger.warning("%s is finished already; choose another folder to train anew", run)
             return _stored_result(run)
-        _tell_surprises(config, plan_of(opened, config.work))
+        tell_surprises(config, plan_of(opened, config.work))
         with Job(config.launch, run) as job:
             write_start(dataset, run, config, plan_of(opened, config.work), job.num_workers)
             return _train(job, opened, dataset, run, config.work, tuple(faults))
@@ -96,7 +105,7 @@ def _stored_result(run: str) -> TrainResult:
         ) from error
 
 
-def _tell_surprises(config: TrainConfig, plan: StepPlan) -> None:
+def tell_surprises(config: TrainConfig, plan: StepPlan) -> None:
     """What is as it was asked for, and perhaps not meant."""
     workers, replicas = config.launch.workers, plan.num_replicas
     if workers > replicas:
@@ -104,6 +113,10 @@ def _tell_surprises(config: TrainConfig, plan: StepPlan) -> None:
             "%d workers were asked for, and a step has --replicas %d: %d of them stand by, in case that another dies",
             workers, replicas, workers - replicas,
         )  # fmt: skip
+    if config.strategy.compression != "none" and workers == 1 and not config.strategy.has_server:
+        logger.warning(
+            "--compression %s has no effect with one worker, which sends nothing", config.strategy.compression
+        )
     every = config.strategy.steps_between_exchanges
     if isinstance(every, int) and every > plan.steps_per_epoch:
         logger.warning(
@@ -117,6 +130,15 @@ def _splits_of(work: WorkConfig) -> dict[str, str]:
     """The splits that a training works on, by the options that choose them."""
     evaluated = {"--eval-split": work.validation.split} if work.validation.eval_every else {}
     return {"--split": work.training.split} | evaluated
+
+
+def _recorded_again(run: str) -> int:
+    """How often the records hold a step that they held before; what is damaged stops no training."""
+    try:
+        return num_recorded_again(record for uri in worker_files(run) for record in read_in_pieces(uri))
+    except RunError as error:
+        logger.warning("steps that were done again are not all counted: %s", error)
+        return 0
 
 
 def _stopped(step: int, cause: str) -> EventRecord:
@@ -137,6 +159,7 @@ def _train(
 ) -> TrainResult:
     start = checkpoint.adopt_candidate(run)
     first_step = start.step if start else 0
+    recorded_again = _recorded_again(run)  # by the starts before this one
     records = RecordWriter(driver_file(run))
     server = (
         ServerInDriver(run, opened, work, start.uri if start else None, records) if work.strategy.has_server else None
@@ -163,6 +186,9 @@ def _train(
     try:
         with tracked(run, plan, job.launch), _saved_in_any_case(server):
             ending = job.work_off(coordinator, spec, *onlookers)
+        for place, fault in enumerate(faults):
+            if place not in coordinator.faults_struck:
+                logger.warning("a fault never struck, because its moment did not come (%s)", fault)
         if not ending.is_finished:
             records.write(_stopped(coordinator.roster.step, ending.cause))
     except StorageError as error:  # the driver itself could not write
@@ -185,7 +211,7 @@ def _train(
         seconds=watch.seconds,
         images_per_second=done / watch.seconds if watch.seconds else 0.0,
         workers=coordinator.roster.most_workers,
-        steps_redone=coordinator.roster.steps_redone,
+        steps_redone=coordinator.roster.steps_redone + _recorded_again(run) - recorded_again,
         recoveries=coordinator.roster.recoveries,
         resumed_from_step=first_step,
         dataset_id=opened.id,

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
@@ -66,6 +66,11 @@ class Fault:
     until_exists: str = ""
     """stall: a file whose appearance ends it."""
 
+    def __str__(self) -> str:
+        """For messages: who it is for, and when."""
+        process = f" (process {self.incarnation})" if self.incarnation > 1 else ""
+        return f"worker {self.worker}{process}, phase {self.phase}, step {self.step}: {self.action}"
+
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
             raise ConfigError(f"a step has no phase {self.phase!r}; choose one of {', '.join(PHASES)}")
@@ -118,15 +123,31 @@ def refuse_pointless(faults: Sequence[Fault], num_workers: int, num_steps: int, 
 class FaultInjector:
     """Carries out the faults of one worker process. Without faults it costs one comparison per phase."""
 
-    def __init__(self, faults: Sequence[Fault], worker: int, incarnation: int) -> None:
-        self._faults = [f for f in faults if f.worker == worker and f.incarnation in (0, incarnation)]
+    def __init__(
+        self,
+        faults: Sequence[Fault],
+        worker: int,
+        incarnation: int,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`tell` hears the place of a fault in `faults` right before it strikes for the first time."""
+        self._faults = {
+            place: fault
+            for place, fault in enumerate(faults)
+            if fault.worker == worker and fault.incarnation in (0, incarnation)
+        }
+        self._tell = tell
+        self._told: set[int] = set()
 
     def reach(self, phase: Phase, step: int) -> None:
         """The worker begins `phase` of `step`."""
-        for fault in list(self._faults):
+        for place, fault in list(self._faults.items()):
             if fault.phase == phase and fault.step in ("first", "every", step):
                 if fault.step != "every":
-                    self._faults.remove(fault)
+                    del self._faults[place]
+                if place not in self._told:
+                    self._told.add(place)
+                    self._tell(place)
                 _carry_out(fault)
 
 

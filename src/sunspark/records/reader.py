@@ -1,11 +1,15 @@
 """The reader of records: of a whole run, of one file, of a file that still grows."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from sunspark import storage
 from sunspark.errors import RunError
 from sunspark.records.kinds import EvaluationRecord, EventRecord, Record, StepRecord
 from sunspark.records.line import from_line, is_json
+
+_PIECE_BYTES: Final = 4 << 20
 
 
 def read_records(run: str) -> list[Record]:
@@ -17,19 +21,57 @@ def read_records(run: str) -> list[Record]:
     Raises:
         RunError: there is no such run, or a line is damaged (the message names file and line).
     """
+    return as_done_last(list(read_attempts(run)))
+
+
+def read_attempts(run: str) -> Iterator[Record]:
+    """All records of a run, file by file, also those of steps that were done again. Raises as `read_records`."""
     if not storage.exists(run):
         raise RunError(f"{run} is not a run; give the folder that `sunspark train` works on")
-    records: list[Record] = []
     for entry in storage.list_directory(storage.join(run, "records")):
         if entry.name.endswith(".jsonl"):
-            records.extend(read_file(entry.uri))
-    return sorted(_without_superseded(records), key=lambda record: record.time_unix_seconds)
+            yield from read_file(entry.uri)
+
+
+def as_done_last(attempts: list[Record]) -> list[Record]:
+    """What `read_records` gives, of what `read_attempts` does."""
+    return sorted(_without_superseded(attempts), key=lambda record: record.time_unix_seconds)
+
+
+def num_recorded_again(attempts: Iterable[Record]) -> int:
+    """How often a step was done that had been recorded before: all who had done it were gone, and it was not saved.
+
+    Workers of one attempt have one size of the quorum and a rank each; of a replica's part there is one record.
+    """
+    times: Counter[tuple[int, int, int]] = Counter()
+    for record in attempts:
+        if isinstance(record, StepRecord):
+            quorum = (record.world_size, record.rank) if record.replica < 0 else (0, record.replica)
+            times[record.step, *quorum] += 1
+    attempts_with: dict[tuple[int, int], int] = {}
+    for (step, world_size, _), count in times.items():
+        attempts_with[step, world_size] = max(count, attempts_with.get((step, world_size), 0))
+    return sum(attempts_with.values()) - len({step for step, _ in attempts_with})
 
 
 def read_file(uri: str) -> list[Record]:
     """The records of one file, in its order; a line torn by a killed process is left out."""
     lines = storage.read_bytes(uri).split(b"\n")
     return [from_line(line, f"{uri}, line {number}") for number, line in _whole_lines(lines)]
+
+
+def read_in_pieces(uri: str) -> Iterator[Record]:
+    """The same of a file of any size, without a last line that is torn, in the memory of `_PIECE_BYTES`."""
+    start = 0
+    with storage.open_random_access(uri) as file:
+        while True:
+            with storage.storage_errors(uri):
+                body: bytes = file.read_at(min(_PIECE_BYTES, file.size() - start), start)
+            records, size_bytes = whole_records(body, uri, start)
+            if not size_bytes:
+                return
+            yield from records
+            start += size_bytes
 
 
 def whole_records(body: bytes, uri: str, start: int) -> tuple[list[Record], int]:

@@ -38,6 +38,10 @@ class DriverLink:
         """Tell of an event."""
         self._tell("note", replica_id=self._replica_id, event=event, step=step, detail=detail)
 
+    def note_strike(self, fault: int) -> None:
+        """Tell that this fault, by its place among those of the run, is about to strike here."""
+        self._tell("strike", fault=fault)
+
     def abandon(self, group_key: str) -> None:
         """Tell the others not to wait for this worker in the group of that key."""
         self._tell("abandon", group_key=group_key)

@@ -50,6 +50,8 @@ class EpochAccount:
     """Samples counted beyond those that belong to their step."""
     excused: int
     """Samples set aside on purpose."""
+    is_whole: bool = True
+    """False for the last epoch of a run that stands in the midst of it: this is about its steps so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,6 +240,7 @@ def _accounts(lines: Sequence[LedgerLine], expected: Sequence[_Expected], plan: 
                 missing=sum(len(expected[step].rows) for step in due) - sum(len(expected[step].rows) for step in right),
                 repeated=sum(max(0, lines[step].evidence.samples - len(expected[step].rows)) for step in taken),
                 excused=sum(expected[step].excused for step in taken),
+                is_whole=len(due) == plan.steps_per_epoch,
             )
         )
     return accounts

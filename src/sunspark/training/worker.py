@@ -97,7 +97,6 @@ class TrainingWorker:
         self._coordinator = RpcClient(spec.coordinator, spec.token)
         self._host = address_towards(spec.coordinator)
         self._progress = Progress()
-        self._faults = FaultInjector(spec.faults, spec.worker, spec.incarnation)
         self._leaving = threading.Lock()
         self._group = Group(
             self._coordinator,
@@ -111,6 +110,7 @@ class TrainingWorker:
             self._coordinator, self._replica_id, self._progress, self._leave, self._cut_when_lost, self._excuse
         )
         self._driver = DriverLink(self._coordinator, self._replica_id, self._pulse)
+        self._faults = FaultInjector(spec.faults, spec.worker, spec.incarnation, self._driver.note_strike)
         self._in_hand = InHand(Path(spec.in_hand))
         self._excused: frozenset[int] = frozenset()
         self._heart: Heart | None = None
