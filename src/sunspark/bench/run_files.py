@@ -23,6 +23,8 @@ class RunFiles:
     evaluations: tuple[dict[str, Any], ...]
     """That of a test split first."""
     verdict: dict[str, Any] | None
+    forecast: dict[str, Any] | None
+    """What its strategy was chosen by, if a forecast has chosen it."""
     records: list[Record]
     recorded_again: int
     """How often a step was done that had been recorded before."""
@@ -56,6 +58,7 @@ def read_run(run: str) -> RunFiles:
         result=_read_if_present(run_directory.result_file(run)),
         evaluations=tuple(sorted(evaluations, key=_test_first)),
         verdict=_read_if_present(run_directory.verdict_file(run)),
+        forecast=_read_if_present(run_directory.forecast_file(run)),
         records=as_done_last(attempts),
         recorded_again=num_recorded_again(attempts),
     )

@@ -31,6 +31,7 @@ def tiles(files: RunFiles, history: History, events: Sequence[EventRecord]) -> l
         *_accuracy_tiles(files),
         _verdict_tile(files.verdict),
         Tile(label="Images per second", value=rate(result["images_per_second"]), note=_pace_note(result)),
+        *_forecast_tiles(files, history),
         Tile(label="Steps", value=count(result["steps"]), note=plural(result["epochs"], "epoch")),
         Tile(label="Samples", value=count(result["samples"]), note="counted, over all epochs"),
         Tile(label="Workers", value=count(result["workers"])),
@@ -101,6 +102,20 @@ def _verdict_tile(verdict: dict[str, Any] | None) -> Tile:
         note = f"in {epochs([epoch.get('is_whole', True) for epoch in verdict.get('epochs', [])])}"
         return Tile(label=label, value="yes", note=note, tone="good")
     return Tile(label=label, value="no", note="see the table of epochs", tone="bad")
+
+
+def _forecast_tiles(files: RunFiles, history: History) -> list[Tile]:
+    """What an epoch was forecast to take, where a forecast has chosen the strategy, and what it took."""
+    forecast = float(((files.forecast or {}).get("recommended") or {}).get("seconds_per_epoch") or 0.0)
+    if not forecast:
+        return []
+    ends_S, samples_S = history.finished_seconds_S, history.samples_S
+    took = float(ends_S[-1] - ends_S[0]) if len(ends_S) > 1 else 0.0
+    note = "an epoch was forecast to take"
+    if took > 0:
+        epoch_seconds = took * float(samples_S[history.epoch_S == 0].sum() / samples_S[1:].sum())
+        note = f"an epoch was forecast to take; it took {duration(epoch_seconds)} ({epoch_seconds / forecast - 1:+.0%})"
+    return [Tile(label="Forecast", value=duration(forecast), note=note)]
 
 
 def _pace_note(result: Mapping[str, Any]) -> str:
