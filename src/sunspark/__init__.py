@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sunspark.bench.live import RunState
     from sunspark.bench.outlook import ForecastResult
     from sunspark.bench.report import ReportResult
+    from sunspark.bench.tune import TuneConfig as TuneConfig
+    from sunspark.bench.tune import TuneResult
     from sunspark.data.augment import AugmentConfig as AugmentConfig
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.prediction_table import Prediction
@@ -65,6 +67,7 @@ _HOMES: Final = {
     "StrategyConfig": "sunspark.training.strategies.config",
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
+    "TuneConfig": "sunspark.bench.tune",
     "ValidationConfig": "sunspark.training.validation",
 }
 _FAULTS: Final = ("Fault", "fail_at", "kill_at", "stall_at")
@@ -190,7 +193,7 @@ def watch(run: str, once: bool = False) -> RunState:
 
 
 def report(run: str, out: str) -> ReportResult:
-    """Write the report of `run` as one self-contained HTML file at `out`."""
+    """Write the report of `run`, or the folder of a sweep or a search, as one self-contained HTML file at `out`."""
     from sunspark.bench import report as bench_report
 
     return bench_report.report(run, out)
@@ -207,6 +210,23 @@ def compare(
     from sunspark.bench.sweep import load_sweep
 
     return bench_compare.compare(load_sweep(sweep), folder, config or bench_compare.CompareConfig(), tell)
+
+
+def tune(
+    dataset: str,
+    space: str,
+    folder: str,
+    config: TuneConfig | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> TuneResult:
+    """Search for a good configuration in the space of the file `space`; `folder` keeps the trials.
+
+    A search that was interrupted goes on. `tell` hears of each trial. Takes Optuna (`sunspark[tune]`).
+    """
+    from sunspark.bench import tune as bench_tune
+    from sunspark.bench.space import load_space
+
+    return bench_tune.tune(dataset, load_space(space), folder, config or bench_tune.TuneConfig(), tell)
 
 
 def forecast(

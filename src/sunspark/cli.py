@@ -35,7 +35,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "predict": "say what a run's model sees in images",
     "verify": "was every sample of every epoch applied exactly once?",
     "compare": "run ways of training side by side and compare them",
-    "report": "write the report of a run or a sweep, one HTML file",
+    "tune": "search for a good configuration",
+    "report": "write the report of a run, a sweep or a search, one HTML file",
     "where": "print the path of the program to hand to spark-submit",
 }
 """The commands and what they do, in the order of a run; the code of each is `sunspark.commands.<name>`."""

@@ -18,8 +18,10 @@ from sunspark.errors import ConfigError, first_five
 
 T = TypeVar("T")
 
-_MOST_NAMES: Final = 12
+_MOST_NAMES: Final = 14
 """As many as there are commands; of more, the first five are named."""
+
+_SECONDS_OF: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 _PLAIN_WORDS: Final[dict[object, str]] = {
     bool: "true or false",
@@ -140,6 +142,18 @@ def suggestion(name: str, names: Sequence[str]) -> str:
     if close:
         return f"the nearest {'is' if len(close) == 1 else 'are'} {', '.join(close)}"
     return f"there are {', '.join(names) if len(names) <= _MOST_NAMES else first_five(names)}"
+
+
+def seconds_of(name: str, text: str) -> float:
+    """90s, 90min, 2h or 3d in seconds. Raises ConfigError when it is no such time, or not above 0."""
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    try:
+        seconds = float(number) * _SECONDS_OF[text[len(number) :]]
+    except (KeyError, ValueError):
+        raise ConfigError(f"{name} must be a time such as 90min, 2h or 3d, got {text!r}") from None
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"{name} must be above 0, got {text!r}")
+    return seconds
 
 
 def refuse_unknown_fields(cls: type, names: Iterable[str]) -> None:

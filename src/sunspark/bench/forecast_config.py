@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
-from sunspark.config import suggestion
+from sunspark.config import seconds_of, suggestion
 from sunspark.data.rounds import SyncEvery
 from sunspark.errors import ConfigError
 from sunspark.parallel.codec import Compression
 
 Goal = Literal["none", "fastest", "cheapest"]
 StrategyName = Literal["all_reduce", "local_sgd", "diloco", "async", "hogwild"]
-
-_SECONDS_OF: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,17 +86,7 @@ class ForecastConfig:
     @property
     def deadline_seconds(self) -> float | None:
         """None: there is none."""
-        if not self.deadline:
-            return None
-        number = self.deadline.rstrip("abcdefghijklmnopqrstuvwxyz")
-        unit = self.deadline[len(number) :]
-        try:
-            seconds = float(number) * _SECONDS_OF[unit]
-        except (KeyError, ValueError):
-            raise ConfigError(f"deadline must be a time such as 90min, 2h or 3d, got {self.deadline!r}") from None
-        if not 0 < seconds < float("inf"):
-            raise ConfigError(f"deadline must be above 0, got {self.deadline!r}")
-        return seconds
+        return seconds_of("deadline", self.deadline) if self.deadline else None
 
 
 def _words(name: str, text: str, known: Sequence[Any]) -> list[str]:

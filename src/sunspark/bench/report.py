@@ -38,6 +38,8 @@ from sunspark.bench.sweep_report import sections_of
 from sunspark.bench.sweep_results import is_sweep, read_results
 from sunspark.bench.tiles import tiles
 from sunspark.bench.time_line import event_styles, time_line
+from sunspark.bench.trials import is_search, read_trials
+from sunspark.bench.tune_report import sections_of_search
 from sunspark.bench.words import count, duration, plural
 from sunspark.records import EvaluationRecord, EventRecord
 
@@ -55,16 +57,18 @@ class ReportResult:
 
 
 def report(run: str, out: str) -> ReportResult:
-    """Write the report of `run`, a run or the folder of a sweep, to the file `out`.
+    """Write the report of `run`, a run or the folder of a sweep or a search, to the file `out`.
 
     Raises:
-        RunError: there is no such run or sweep, or one of its files is damaged.
+        RunError: there is none, or one of its files is damaged.
         StorageError: a file cannot be read, or `out` cannot be written.
     """
     run = storage.absolute(run)
-    page = (_render_sweep(run) if is_sweep(run) else render(read_run(run))).encode()
-    storage.write_bytes_atomic(out, page)
-    return ReportResult(run=run, path=out, size_bytes=len(page))
+    kinds = ((is_sweep, _render_sweep), (is_search, _render_search))
+    page = next((draw(run) for is_one, draw in kinds if is_one(run)), "") or render(read_run(run))
+    body = page.encode()
+    storage.write_bytes_atomic(out, body)
+    return ReportResult(run=run, path=out, size_bytes=len(body))
 
 
 def render(files: RunFiles) -> str:
@@ -115,6 +119,11 @@ def _render_sweep(folder: str) -> str:
         script_hash=f"sha256-{digest}",
         **sections_of(read_results(folder)),
     )
+
+
+def _render_search(folder: str) -> str:
+    name = "/".join(folder.rstrip("/").split("/")[-2:])
+    return _environment().get_template("tune.html.j2").render(name=name, **sections_of_search(read_trials(folder)))
 
 
 def _environment() -> jinja2.Environment:

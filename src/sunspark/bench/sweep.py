@@ -88,14 +88,14 @@ def settings_of(sweep: SweepConfig, num_cores: int, *, may_oversubscribe: bool =
     Those that make no sense, and those that want more than the `num_cores` of this machine while they run on it, have a
     `refusal`. Raises ConfigError when not even the base makes sense, or the sweep has no setting.
     """
-    _built(dict(flatten(sweep.base)))
+    built(dict(flatten(sweep.base)))
     found: dict[str, Setting] = {}
     for values in _combinations(sweep):
         name = _name_of(values)
         if name in found:
             raise ConfigError(f"the sweep has the setting {name!r} twice; leave one out")
         try:
-            config = _built(dict(flatten(sweep.base)) | values)
+            config = built(dict(flatten(sweep.base)) | values)
         except ConfigError as error:
             found[name] = Setting(name=name, config=None, refusal=str(error))
             continue
@@ -130,7 +130,8 @@ def _combinations(sweep: SweepConfig) -> Iterator[dict[str, Any]]:
         yield setting | dict(zip(axes, values, strict=True))
 
 
-def _built(flat: Mapping[str, Any]) -> TrainConfig:
+def built(flat: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with these values, by their keys with dots. Raises ConfigError when it makes no sense."""
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *sections, name = key.split(".")
