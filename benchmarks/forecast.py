@@ -22,12 +22,15 @@ from typing import Any, Final
 
 import sunspark
 from benchmarks.links import make_dataset
-from sunspark.bench.costs import Costs
+from sunspark.bench.costs import Costs, NetworkSize
+from sunspark.bench.fitting import fit
 from sunspark.bench.forecast import seconds_per_epoch, setting_of, steps_of
 from sunspark.bench.history import step_history, training_clock
+from sunspark.bench.observation import Observation
 from sunspark.bench.sweep import Setting, load_sweep, settings_of
 from sunspark.config import flatten, from_dict, to_dict
 from sunspark.data.dataset import Dataset
+from sunspark.data.order import StepPlan
 from sunspark.errors import SunsparkError
 from sunspark.launch.config import TrainConfig
 from sunspark.records import read_records
@@ -47,8 +50,27 @@ _WORST_BOUND: Final = 0.35
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pilot:
+    """What a pilot has seen at a place."""
+
+    place: str
+    network: NetworkSize
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """A setting that was run."""
+
+    place: str
+    setting: str
+    measured_seconds: float
+    """Of an epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """One setting, forecast and run."""
+    """A setting, forecast and run."""
 
     place: str
     setting: str
@@ -92,38 +114,28 @@ def measure_place(place: str, folder: Path, forecast: Forecast, train: Train, re
     base = next(one.config for one in settings if one.config and one.config.launch.workers > 1)
     workers = _MOST_WORKERS[place.partition("-")[0]]
     pilot = replace(base, launch=replace(base.launch, workers=workers))
-    costs = read(results)[0].get(place)
-    if costs is None:
+    pilots, measured = read(results)
+    if place not in pilots:
         file = folder / "pilot.toml"
         given = [(key, value) for key, value in flatten(to_dict(pilot)) if value is not None]
         file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given))
         told = forecast(["forecast", uri, "--config", str(file), "--compression", "none,bf16,int8"])
-        append(results, {"place": place, "costs": told["costs"], "observations": told["observations"]})
-        costs = from_dict(Costs, told["costs"])
-    known = {one.setting for one in read(results)[1] if one.place == place}
+        network, observations = told["costs"]["network"], told["observations"]
+        append(results, {"place": place, "network": network, "observations": observations})
+    known = {one.setting for one in measured if one.place == place}
     for number, setting in enumerate(settings):
         if setting.name in known:
             continue
         assert setting.config is not None
         run = folder / f"run{number}"
-        plan = steps_of(dataset, setting.config)
         try:
             train(run, setting.config)
-            measured = measured_seconds(run, setting.config, dataset)
+            seconds = measured_seconds(run, setting.config, dataset)
         except (AssertionError, SunsparkError) as error:
             print(f"{place}, {setting.name} failed: {error}", flush=True)
             continue
-        result = Result(
-            place=place,
-            setting=setting.name,
-            forecast_seconds=seconds_per_epoch(setting.config, plan, costs),
-            measured_seconds=measured,
-        )
-        append(results, asdict(result))
-        print(
-            f"{place}, {setting.name}: {result.forecast_seconds:.2f} s, took {measured:.2f} ({result.error:+.0%})",
-            flush=True,
-        )
+        append(results, asdict(Measured(place=place, setting=setting.name, measured_seconds=seconds)))
+        print(f"{place}, {setting.name}: {seconds:.2f} s an epoch", flush=True)
 
 
 def append(results: Path, line: dict[str, Any]) -> None:
@@ -132,11 +144,47 @@ def append(results: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def read(results: Path) -> tuple[dict[str, Costs], list[Result]]:
-    """The costs of each place, and what was forecast and run."""
+def read(results: Path) -> tuple[dict[str, Pilot], list[Measured]]:
+    """The pilot of each place, and what was run."""
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    costs = {line["place"]: from_dict(Costs, line["costs"]) for line in lines if "costs" in line}
-    return costs, [Result(**line) for line in lines if "setting" in line]
+    pilots = [from_dict(Pilot, line) for line in lines if "observations" in line]
+    measured = [from_dict(Measured, line) for line in lines if "setting" in line]
+    return {pilot.place: pilot for pilot in pilots}, measured
+
+
+def costs_of(pilot: Pilot) -> Costs:
+    """What it has found."""
+    return fit(pilot.observations, pilot.network)
+
+
+def forecasts(results: Path) -> list[Result]:
+    """What pilots say of the settings, beside what was measured; computed from what they have seen."""
+    pilots, measured = read(results)
+    found = []
+    for place, pilot in pilots.items():
+        costs = costs_of(pilot)
+        for setting in settings_at(place):
+            assert setting.config is not None
+            steps = StepPlan(
+                dataset_id="",
+                split="train",
+                seed=0,
+                num_samples=_NUM_IMAGES,
+                global_batch_size=setting.config.training.global_batch_size,
+                num_epochs=1,
+                num_replicas=1,
+            )
+            found += [
+                Result(
+                    place=place,
+                    setting=one.setting,
+                    forecast_seconds=seconds_per_epoch(setting.config, steps, costs),
+                    measured_seconds=one.measured_seconds,
+                )
+                for one in measured
+                if (one.place, one.setting) == (place, setting.name)
+            ]
+    return found
 
 
 def on_cluster(place: str, results: Path) -> None:
@@ -213,7 +261,7 @@ def main(words: Sequence[str] | None = None) -> None:
             sys.exit(f"{place} needs network namespaces (Linux, as root): {reason}")
         else:
             on_cluster(place, arguments.results)
-    results = read(arguments.results)[1]
+    results = forecasts(arguments.results)
     words_of_it, is_well = verdict(results)
     print(f"\n{table(results)}\n\n{words_of_it}")
     sys.exit(0 if is_well else 1)

@@ -142,10 +142,11 @@ def _with_rounds(costs: Costs, rounds: Sequence[Observation]) -> Costs:
         if one.workers == 1 or costs.byte_seconds is None:
             continue
         own = one.slices * (one.compute_seconds + costs.optimizer_seconds * costs.crowded(one.workers))
-        own += costs.rest_seconds + QUORUM_SECONDS_PER_WORKER * (one.workers - 1)
+        own += costs.rest_seconds
+        quorum = QUORUM_SECONDS_PER_WORKER * (one.workers - 1)
         moments = costs.network.moments if one.exchanges_moments else 0
         total = costs.sum_seconds(one.workers, one.compression, moments=moments)
-        beyond.append(one.period_seconds - one.steps_per_exchange * own - total)
+        beyond.append(one.period_seconds - one.steps_per_exchange * own - quorum - total)
     return replace(costs, round_seconds=statistics.median(beyond)) if beyond else costs
 
 

@@ -105,7 +105,7 @@ def _meeting(
             seconds = float(gone_until.min())
             here = np.flatnonzero(gone_until <= seconds)
         computing = _computing_seconds(setting, costs, factors[here], random)
-        took = float(computing.max()) + exchange + steps * _rest_seconds(costs, len(here))
+        took = float(computing.max()) + exchange + _rest_seconds(steps, costs, len(here))
         while failures and (dead := _first_death(failures, here, took, random)) is not None:
             who, when = dead
             gone_until[who] = seconds + when + failures.return_seconds
@@ -116,7 +116,7 @@ def _meeting(
                 took = 0.0
                 break
             computing = _computing_seconds(setting, costs, factors[here], random)
-            took = float(computing.max()) + exchange + steps * _rest_seconds(costs, len(here))
+            took = float(computing.max()) + exchange + _rest_seconds(steps, costs, len(here))
         seconds += took
     return seconds / (num_exchanges * steps)
 
@@ -148,9 +148,9 @@ def _exchange_seconds(setting: Setting, costs: Costs) -> float:
     return max(_LEAST_SHARE * total, total - costs.hideable * costs.backward * computing)
 
 
-def _rest_seconds(costs: Costs, workers: int) -> float:
-    """Of a step: its quorum, and bookkeeping."""
-    return costs.rest_seconds + QUORUM_SECONDS_PER_WORKER * (workers - 1)
+def _rest_seconds(steps: int, costs: Costs, workers: int) -> float:
+    """From one exchange to the next: one quorum, and the bookkeeping of each step."""
+    return steps * costs.rest_seconds + QUORUM_SECONDS_PER_WORKER * (workers - 1)
 
 
 def _first_death(

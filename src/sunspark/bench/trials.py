@@ -1,8 +1,9 @@
 """What came of the trials of a search, as a file for reports: FOLDER/trials.json. Free of torch."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
@@ -10,6 +11,9 @@ from sunspark.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     import optuna
+
+_LEAST_TRIALS: Final = 10
+"""For importances."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +25,7 @@ class Trial:
     """complete, pruned (ended early) or failed."""
     top1: float | None
     """At its end, on the split that trials are judged on."""
-    values: dict[str, Any]
+    values: dict[str, object]
     """Key of the space -> value."""
     curve: list[tuple[int, float]]
     """Epoch, top-1."""
@@ -59,13 +63,15 @@ def read_trials(folder: str) -> Trials:
 
 
 def _importance(study: "optuna.Study") -> dict[str, float]:
-    """Empty while too few trials came to an end, or all came to the same."""
+    """Empty while too few trials came to their end to tell, or all came to the same."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import TrialState
 
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < _LEAST_TRIALS:
+        return {}
     try:
-        return {
-            key: float(value)
-            for key, value in get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()).items()
-        }
+        with warnings.catch_warnings(action="ignore"):
+            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     except (RuntimeError, ValueError):
         return {}
+    return {key: float(value) for key, value in found.items()}

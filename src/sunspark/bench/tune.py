@@ -1,8 +1,8 @@
 """A search for a good configuration: trials that are trained, judged while they train, and ended early if they lag.
 
-Proposes by a tree-structured Parzen estimator (Bergstra et al., NIPS 2011), ends by successive halving (Li et al., arXiv
-1810.05934), both Optuna's. What it knows is in its storage: a search that was interrupted goes on with the same command,
-its unfinished trials from their last checkpoints.
+Proposes by a tree-structured Parzen estimator (Bergstra et al., NIPS 2011), ends by successive halving (Li et al.,
+arXiv 1810.05934), both Optuna's. What it knows is in its storage: a search that was interrupted goes on with the same
+command, its unfinished trials from their last checkpoints.
 
 FOLDER/tune.json            what is searched, and on which dataset
 FOLDER/study.db             Optuna's storage, unless another is named
@@ -82,7 +82,7 @@ class TuneResult:
     failed: int
     best_trial: int
     best_top1: float
-    best: dict[str, Any]
+    best: dict[str, object]
     """Key -> value, of the space."""
     config_file: str
 

@@ -1,4 +1,4 @@
-"""Trials of a search as tasks of Spark: one a task, wherever a slot is free; one of a lost executor goes on elsewhere."""
+"""Trials of a search as tasks of Spark: one a task, wherever a slot is free; if its executor is lost, elsewhere."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
