@@ -1,4 +1,6 @@
-"""`--strategy auto`: the strategy that a forecast finds fastest, of those that train much as one worker would.
+"""`--strategy auto`: what a forecast finds fastest, of all_reduce, diloco and one worker alone.
+
+These train much as one worker would (docs/concepts/strategies.md, what it costs).
 
 It is chosen at the first start of a run, by a pilot in RUN/pilot, and settled; the forecast is kept in
 RUN/forecast.json, and the report shows it beside what happened.
@@ -31,9 +33,9 @@ def with_strategy(dataset: str, run: str, config: TrainConfig) -> TrainConfig:
     run = storage.absolute(run)
     if storage.exists(run_directory.config_file(run)):
         stored = run_directory.read_config(run)["work"]["strategy"]
-        return replace(config, strategy=from_dict(StrategyConfig, stored))
+        return _with(config, from_dict(StrategyConfig, stored))
     if config.launch.workers == 1:
-        return replace(config, strategy=StrategyConfig(strategy="serial"))
+        return _with(config, StrategyConfig(strategy="serial"))
     refuse_swapped(storage.absolute(dataset), run)
     refuse_other_folders(run, storage.absolute(dataset))
     pilot = storage.join(run, "pilot")
@@ -50,4 +52,10 @@ def with_strategy(dataset: str, run: str, config: TrainConfig) -> TrainConfig:
         raise RunError(f"no strategy can be forecast: {reasons}; name one with --strategy")
     logger.warning("--strategy auto: %s", result.why)
     storage.write_json_atomic(run_directory.forecast_file(run), asdict(result))
-    return replace(config, strategy=from_dict(StrategyConfig, chosen.options))
+    return _with(config, from_dict(StrategyConfig, chosen.options))
+
+
+def _with(config: TrainConfig, strategy: StrategyConfig) -> TrainConfig:
+    """Where one worker alone is fastest, the others are not started."""
+    workers = 1 if strategy.strategy == "serial" else config.launch.workers
+    return replace(config, strategy=strategy, launch=replace(config.launch, workers=workers))

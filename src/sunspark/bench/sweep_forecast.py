@@ -14,7 +14,7 @@ from sunspark.bench.sweep import Setting
 from sunspark.bench.sweep_results import EpochForecast
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import RunError
+from sunspark.errors import SunsparkError
 from sunspark.launch.config import TrainConfig
 
 
@@ -60,13 +60,12 @@ def _computes_alike(config: TrainConfig, other: TrainConfig) -> bool:
 
 
 def _forecast(config: TrainConfig, opened: Dataset, costs: Costs) -> EpochForecast:
-    plan, replicas = steps_of(opened, config), config.training.replicas
-    mine = with_all = None
-    try:
-        if replicas > config.launch.workers:
-            whole = replace(config, launch=replace(config.launch, workers=replicas))
-            with_all = seconds_per_epoch(whole, plan, costs)
-        mine = seconds_per_epoch(config, plan, costs)
-    except RunError:
-        pass  # no run of the pilot tells
-    return EpochForecast(here=mine, with_all=with_all)
+    def seconds(workers: int) -> float | None:
+        whole = replace(config, launch=replace(config.launch, workers=workers))
+        try:
+            return seconds_per_epoch(whole, steps_of(opened, config), costs)
+        except SunsparkError:  # no run of the pilot tells, or the setting cannot be run: its row will say why
+            return None
+
+    workers, replicas = config.launch.workers, config.training.replicas
+    return EpochForecast(here=seconds(workers), with_all=seconds(replicas) if replicas > workers else None)
