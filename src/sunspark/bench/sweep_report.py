@@ -33,9 +33,7 @@ _COLUMNS: Final = (
     ("setting", False),
     ("runs", True),
     ("images/s", True),
-    ("95 %", True),
     ("speed-up", True),
-    ("95 % of it", True),
     ("efficiency", True),
     ("core hours", True),
     ("top-1", True),
@@ -80,6 +78,7 @@ def sections_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
             by_setting[row.setting].append(row)
     measured = [one for one in found if one.runs]
     rows = [_row(number, one, by_setting[one.setting]) for number, one in enumerate(measured, start=1)]
+    has_forecasts = any(row.first.forecast_seconds_per_epoch for row in rows)
     return {
         "finding": finding(found),
         "rows": rows,
@@ -96,12 +95,8 @@ def sections_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
             )
             if chart
         ],
-        "columns": [
-            *_COLUMNS,
-            *(_FORECAST_COLUMNS if any(row.first.forecast_seconds_per_epoch for row in rows) else ()),
-            ("", False),
-        ],
-        "has_forecasts": any(row.first.forecast_seconds_per_epoch for row in rows),
+        "columns": [*_COLUMNS, *(_FORECAST_COLUMNS if has_forecasts else ())],
+        "has_forecasts": has_forecasts,
         "stands_for_more": [row.summary.setting for row in rows if row.first.replicas > row.first.workers],
         "download": csv_download(
             "settings.csv",

@@ -32,6 +32,7 @@ def sections_of_search(found: Trials) -> dict[str, Any]:
             Bar(name=key, share=share, text=percent(share, 0)) for key, share in found.importance.items()
         ),
         "keys": keys,
+        "shown": _shown,
         "trials": sorted(found.trials, key=lambda trial: -(trial.top1 or -1.0)),
         "download": csv_download(
             "trials.csv",
@@ -52,7 +53,7 @@ def finding(found: Trials) -> str:
     if not ended:
         return "No trial has come to its end yet."
     best = max(ended, key=lambda trial: trial.top1 or 0.0)
-    values = ", ".join(f"{key} = {value}" for key, value in best.values.items())
+    values = ", ".join(f"{key} = {_shown(value)}" for key, value in best.values.items())
     early = sum(trial.state == "pruned" for trial in found.trials)
     words = [
         f"The best of {plural(len(found.trials), 'trial')} is number {best.number}, with {percent(best.top1 or 0.0)} "
@@ -168,6 +169,10 @@ def _places(values: Sequence[Any]) -> list[float]:
         return [float(place) for place in Scale(low=numbers.min(), high=numbers.max()).at(numbers)]
     names = sorted({str(value) for value in values})
     return [names.index(str(value)) / max(1, len(names) - 1) for value in values]
+
+
+def _shown(value: object) -> str:
+    return plot.number(value) if isinstance(value, float) else str(value)
 
 
 def _ends(values: Sequence[Any]) -> str:
