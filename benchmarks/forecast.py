@@ -24,7 +24,7 @@ import sunspark
 from benchmarks.links import make_dataset
 from sunspark.bench.costs import Costs, NetworkSize
 from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import seconds_per_epoch, setting_of, steps_of
+from sunspark.bench.forecast import Work, seconds_per_epoch, setting_of, steps_of
 from sunspark.bench.history import step_history, training_clock
 from sunspark.bench.observation import Observation
 from sunspark.bench.sweep import Setting, load_sweep, settings_of
@@ -165,20 +165,12 @@ def forecasts(results: Path) -> list[Result]:
         costs = costs_of(pilot)
         for setting in settings_at(place):
             assert setting.config is not None
-            steps = StepPlan(
-                dataset_id="",
-                split="train",
-                seed=0,
-                num_samples=_NUM_IMAGES,
-                global_batch_size=setting.config.training.global_batch_size,
-                num_epochs=1,
-                num_replicas=1,
-            )
+            work = Work(config=setting.config, steps=_steps(setting.config), judged_images=0)
             found += [
                 Result(
                     place=place,
                     setting=one.setting,
-                    forecast_seconds=seconds_per_epoch(setting.config, steps, costs),
+                    forecast_seconds=seconds_per_epoch(work, costs),
                     measured_seconds=one.measured_seconds,
                 )
                 for one in measured
@@ -228,6 +220,26 @@ def on_this_machine(place: str, results: Path) -> None:
         measure_place(place, Path(name), forecast, train, results)
 
 
+def _steps(config: TrainConfig) -> StepPlan:
+    """Of the images of this measurement."""
+    return StepPlan(
+        dataset_id="",
+        split="train",
+        seed=0,
+        num_samples=_NUM_IMAGES,
+        global_batch_size=config.training.global_batch_size,
+        num_epochs=config.training.epochs,
+        num_replicas=1,
+    )
+
+
+def missing(results: Sequence[Result]) -> list[str]:
+    """Settings without a measurement."""
+    found = {(one.place, one.setting) for one in results}
+    wanted = [(place, setting.name) for place in _PLACES for setting in settings_at(place)]
+    return [f"{place}, {setting}" for place, setting in wanted if (place, setting) not in found]
+
+
 def table(results: Sequence[Result]) -> str:
     """Markdown."""
     lines = ["| place | setting | forecast, s an epoch | measured | error |", "|---|---|---|---|---|"]
@@ -264,7 +276,9 @@ def main(words: Sequence[str] | None = None) -> None:
     results = forecasts(arguments.results)
     words_of_it, is_well = verdict(results)
     print(f"\n{table(results)}\n\n{words_of_it}")
-    sys.exit(0 if is_well else 1)
+    if left := missing(results):
+        print(f"not measured: {'; '.join(left)}")
+    sys.exit(0 if is_well and not left else 1)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The costs are those of `benchmarks/forecast.jsonl` (`python -m benchmarks.forecast`) on the cluster with links of 750
 Mbit/s: one core a worker, `scene_vgg` at 128 px. Each worker is taken to have its own core and link, the driver too.
 
-    python -m benchmarks.scaling [--place cluster-750] [--batch 4096] [--deaths 0.01]
+    python -m benchmarks.scaling [--place cluster-750] [--batch 4096] [--deaths 1]
 """
 
 import argparse
@@ -22,6 +22,8 @@ _RESULTS: Final = Path(__file__).parent / "forecast.jsonl"
 _WORKERS: Final = (1, 4, 16, 64, 256, 1024)
 _SUN397: Final = 108_754
 _LARGE: Final = 100_000_000
+_STEPS: Final = 3200
+"""That are simulated, with the same noise with and without deaths."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,7 @@ def seconds(way: Way, workers: int, costs: Costs, batch: int, failures: Failures
         steps_per_exchange=way.every if workers > 1 else 1,
         compression=way.compression,
     )
-    return seconds_per_step(setting, costs, failures=failures)
+    return seconds_per_step(setting, costs, failures=failures, num_exchanges=_STEPS // setting.steps_per_exchange)
 
 
 def table(costs: Costs, batch: int, deaths: float) -> str:
@@ -80,9 +82,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--place", default="cluster-750", help="whose costs")
     parser.add_argument("--batch", type=int, default=4096, help="images of a step")
-    parser.add_argument("--deaths", type=float, default=0.01, help="of each worker, an hour")
+    parser.add_argument("--deaths", type=float, default=1.0, help="of each worker, an hour; above 0")
     arguments = parser.parse_args(words)
-    costs = replace(costs_of(read(_RESULTS)[0][arguments.place]), crowding={"1": 1.0})
+    costs = costs_of(read(_RESULTS)[0][arguments.place])
+    costs = replace(costs, crowding={"1": 1.0}, spread={"1": costs.spread_of(1)})
     print(table(costs, arguments.batch, arguments.deaths))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sunspark.bench.costs import Costs, NetworkSize
 from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import Row, rows_of
+from sunspark.bench.forecast import Pilot, Row, Work, rows_of, seconds_per_epoch
 from sunspark.bench.forecast_config import ForecastConfig
 from sunspark.bench.observation import Observation
 from sunspark.bench.pricing import TABLE, instances_of
@@ -17,6 +17,8 @@ from sunspark.data.order import StepPlan
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.training.config import TrainingConfig
+from sunspark.training.strategies.config import StrategyConfig
+from sunspark.training.validation import ValidationConfig
 from tests.bench.test_simulation import COSTS
 
 NETWORK = NetworkSize(parameters=1_000_000, moments=2_000_000)
@@ -24,6 +26,13 @@ PLAN = StepPlan(
     dataset_id="", split="train", seed=0, num_samples=6400, global_batch_size=64, num_epochs=10, num_replicas=1
 )
 CONFIG = TrainConfig(training=TrainingConfig(global_batch_size=64, epochs=10))
+WORK = Work(config=CONFIG, steps=PLAN, judged_images=0)
+
+
+def rows(
+    asked: ForecastConfig, costs: Costs, work: Work = WORK, room: int | None = None
+) -> tuple[list[Row], list[str]]:
+    return rows_of(work, asked, Pilot(costs=costs, workers=3, room=room))
 
 
 def observed(setting: Setting, costs: Costs = COSTS) -> Observation:
@@ -33,57 +42,69 @@ def observed(setting: Setting, costs: Costs = COSTS) -> Observation:
     slices = -(-setting.num_replicas // setting.workers)
     has_server = setting.strategy == "async"
     whole = costs.sum_seconds(setting.workers, setting.compression) if setting.strategy == "all_reduce" else 0.0
+    hidden = min(0.95 * whole, costs.hideable * costs.backward * compute)
     return Observation(
         run="made",
         strategy=setting.strategy,
         workers=setting.workers,
-        slices=slices,
+        replicas=setting.num_replicas,
         slice_size=setting.slice_size,
         steps_per_exchange=setting.steps_per_exchange,
         compression=setting.compression,
         exchanges_moments=setting.exchanges_moments,
         compute_seconds=compute,
-        backward_seconds=slices * compute * costs.backward,
-        optimizer_seconds=costs.optimizer_seconds * costs.crowded(setting.workers),
+        backward_seconds=compute * costs.backward,
+        optimizer_seconds=costs.optimizer_seconds
+        * costs.crowded(setting.workers)
+        * (slices if setting.is_local else 1),
         spread=0.0,
-        exchange_seconds=whole,
-        hidden_seconds=0.0,
+        exchange_seconds=whole - hidden,
+        hidden_seconds=hidden,
         period_seconds=seconds * setting.workers if has_server else seconds,
         start_seconds=8.0,
         peak_worker_bytes=500_000_000,
     )
 
 
-def pilot() -> list[Observation]:
+def pilot(costs: Costs = COSTS) -> list[Observation]:
     """What a pilot would see."""
     alone = Setting(strategy="serial", workers=1, global_batch_size=48)
     server = Setting(strategy="async", workers=1, global_batch_size=16, steps_per_exchange=2)
     summing = Setting(strategy="all_reduce", workers=3, global_batch_size=48)
-    return [
-        observed(alone),
-        observed(replace(alone, global_batch_size=16)),
-        observed(server),
-        observed(replace(server, workers=3, global_batch_size=48)),
-        observed(summing),
-        observed(replace(summing, workers=2)),
-        observed(replace(summing, compression="int8")),
-        observed(
-            Setting(strategy="local_sgd", workers=3, global_batch_size=48, steps_per_exchange=4, exchanges_moments=True)
-        ),
+    rounds = Setting(
+        strategy="local_sgd", workers=3, global_batch_size=48, steps_per_exchange=4, exchanges_moments=True
+    )
+    settings = [
+        alone,
+        replace(alone, global_batch_size=16),
+        server,
+        replace(server, workers=3, global_batch_size=48),
+        summing,
+        replace(summing, workers=2),
+        replace(summing, compression="int8"),
+        rounds,
     ]
+    return [observed(setting, costs) for setting in settings]
 
 
-def test_costs_are_found_again_in_what_they_cause() -> None:
-    found = fit(pilot(), NETWORK)
+CROWDED = replace(COSTS, crowding={"1": 1.0, "2": 1.2, "3": 1.6}, hideable=0.7)
+
+
+@pytest.mark.parametrize("costs", [COSTS, CROWDED], ids=["cores of their own", "shared cores, and what is hidden"])
+def test_costs_are_found_again_in_what_they_cause(costs: Costs) -> None:
+    found = fit(pilot(costs), NETWORK)
+    assert found.crowded(3) == pytest.approx(costs.crowded(3), rel=0.02)
     for setting in (
         Setting(strategy="serial", workers=1, global_batch_size=64),
+        Setting(strategy="serial", workers=1, global_batch_size=64, replicas=4),
         Setting(strategy="all_reduce", workers=8, global_batch_size=64),
+        Setting(strategy="all_reduce", workers=3, global_batch_size=64, replicas=8),
         Setting(strategy="all_reduce", workers=8, global_batch_size=64, compression="int8"),
         Setting(strategy="diloco", workers=5, global_batch_size=64, steps_per_exchange=64),
         Setting(strategy="async", workers=2, global_batch_size=64, steps_per_exchange=1),
         Setting(strategy="async", workers=16, global_batch_size=64, steps_per_exchange=16),
     ):
-        assert seconds_per_step(setting, found) == pytest.approx(seconds_per_step(setting, COSTS), rel=0.05), setting
+        assert seconds_per_step(setting, found) == pytest.approx(seconds_per_step(setting, costs), rel=0.1), setting
 
 
 def test_without_one_worker_alone_nothing_is_known() -> None:
@@ -93,8 +114,8 @@ def test_without_one_worker_alone_nothing_is_known() -> None:
 
 def test_what_no_run_tells_is_a_row_with_its_reason() -> None:
     seen = [one for one in pilot() if one.strategy in ("serial", "all_reduce")]
-    rows, _ = rows_of(PLAN, CONFIG, ForecastConfig(workers="2,4", compression="none,int8,bf16"), fit(seen, NETWORK), 3)
-    reasons = {(row.strategy, row.compression): row.reason for row in rows}
+    found, _ = rows(ForecastConfig(workers="2,4", compression="none,int8,bf16"), fit(seen, NETWORK))
+    reasons = {(row.strategy, row.compression): row.reason for row in found}
     assert "rounds" in reasons["diloco", "none"]
     assert "server" in reasons["async", "none"]
     assert "bf16" in reasons["all_reduce", "bf16"]
@@ -102,15 +123,56 @@ def test_what_no_run_tells_is_a_row_with_its_reason() -> None:
 
 
 def test_workers_beyond_the_pilots_are_marked_and_a_batch_that_is_too_small_for_them_is_refused() -> None:
-    rows, _ = rows_of(PLAN, CONFIG, ForecastConfig(workers="1..64", strategy="all_reduce"), fit(pilot(), NETWORK), 3)
-    marked = {row.workers: row.is_extrapolated for row in rows}
+    found, _ = rows(ForecastConfig(workers="1..64", strategy="all_reduce"), fit(pilot(), NETWORK))
+    marked = {row.workers: row.is_extrapolated for row in found}
     assert marked == {1: False, 2: False, 4: True, 8: True, 16: True, 32: True, 64: True}
-    assert [row.workers for row in rows if row.reason] == [64]
+    assert [row.workers for row in found if row.reason] == [64]
+
+
+def test_a_machine_has_room_for_no_more_workers_than_it_has_cores() -> None:
+    found, _ = rows(ForecastConfig(workers="1..8", strategy="all_reduce"), fit(pilot(), NETWORK), room=3)
+    assert {row.workers: bool(row.reason) for row in found} == {1: False, 2: False, 4: True, 8: True}
+    assert "room for 3" in found[-1].reason
+
+
+def test_an_epoch_has_its_short_round_its_short_step_and_its_evaluations() -> None:
+    costs = fit(pilot(), NETWORK)
+    rounds = replace(CONFIG, strategy=StrategyConfig(strategy="diloco", sync_every=64))
+    seventy = replace(PLAN, num_samples=70 * 64)
+    whole = seconds_per_epoch(Work(config=rounds, steps=seventy, judged_images=0), costs)
+    setting = Setting(strategy="diloco", workers=2, global_batch_size=64, steps_per_exchange=64, exchanges_moments=True)
+    short = replace(setting, steps_per_exchange=6)
+    assert whole == pytest.approx(64 * seconds_per_step(setting, costs) + 6 * seconds_per_step(short, costs))
+
+    alone = replace(CONFIG, strategy=StrategyConfig(strategy="serial"), launch=replace(CONFIG.launch, workers=1))
+    hundred = Work(config=alone, steps=replace(PLAN, num_samples=100), judged_images=0)
+    step = seconds_per_step(Setting(strategy="serial", workers=1, global_batch_size=64), costs)
+    assert seconds_per_epoch(hundred, costs) == pytest.approx(2 * step - 28 * costs.image_seconds)
+    judged = replace(hundred, config=replace(alone, validation=ValidationConfig(eval_every=2)), judged_images=500)
+    more = seconds_per_epoch(judged, costs) - seconds_per_epoch(hundred, costs)
+    assert more == pytest.approx(500 * costs.image_seconds * (1 - costs.backward) / 2)
+
+
+def test_replicas_of_the_configuration_are_those_of_the_forecast() -> None:
+    config = replace(CONFIG, training=replace(CONFIG.training, replicas=4))
+    work = replace(WORK, config=config)
+    found, _ = rows(ForecastConfig(workers="2,4,8", strategy="all_reduce"), fit(pilot(), NETWORK), work)
+    reasons = {row.workers: row.reason for row in found}
+    assert not reasons[4]
+    assert "--replicas 4" in reasons[8]
+    by_default, _ = rows(ForecastConfig(workers="2", strategy="all_reduce"), fit(pilot(), NETWORK))
+    assert (found[1].seconds_per_epoch or 0) > (by_default[1].seconds_per_epoch or 0), "two slices each, one by one"
+
+
+def test_a_machine_without_the_memory_is_none() -> None:
+    costs = replace(fit(pilot(), NETWORK), memory_bytes={"all_reduce": 20 * 2**30})
+    found, _ = rows(ForecastConfig(workers="2", strategy="all_reduce", instance="c5.xlarge"), costs)
+    assert "8 GiB of memory" in found[-1].reason
 
 
 def test_the_knee_has_the_least_cost_times_time() -> None:
-    rows, _ = rows_of(PLAN, CONFIG, ForecastConfig(workers="1..32", strategy="all_reduce"), fit(pilot(), NETWORK), 3)
-    known = [row for row in rows if row.strategy == "all_reduce" and row.seconds is not None]
+    found, _ = rows(ForecastConfig(workers="1..32", strategy="all_reduce"), fit(pilot(), NETWORK))
+    known = [row for row in found if row.strategy == "all_reduce" and row.seconds is not None]
     (knee,) = [row for row in known if row.is_knee]
     assert min(row.workers * (row.seconds or 0) ** 2 for row in known) == knee.workers * (knee.seconds or 0) ** 2
 
@@ -118,14 +180,14 @@ def test_the_knee_has_the_least_cost_times_time() -> None:
 def test_on_another_machine_computing_is_carried_by_a_stated_factor_and_the_link_is_its_own() -> None:
     costs = replace(fit(pilot(), NETWORK), gigaflops=80.0)
     asked = ForecastConfig(workers="2", strategy="all_reduce", instance="m5.xlarge,g5.xlarge")
-    rows, words = rows_of(PLAN, CONFIG, asked, costs, 3)
-    assert any("m5.xlarge: computing is taken to need 0.50 times" in line for line in words)
-    alone = {row.instance: row for row in rows if row.strategy == "serial"}
-    here, _ = rows_of(PLAN, CONFIG, replace(asked, instance=""), costs, 3)
+    found, words = rows(asked, costs)
+    assert any("m5.xlarge: computing is taken to need 0.62 times" in line for line in words)
+    alone = {row.instance: row for row in found if row.strategy == "serial"}
+    here, _ = rows(replace(asked, instance=""), costs)
     its, ours = alone["m5.xlarge"].seconds_per_epoch, here[0].seconds_per_epoch
     assert its is not None
     assert ours is not None
-    assert its == pytest.approx(0.5 * ours, rel=0.02)
+    assert its == pytest.approx(0.625 * ours, rel=0.02)
     assert (alone["m5.xlarge"].usd or 0) == pytest.approx(2 * 0.24 * (alone["m5.xlarge"].seconds or 0) / 3600)
     assert (alone["g5.xlarge"].seconds_per_epoch or 0) < its
 

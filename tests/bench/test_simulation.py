@@ -7,7 +7,7 @@ import pytest
 
 from sunspark.bench.costs import QUORUM_SECONDS_PER_WORKER, Costs, NetworkSize
 from sunspark.bench.simulation import Failures, Setting, seconds_per_step
-from sunspark.errors import RunError
+from sunspark.errors import ConfigError, RunError
 
 COSTS = Costs(
     network=NetworkSize(parameters=1_000_000, moments=2_000_000),
@@ -15,8 +15,8 @@ COSTS = Costs(
     image_seconds=0.002,
     optimizer_seconds=0.004,
     rest_seconds=0.001,
-    spread=0.0,
     crowding={"1": 1.0},
+    spread={"1": 0.0},
     latency_seconds=0.0005,
     byte_seconds=1e-8,
     coding_seconds={"int8": 2e-9},
@@ -61,7 +61,7 @@ def test_rarer_exchanges_cost_less_and_moments_more() -> None:
 
 
 def test_who_meets_waits_for_the_slowest_and_who_does_not_loses_its_speed_alone() -> None:
-    free = replace(COSTS, byte_seconds=0.0, server_seconds=0.0, unit_seconds=0.0, spread=0.05)
+    free = replace(COSTS, byte_seconds=0.0, server_seconds=0.0, unit_seconds=0.0, spread={"1": 0.05})
     together = replace(ALL_REDUCE, strategy="async", steps_per_exchange=4)
     slow = (4.0,)
     assert seconds_per_step(ALL_REDUCE, free, slowness=slow) > 2.5 * seconds_per_step(ALL_REDUCE, free)
@@ -89,22 +89,44 @@ def test_workers_that_share_cores_slow_each_other_down_only_while_they_compute()
     )
 
 
-@pytest.mark.parametrize("strategy", ["all_reduce", "diloco", "async"])
+@pytest.mark.parametrize("strategy", ["serial", "all_reduce", "diloco", "async"])
 def test_failures_cost_time_and_the_more_the_oftener(strategy: str) -> None:
-    setting = Setting(
-        strategy=strategy, workers=16, global_batch_size=64, steps_per_exchange=1 if strategy == "all_reduce" else 16
-    )
-    costs = replace(COSTS, spread=0.05)
+    workers, every = (1 if strategy == "serial" else 16), (16 if strategy in ("diloco", "async") else 1)
+    setting = Setting(strategy=strategy, workers=workers, global_batch_size=64, steps_per_exchange=every)
     times = [
-        seconds_per_step(setting, costs, failures=Failures(per_worker_hour=rate) if rate else None, num_exchanges=1000)
-        for rate in (0, 20, 200)
+        seconds_per_step(
+            setting, replace(COSTS, spread={"1": 0.05}), failures=Failures(per_worker_hour=rate), num_exchanges=400
+        )
+        for rate in (1e-9, 20, 200)
     ]
+    calm = seconds_per_step(setting, replace(COSTS, spread={"1": 0.05}), num_exchanges=400)
+    assert times[0] == pytest.approx(calm), "the noise is the same"
     assert times == sorted(times)
-    assert 1.05 * times[0] < times[2] < 50 * times[0]
+    assert times[2] > 1.1 * calm
+
+
+def test_a_death_costs_one_worker_its_step_and_its_absence() -> None:
+    """A renewal process: a step of T seconds is repeated until no death falls into it."""
+    alone, rate = Setting(strategy="serial", workers=1, global_batch_size=64), 600.0
+    failures = Failures(per_worker_hour=rate, notice_seconds=0.0, return_seconds=5.0)
+    step = seconds_per_step(alone, COSTS)
+    hazard = rate / 3600
+    expected = (math.exp(hazard * step) - 1) * (1 / hazard + 5.0)
+    measured = seconds_per_step(alone, COSTS, failures=failures, num_exchanges=40_000)
+    assert measured == pytest.approx(expected, rel=0.05)
+
+
+def test_workers_that_die_faster_than_they_compute_are_refused() -> None:
+    for strategy in ("all_reduce", "async"):
+        slow = Setting(strategy=strategy, workers=2, global_batch_size=64, steps_per_exchange=64)
+        with pytest.raises(RunError, match="do not come to an exchange"):
+            seconds_per_step(slow, COSTS, failures=Failures(per_worker_hour=1e6))
+    with pytest.raises(ConfigError, match="per_worker_hour"):
+        Failures(per_worker_hour=0.0)
 
 
 def test_the_same_simulation_gives_the_same_time() -> None:
-    noisy = replace(COSTS, spread=0.2)
+    noisy = replace(COSTS, spread={"1": 0.2})
     for strategy in ("all_reduce", "diloco", "async"):
         setting = Setting(strategy=strategy, workers=5, global_batch_size=64)
         assert seconds_per_step(setting, noisy) == seconds_per_step(setting, noisy)
@@ -112,7 +134,7 @@ def test_the_same_simulation_gives_the_same_time() -> None:
 
 
 def test_noise_makes_the_slowest_slower_the_more_workers_there_are() -> None:
-    noisy = replace(COSTS, spread=0.2)
+    noisy = replace(COSTS, spread={"1": 0.2})
     extra = [
         seconds_per_step(replace(ALL_REDUCE, workers=workers, global_batch_size=2 * workers), noisy)
         - seconds_per_step(replace(ALL_REDUCE, workers=workers, global_batch_size=2 * workers), COSTS)

@@ -14,9 +14,10 @@ from sunspark import run_directory, storage
 from sunspark.bench.forecast_config import ForecastConfig
 from sunspark.bench.outlook import forecast
 from sunspark.config import from_dict
+from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError
 from sunspark.launch.config import TrainConfig
-from sunspark.launch.resume import refuse_other_folders, refuse_swapped
+from sunspark.launch.resume import check, refuse_other_folders, refuse_swapped
 from sunspark.training.strategies.config import StrategyConfig
 
 _STRATEGIES: Final = "all_reduce,diloco"
@@ -38,14 +39,17 @@ def with_strategy(dataset: str, run: str, config: TrainConfig) -> TrainConfig:
         return _with(config, StrategyConfig(strategy="serial"))
     refuse_swapped(storage.absolute(dataset), run)
     refuse_other_folders(run, storage.absolute(dataset))
+    check(run, Dataset.open(storage.absolute(dataset)), replace(config, strategy=StrategyConfig()))
     pilot = storage.join(run, "pilot")
     asked = ForecastConfig(
         workers=str(config.launch.workers), strategy=_STRATEGIES, sync_every=_EXCHANGES, recommend="fastest"
     )
-    try:
-        result = forecast(dataset, config, asked, scratch=pilot, tell=logger.warning)
-    finally:
-        storage.delete(pilot)
+    with run_directory.only_driver(run):
+        storage.delete(pilot)  # of a start that was killed
+        try:
+            result = forecast(dataset, config, asked, scratch=pilot, tell=logger.warning)
+        finally:
+            storage.delete(pilot)
     chosen = result.recommended
     if chosen is None:
         reasons = "; ".join(dict.fromkeys(row.reason for row in result.rows if row.reason))

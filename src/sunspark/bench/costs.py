@@ -5,10 +5,11 @@ J. Parallel Distrib. Comput. 69 (2009)); its time is latency plus bytes by bandw
 (1994)). Workers that share cores slow each other down (`crowding`).
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+import numpy as np
 
 from sunspark.errors import RunError
 from sunspark.parallel.codec import Compression
@@ -46,15 +47,17 @@ class Costs:
     """Of a step."""
     rest_seconds: float
     """Of a step, whatever no record names: the quorum of one worker, bookkeeping."""
-    spread: float
-    """Standard deviation of the logarithm of the time that a worker computes at a step."""
     crowding: dict[str, float]
     """Number of workers that compute at the same time -> how much longer each takes than one alone. More than were
-    measured have cores of their own."""
+    measured are on machines of their own."""
+    spread: dict[str, float]
+    """The same -> standard deviation of the logarithm of the time that a worker computes at a step."""
     latency_seconds: float | None = None
     """Of a message of a ring."""
     byte_seconds: float | None = None
-    """Of each byte over a link."""
+    """Of each byte over a link of a worker."""
+    server_byte_seconds: float | None = None
+    """The same of the driver's link; None: as a worker's."""
     coding_seconds: dict[str, float] = field(default_factory=dict)
     """Compression -> of each number, beyond its bytes."""
     hideable: float = 0.0
@@ -80,11 +83,11 @@ class Costs:
 
     def crowded(self, workers: float) -> float:
         """How much longer a worker takes while so many compute at the same time."""
-        known = sorted((int(number), factor) for number, factor in self.crowding.items())
-        for (low, its), (high, others) in itertools.pairwise(known):
-            if workers <= high:
-                return its + (others - its) * max(0.0, workers - low) / (high - low)
-        return known[-1][1]
+        return _between(self.crowding, workers)
+
+    def spread_of(self, workers: float) -> float:
+        """How much steps vary while so many compute at the same time."""
+        return _between(self.spread, workers)
 
     def sum_seconds(self, workers: int, compression: Compression, *, moments: int = 0) -> float:
         """A sum over so many workers: of all parameters, and of so many moments, which are never encoded.
@@ -103,6 +106,12 @@ class Costs:
             + ring_share(workers) * num_bytes * self.byte_seconds
             + self.coding_seconds.get(compression, 0.0) * self.network.parameters
         )
+
+
+def _between(known: Mapping[str, float], workers: float) -> float:
+    """Linear between the numbers of workers that are known; beyond them as at the nearest."""
+    numbers = sorted(map(int, known))
+    return float(np.interp(workers, numbers, [known[str(number)] for number in numbers]))
 
 
 def hops(workers: int) -> int:

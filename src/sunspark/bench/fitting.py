@@ -5,9 +5,10 @@ crowding from workers that compute at the same time; the ring from sums that nob
 takes beyond these from runs that have them. Where two runs say the same, the median counts.
 """
 
+import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,8 +28,9 @@ from sunspark.bench.simulation import Setting, seconds_per_step
 from sunspark.errors import RunError
 
 _SERVER_SHARES: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
-"""Of what a unit takes beyond steps and bytes, what the server may take of it; the one that explains several
-workers best is taken."""
+"""Of what a unit takes beyond steps and bytes, what the server may take of it."""
+_LINK_FACTORS: Final = (1.0, 1.2, 1.4, 1.7, 2.0)
+"""How much longer a byte may take over the driver's link, where streams meet in both directions, than in a ring."""
 
 
 def fit(observations: Sequence[Observation], network: NetworkSize) -> Costs:
@@ -46,8 +48,8 @@ def fit(observations: Sequence[Observation], network: NetworkSize) -> Costs:
         image_seconds=image_seconds,
         optimizer_seconds=statistics.median(one.optimizer_seconds for one in alone),
         rest_seconds=max(0.0, statistics.median(map(_rest, alone))),
-        spread=statistics.median(one.spread for one in observations if one.steps_per_exchange == 1),
         crowding={"1": 1.0},
+        spread=_spread(observations),
         backward=statistics.median(one.backward_seconds / one.compute_seconds for one in alone),
         memory_bytes=_largest(observations),
         start_seconds=statistics.median(one.start_seconds for one in observations),
@@ -85,8 +87,7 @@ def _least_squares(
 
 def _rest(one: Observation) -> float:
     """Of a step, what no record names."""
-    per_step = one.period_seconds / one.steps_per_exchange
-    return per_step - one.slices * one.compute_seconds - one.optimizer_seconds
+    return one.period_seconds - one.slices * one.compute_seconds - one.optimizer_seconds
 
 
 def _largest(observations: Iterable[Observation]) -> dict[str, int]:
@@ -94,6 +95,15 @@ def _largest(observations: Iterable[Observation]) -> dict[str, int]:
     for one in observations:
         largest[one.strategy] = max(one.peak_worker_bytes, largest.get(one.strategy, 0))
     return largest
+
+
+def _spread(observations: Iterable[Observation]) -> dict[str, float]:
+    """Of runs whose records tell each step apart."""
+    found: dict[int, list[float]] = {}
+    for one in observations:
+        if one.strategy in ("serial", "all_reduce"):
+            found.setdefault(one.workers, []).append(one.spread)
+    return {str(workers): statistics.median(found[workers]) for workers in sorted(found)}
 
 
 def _crowding(observations: Iterable[Observation], costs: Costs) -> dict[str, float]:
@@ -141,8 +151,7 @@ def _with_rounds(costs: Costs, rounds: Sequence[Observation]) -> Costs:
     for one in rounds:
         if one.workers == 1 or costs.byte_seconds is None:
             continue
-        own = one.slices * (one.compute_seconds + costs.optimizer_seconds * costs.crowded(one.workers))
-        own += costs.rest_seconds
+        own = one.slices * one.compute_seconds + one.optimizer_seconds + costs.rest_seconds
         quorum = QUORUM_SECONDS_PER_WORKER * (one.workers - 1)
         moments = costs.network.moments if one.exchanges_moments else 0
         total = costs.sum_seconds(one.workers, one.compression, moments=moments)
@@ -151,30 +160,43 @@ def _with_rounds(costs: Costs, rounds: Sequence[Observation]) -> Costs:
 
 
 def _with_server(costs: Costs, served: Sequence[Observation]) -> Costs:
-    """What a unit takes beyond its steps and its bytes, from the fewest workers; whose time it is, from the most."""
+    """What a unit takes beyond its steps and its bytes, from the fewest workers; whose time it is, from the most.
+
+    Of the candidates that explain the fewest workers exactly, the one that explains the most best is taken.
+    """
     if not served:
         return costs
     few, many = min(served, key=lambda one: one.workers), max(served, key=lambda one: one.workers)
     steps = few.steps_per_exchange * (few.compute_seconds + few.optimizer_seconds)
     num_bytes = costs.network.parameters * (BYTES_DOWN[few.compression] + BYTES_PER_NUMBER[few.compression])
-    beyond = max(0.0, few.period_seconds - steps - num_bytes * (costs.byte_seconds or 0.0))
-    candidates = [
-        replace(costs, server_seconds=share * beyond, unit_seconds=(1 - share) * beyond) for share in _SERVER_SHARES
-    ]
+
+    def candidates() -> Iterator[Costs]:
+        for factor, share in itertools.product(_LINK_FACTORS, _SERVER_SHARES):
+            byte_seconds = factor * (costs.byte_seconds or 0.0)
+            beyond = few.period_seconds - steps - num_bytes * byte_seconds
+            if beyond < 0 and factor > 1:
+                continue  # a byte does not take so long
+            beyond = max(0.0, beyond)
+            yield replace(
+                costs,
+                server_byte_seconds=byte_seconds,
+                server_seconds=share * beyond,
+                unit_seconds=(1 - share) * beyond,
+            )
+
     setting = setting_of(many)
-    measured = many.period_seconds / many.workers * setting.num_replicas / many.steps_per_exchange
-    return min(candidates, key=lambda one: abs(math.log(seconds_per_step(setting, one) / measured)))
+    measured = many.period_seconds / many.workers * many.replicas / many.steps_per_exchange
+    return min(candidates(), key=lambda one: abs(math.log(seconds_per_step(setting, one) / measured)))
 
 
 def setting_of(one: Observation) -> Setting:
     """The setting that was observed."""
-    replicas = one.slices * one.workers
     return Setting(
         strategy=one.strategy,
         workers=one.workers,
-        global_batch_size=round(one.slice_size * replicas),
+        global_batch_size=round(one.slice_size * one.replicas),
         steps_per_exchange=one.steps_per_exchange,
-        replicas=replicas,
+        replicas=one.replicas,
         compression=one.compression,
         exchanges_moments=one.exchanges_moments,
     )

@@ -13,7 +13,7 @@ from typing import Final
 
 from sunspark.bench.costs import Costs
 from sunspark.bench.forecast_config import ForecastConfig
-from sunspark.bench.pricing import DATED, Instance, instances_of
+from sunspark.bench.pricing import ATTAINABLE, DATED, Instance, instances_of
 from sunspark.bench.simulation import Setting, seconds_per_step
 from sunspark.data.dataset import Dataset
 from sunspark.data.order import StepPlan
@@ -76,12 +76,42 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Machine:
+class Work:
+    """What is to be trained."""
+
+    config: TrainConfig
+    steps: StepPlan
+    """Of the whole training, each a single slice."""
+    judged_images: int
+    """Of one evaluation while training; 0: there is none."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, config: TrainConfig) -> "Work":
+        """Raises ConfigError or DatasetError when `config` makes no sense with `dataset`."""
+        validation = config.validation
+        judged = len(dataset.rows(validation.split)) if validation.eval_every else 0
+        return cls(config=config, steps=steps_of(dataset, config), judged_images=judged)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pilot:
+    """What is known of the place where it flew."""
+
+    costs: Costs
+    workers: int
+    """The most that it had."""
+    room: int | None
+    """For so many workers; None: for more than it had, on machines that are added."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Machine:
     """Where workers would be: their costs there, and how many machines that takes."""
 
     costs: Costs
     instance: Instance | None
     workers_each: int = 1
+    room: int | None = None
 
     def usd(self, workers: int, seconds: float) -> float | None:
         """Of the machines of so many workers, and one for the driver."""
@@ -90,10 +120,16 @@ class Machine:
         machines = -(-workers // self.workers_each) + 1
         return machines * self.instance.usd_per_hour * seconds / 3600
 
+    def why_not(self, workers: int, worker_bytes: int | None) -> str:
+        """Why so many workers cannot be there."""
+        if self.room is not None and workers > self.room:
+            return f"this machine has room for {self.room}; --instance names others, --master a cluster"
+        if self.instance and worker_bytes and self.workers_each * worker_bytes > self.instance.memory_gib * 2**30:
+            return f"{self.instance.name} has {self.instance.memory_gib:g} GiB of memory, and its workers take more"
+        return ""
 
-def rows_of(
-    plan: StepPlan, config: TrainConfig, asked: ForecastConfig, costs: Costs, pilot_workers: int
-) -> tuple[list[Row], list[str]]:
+
+def rows_of(work: Work, asked: ForecastConfig, pilot: Pilot) -> tuple[list[Row], list[str]]:
     """A row for each way of training, and what of it was not measured where it would run, in words.
 
     Raises ConfigError when an instance is not known or too small.
@@ -102,16 +138,15 @@ def rows_of(
     rows: list[Row] = []
     carried: list[str] = []
     for instance in instances:
-        machine, words = _machine(instance, costs, config)
+        machine, words = _machine(instance, pilot, work.config)
         carried += words
-        alone = seconds_per_epoch(_serial(config), plan, machine.costs)
-        epochs = asked.epochs or config.training.epochs
+        alone = seconds_per_epoch(replace(work, config=_serial(work.config)), machine.costs)
         rows += [
-            _row(strategy, workers, plan, config, machine, alone, epochs)
-            for strategy in _strategies(asked, plan)
+            _row(strategy, workers, work, machine, alone, asked.epochs or work.config.training.epochs)
+            for strategy in _strategies(asked, work)
             for workers in _numbers_of_workers(strategy, asked)
         ]
-    rows = [replace(row, is_extrapolated=row.workers > pilot_workers) for row in rows]
+    rows = [replace(row, is_extrapolated=row.workers > pilot.workers) for row in rows]
     return list(_with_knees(rows)), carried
 
 
@@ -135,21 +170,35 @@ def setting_of(config: TrainConfig, plan: StepPlan) -> Setting:
     )
 
 
-def seconds_per_epoch(config: TrainConfig, plan: StepPlan, costs: Costs) -> float:
-    """Of one configuration. Raises RunError when what it takes is not known."""
-    return seconds_per_step(setting_of(config, plan), costs) * plan.num_samples / plan.global_batch_size
+def seconds_per_epoch(work: Work, costs: Costs) -> float:
+    """Of one configuration, with its share of the evaluations while training. Raises RunError when it is not known."""
+    setting, steps = setting_of(work.config, work.steps), work.steps
+    rounds, left = divmod(steps.steps_per_epoch, setting.steps_per_exchange)
+    seconds = rounds * setting.steps_per_exchange * seconds_per_step(setting, costs)
+    if left:  # the last round of an epoch is shorter
+        seconds += left * seconds_per_step(replace(setting, steps_per_exchange=left), costs)
+    missing = steps.steps_per_epoch * steps.global_batch_size - steps.num_samples  # images of the last step
+    seconds -= missing * setting.slices / setting.num_replicas * costs.image_seconds * costs.crowded(setting.workers)
+    return seconds + _evaluation_seconds(work, costs) / max(1, work.config.validation.eval_every)
 
 
-def _strategies(asked: ForecastConfig, plan: StepPlan) -> Iterator[StrategyConfig]:
-    """One worker alone, then every combination that makes sense."""
+def _evaluation_seconds(work: Work, costs: Costs) -> float:
+    """Forward passes over the split, which all workers share."""
+    workers = work.config.launch.workers
+    return work.judged_images / workers * costs.image_seconds * (1 - costs.backward) * costs.crowded(workers)
+
+
+def _strategies(asked: ForecastConfig, work: Work) -> Iterator[StrategyConfig]:
+    """One worker alone, then every combination that makes sense; moments are exchanged as the configuration says."""
     yield StrategyConfig(strategy="serial")
     for name, compression in itertools.product(asked.strategies, asked.compressions):
         if name == "all_reduce":
             yield StrategyConfig(strategy=name, compression=compression)
             continue
+        inner = work.config.strategy.inner_state if name in ("local_sgd", "diloco") else None
         for every in asked.exchanges:
-            if every == "epoch" or every < plan.steps_per_epoch:
-                yield StrategyConfig(strategy=name, sync_every=every, compression=compression)
+            if every == "epoch" or every < work.steps.steps_per_epoch:
+                yield StrategyConfig(strategy=name, sync_every=every, compression=compression, inner_state=inner)
 
 
 def _numbers_of_workers(strategy: StrategyConfig, asked: ForecastConfig) -> list[int]:
@@ -159,42 +208,39 @@ def _numbers_of_workers(strategy: StrategyConfig, asked: ForecastConfig) -> list
     return [workers for workers in asked.numbers_of_workers if workers > 1]
 
 
-def _row(
-    strategy: StrategyConfig,
-    workers: int,
-    plan: StepPlan,
-    config: TrainConfig,
-    machine: Machine,
-    alone: float,
-    epochs: int,
-) -> Row:
+def _row(strategy: StrategyConfig, workers: int, work: Work, machine: _Machine, alone: float, epochs: int) -> Row:
+    config, steps = work.config, work.steps
+    worker_bytes = _memory(strategy, machine.costs)
     row = Row(
         strategy=strategy.strategy,
         sync_every=strategy.steps_between_exchanges,
         compression=strategy.compression,
         workers=workers,
         instance=machine.instance.name if machine.instance else "",
+        worker_bytes=worker_bytes,
+        reason=machine.why_not(workers, worker_bytes),
     )
-    if plan.global_batch_size < _LEAST_SLICE * workers:
-        return replace(row, reason=f"a global batch of {plan.global_batch_size} has less than two images for each")
-    launch = replace(config.launch, workers=workers)
-    training = replace(config.training, replicas=0)
+    replicas = config.training.replicas or workers
+    if steps.global_batch_size < _LEAST_SLICE * replicas:
+        row = replace(row, reason=f"a global batch of {steps.global_batch_size} has less than two images for each")
+    if workers > replicas:
+        row = replace(row, reason=f"a step has --replicas {replicas}, and no work for more workers")
+    if row.reason:
+        return row
+    mine = replace(config, strategy=strategy, launch=replace(config.launch, workers=workers))
     try:
-        seconds = seconds_per_epoch(
-            replace(config, strategy=strategy, launch=launch, training=training), plan, machine.costs
-        )
+        seconds = seconds_per_epoch(replace(work, config=mine), machine.costs)
     except RunError as error:
         return replace(row, reason=str(error))
     whole = machine.costs.start_seconds + epochs * seconds
     return replace(
         row,
         seconds_per_epoch=seconds,
-        images_per_second=plan.num_samples / seconds,
+        images_per_second=steps.num_samples / seconds,
         speed_up=alone / seconds,
         efficiency=alone / seconds / workers,
         seconds=whole,
         usd=machine.usd(workers, whole),
-        worker_bytes=_memory(strategy, machine.costs),
     )
 
 
@@ -214,20 +260,28 @@ def _memory(strategy: StrategyConfig, costs: Costs) -> int | None:
 
 
 def _with_knees(rows: Sequence[Row]) -> Iterator[Row]:
-    """A training costs workers times time; its knee has the least cost times time of all numbers of workers."""
+    """A training costs workers times time; its knee has the least cost times time of all numbers of workers.
+
+    The last number that was asked for is none: what more workers would do is not known.
+    """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row.seconds is not None:
             groups[row.name, row.instance].append(row)
-    knees = {id(min(group, key=lambda row: row.workers * (row.seconds or 0.0) ** 2)) for group in groups.values()}
+    knees = set()
+    for group in groups.values():
+        best = min(group, key=lambda row: row.workers * (row.seconds or 0.0) ** 2)
+        if best is not group[-1]:
+            knees.add(id(best))
     for row in rows:
-        yield replace(row, is_knee=id(row) in knees and row.strategy != "serial")
+        yield replace(row, is_knee=id(row) in knees)
 
 
-def _machine(instance: Instance | None, costs: Costs, config: TrainConfig) -> tuple[Machine, list[str]]:
+def _machine(instance: Instance | None, pilot: Pilot, config: TrainConfig) -> tuple[_Machine, list[str]]:
     """The costs on that kind of machine, and what of them is a guess."""
+    costs = pilot.costs
     if instance is None:
-        return Machine(costs=costs, instance=None), []
+        return _Machine(costs=costs, instance=None, room=pilot.room), []
     cores = config.launch.cores_per_worker
     each = instance.workers_on_it(cores)
     words = [f"{instance.name}: prices of {DATED}, {instance.usd_per_hour:.4g} USD an hour with the cluster's service"]
@@ -235,17 +289,19 @@ def _machine(instance: Instance | None, costs: Costs, config: TrainConfig) -> tu
     if costs.gigaflops is None:
         words.append(f"{instance.name}: computing is taken to be as fast as where the runs were made")
     else:
-        factor = costs.gigaflops * cores / (instance.gigaflops * (1 if instance.gpus else cores))
+        attainable = ATTAINABLE * instance.gigaflops * (1 if instance.gpus else cores)
+        factor = costs.gigaflops * cores / attainable
         what = "GPU" if instance.gpus else "cores"
         words.append(
-            f"{instance.name}: computing is taken to need {factor:.2f} times the time of the pilot, by the peaks of "
-            f"its {what} ({instance.gigaflops:.0f} gigaflops) and of a core here ({costs.gigaflops:.0f}); "
-            "a pilot there would measure it"
+            f"{instance.name}: computing is taken to need {factor:.2f} times the time of the pilot, by products of "
+            f"matrices (measured here: {costs.gigaflops:.0f} gigaflops a core) and {ATTAINABLE:.0%} of the peak of its "
+            f"{what} ({instance.gigaflops:.0f}); a pilot there would measure it"
         )
-    link = 8e-9 * each / instance.gigabits_per_second
+    link = 8e-9 / instance.gigabits_per_second
     words.append(
         f"{instance.name}: its link is taken to have {instance.gigabits_per_second:g} Gbit/s, for {each} "
-        f"{'worker' if each == 1 else 'workers'}"
+        f"{'worker' if each == 1 else 'workers'}; what rounds, encoding, a server and starting take, and memory, are "
+        "those of the pilot"
     )
     there = replace(
         costs,
@@ -253,7 +309,9 @@ def _machine(instance: Instance | None, costs: Costs, config: TrainConfig) -> tu
         image_seconds=factor * costs.image_seconds,
         optimizer_seconds=factor * costs.optimizer_seconds,
         crowding={"1": 1.0},
-        byte_seconds=link,
+        spread={"1": costs.spread_of(1)},
+        byte_seconds=each * link,
+        server_byte_seconds=link,
         latency_seconds=max(costs.latency_seconds or 0.0, _LINK_LATENCY_SECONDS),
     )
-    return Machine(costs=there, instance=instance, workers_each=each), words
+    return _Machine(costs=there, instance=instance, workers_each=each), words

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sunspark import run_directory
-from sunspark.bench.history import peak_memory, steps_as_done, training_clock
+from sunspark.bench.history import TrainingClock, peak_memory, steps_as_done, training_clock
 from sunspark.config import from_dict
-from sunspark.data.order import StepPlan
+from sunspark.data.order import StepPlan, replicas_of
 from sunspark.data.rounds import Rounds
 from sunspark.errors import RunError
 from sunspark.launch.config import LaunchConfig
@@ -36,10 +36,10 @@ class Observation:
     strategy: str
     workers: int
     """That took part."""
-    slices: int
-    """Of each step, that a worker computes one after the other."""
+    replicas: int
+    """Slices of a step."""
     slice_size: float
-    """Images of one of them."""
+    """Images of a slice."""
     steps_per_exchange: int
     compression: Compression
     exchanges_moments: bool
@@ -47,66 +47,82 @@ class Observation:
     compute_seconds: float
     """Waiting for images, forward and backward, for one slice."""
     backward_seconds: float
-    """Of that, for all slices of a step."""
+    """Of that."""
     optimizer_seconds: float
-    """Of one step."""
+    """Of one step, of all slices that a worker has where each takes steps of its own."""
     spread: float
     """Standard deviation of the logarithm of the time that a worker computes at a step."""
     exchange_seconds: float
     """Waiting for it beyond what was hidden behind backward, by who came last."""
     hidden_seconds: float
+    """By the same."""
     period_seconds: float
     """From one exchange to the next; with a server, from one of a worker to its next."""
     start_seconds: float
     """From the start of the driver to the end of the first step."""
     peak_worker_bytes: int
 
+    @property
+    def slices(self) -> int:
+        """That the busiest worker computes at each step, one after the other."""
+        return -(-self.replicas // self.workers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Exchange:
+    """What lies between two meetings; with a server, the same steps of all replicas."""
+
+    number: int
+    records: list[StepRecord]
+    counts: bool
+    """Whether it is as long as usual, after the warm-up, and all workers took part."""
+
 
 def observe(run: str) -> Observation:
-    """The costs in the records of `run`.
+    """The costs in the records of `run`; what a lost worker or a short round has touched is left out.
 
-    Raises RunError when it has too few exchanges, or lost workers, so that its times are not those of its setting.
+    Raises RunError when too few exchanges are left.
     """
     stored = run_directory.read_config(run)
     work, launch = from_dict(WorkConfig, stored["work"]), from_dict(LaunchConfig, stored["launch"])
     records = read_records(run)
-    groups = steps_as_done(records)
+    groups, clock = steps_as_done(records), training_clock(records)
     if not groups:
         raise RunError(f"{run} has no steps, and tells nothing of what training costs")
     workers = statistics.mode(group[0].world_size for group in groups)
-    replicas = work.training.replicas or launch.workers
-    strategy = work.strategy
-    rounds = _rounds_of(groups, work)
-    exchanges = _exchanges(groups, rounds)[_WARMUP_EXCHANGES:]
-    whole = [exchange for exchange in exchanges if {record.world_size for record in exchange} == {workers}]
-    if len(whole) < _LEAST_EXCHANGES:
+    strategy, replicas = work.strategy, work.training.replicas or launch.workers
+    exchanges = _exchanges(groups, _rounds_of(groups, work), workers)
+    counting = [exchange.records for exchange in exchanges if exchange.counts]
+    if len(counting) < _LEAST_EXCHANGES:
         raise RunError(
-            f"{run} has {len(whole)} exchanges of {workers} workers after its warm-up, and its costs "
+            f"{run} has {len(counting)} exchanges of {workers} workers after its warm-up, and its costs "
             f"take {_LEAST_EXCHANGES} at least: train for more epochs"
         )
-    steps = [record for exchange in whole for record in exchange]
-    slices = 1 if strategy.has_server else -(-replicas // workers)
-    num_steps = statistics.median(len({record.step for record in exchange}) for exchange in whole)
-    start = training_clock(records).start_unix_seconds
-    first = min(record.time_unix_seconds for record in groups[0])
-    begun = run_directory.read_object(run_directory.start_file(run)).get("time_unix_seconds", start)
+
+    def slices(record: StepRecord) -> int:
+        return 1 if strategy.has_server else max(1, len(replicas_of(record.rank, workers, replicas)))
+
+    steps = [record for exchange in counting for record in exchange]
+    last = _last_to_come(counting, has_server=strategy.has_server)
+    begun = float(run_directory.read_object(run_directory.start_file(run)).get("time_unix_seconds", 0.0))
+    since = [record.time_unix_seconds for group in groups for record in group if record.time_unix_seconds >= begun]
     return Observation(
         run=run,
         strategy=strategy.strategy,
         workers=workers,
-        slices=slices,
+        replicas=replicas,
         slice_size=work.training.global_batch_size / replicas,
-        steps_per_exchange=round(num_steps),
+        steps_per_exchange=len({record.step for record in counting[0]}),
         compression=strategy.compression,
         exchanges_moments=strategy.is_local and strategy.becomes_of_moments != "reset",
-        compute_seconds=statistics.median(map(_computing, steps)) / slices,
-        backward_seconds=statistics.median(record.backward_seconds for record in steps),
+        compute_seconds=statistics.median(_computing(record) / slices(record) for record in steps),
+        backward_seconds=statistics.median(record.backward_seconds / slices(record) for record in steps),
         optimizer_seconds=statistics.median(record.optimizer_seconds for record in steps),
-        spread=_spread(whole),
-        exchange_seconds=_exchange_seconds(whole, has_server=strategy.has_server),
-        hidden_seconds=statistics.median(record.hidden_communication_seconds for record in steps) * num_steps,
-        period_seconds=_period(whole, has_server=strategy.has_server),
-        start_seconds=max(0.0, first - float(begun)),
+        spread=_spread([_computing(record) / slices(record) for record in steps]),
+        exchange_seconds=statistics.median(communication for communication, _ in last),
+        hidden_seconds=statistics.median(hidden for _, hidden in last),
+        period_seconds=_period(exchanges, clock, work, run),
+        start_seconds=min(since) - begun if begun and since else 0.0,
         peak_worker_bytes=max(peak_memory(records).values()),
     )
 
@@ -127,47 +143,74 @@ def _rounds_of(groups: Sequence[Sequence[StepRecord]], work: WorkConfig) -> Roun
     return Rounds(plan=plan, sync_every=work.strategy.steps_between_exchanges)
 
 
-def _exchanges(groups: Sequence[Sequence[StepRecord]], rounds: Rounds) -> list[list[StepRecord]]:
-    """The records of each exchange, in order; the last one of an epoch that is shorter is left out."""
+def _exchanges(groups: Sequence[Sequence[StepRecord]], rounds: Rounds, workers: int) -> list[_Exchange]:
+    """In order."""
     found: dict[int, list[StepRecord]] = defaultdict(list)
     for record in itertools.chain.from_iterable(groups):
         found[rounds.round_of(record.step)].append(record)
     usual = len(rounds.steps_of(0))
-    return [found[number] for number in sorted(found) if len(rounds.steps_of(number)) == usual]
+    return [
+        _Exchange(
+            number=number,
+            records=records,
+            counts=number >= _WARMUP_EXCHANGES
+            and len(rounds.steps_of(number)) == usual == len({record.step for record in records})
+            and {record.world_size for record in records} == {workers},
+        )
+        for number, records in sorted(found.items())
+    ]
 
 
 def _computing(record: StepRecord) -> float:
     return record.data_seconds + record.forward_seconds + record.backward_seconds
 
 
-def _spread(exchanges: Iterable[Sequence[StepRecord]]) -> float:
+def _spread(seconds: Iterable[float]) -> float:
     """Half the distance between the 16th and the 84th percentile of the logarithms: outliers weigh little."""
-    logs = sorted(math.log(max(1e-9, _computing(record))) for exchange in exchanges for record in exchange)
+    logs = sorted(math.log(max(1e-9, one)) for one in seconds)
     return (logs[int(0.84 * (len(logs) - 1))] - logs[int(0.16 * (len(logs) - 1))]) / 2
 
 
-def _exchange_seconds(exchanges: Iterable[Sequence[StepRecord]], *, has_server: bool) -> float:
-    """The median over exchanges of what the last to come took, who waits for nobody; with a server, of all."""
-    seconds: list[float] = []
+def _last_to_come(exchanges: Iterable[Sequence[StepRecord]], *, has_server: bool) -> list[tuple[float, float]]:
+    """Seconds of communication, and of what was hidden, of the worker that waited least in each exchange.
+
+    With a server, of every worker: none waits for another.
+    """
+    seconds: list[tuple[float, float]] = []
     for exchange in exchanges:
-        by_worker: dict[tuple[int, int], float] = defaultdict(float)
+        by_worker: dict[tuple[int, int], list[StepRecord]] = defaultdict(list)
         for record in exchange:
-            by_worker[record.worker, record.replica] += record.communication_seconds
-        seconds += by_worker.values() if has_server else [min(by_worker.values())]
-    return statistics.median(seconds)
+            by_worker[record.worker, record.replica].append(record)
+        sums = [
+            (
+                sum(record.communication_seconds for record in mine),
+                sum(record.hidden_communication_seconds for record in mine),
+            )
+            for mine in by_worker.values()
+        ]
+        seconds += sums if has_server else [min(sums)]
+    return seconds
 
 
-def _period(exchanges: Sequence[Sequence[StepRecord]], *, has_server: bool) -> float:
-    """The mean of all of them: what takes long now and then belongs to it."""
-    ends: dict[int, list[float]] = defaultdict(list)
+def _period(exchanges: Sequence[_Exchange], clock: TrainingClock, work: WorkConfig, run: str) -> float:
+    """The mean over neighbours that both count: what takes long now and then belongs to it.
+
+    An evaluation between two epochs does not.
+    """
+    ends: dict[int, list[tuple[float, int, bool]]] = defaultdict(list)
     for exchange in exchanges:
         by_unit: dict[tuple[int, int], float] = defaultdict(float)
-        for record in exchange:
-            who = (record.worker, record.replica) if has_server else (0, 0)
-            by_unit[who] = max(by_unit[who], record.time_unix_seconds)
+        for record in exchange.records:
+            who = (record.worker, record.replica) if work.strategy.has_server else (0, 0)
+            by_unit[who] = max(by_unit[who], clock.seconds(record.time_unix_seconds))
         for (worker, _), end in by_unit.items():
-            ends[worker].append(end)
-    periods = [(max(times) - min(times)) / (len(times) - 1) for times in ends.values() if len(times) > 1]
+            ends[worker].append((end, exchange.records[0].epoch, exchange.counts))
+    periods = [
+        end - begin
+        for mine in ends.values()
+        for (begin, epoch, counts), (end, next_epoch, next_counts) in itertools.pairwise(sorted(mine))
+        if counts and next_counts and (epoch == next_epoch or not work.validation.eval_every)
+    ]
     if not periods:
-        raise RunError("the exchanges that are left tell no period: train for more epochs")
+        raise RunError(f"{run} has no two exchanges in a row that tell how long one takes: train for more epochs")
     return statistics.fmean(periods)

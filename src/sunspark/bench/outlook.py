@@ -1,27 +1,30 @@
 """`sunspark forecast`: fly a pilot or read runs, and say what a training would take and cost."""
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 
-from sunspark import storage
+from sunspark import run_directory, storage
 from sunspark.bench.costs import Costs
 from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import Row, rows_of, steps_of
+from sunspark.bench.forecast import Pilot, Row, Work, rows_of
 from sunspark.bench.forecast_config import ForecastConfig
 from sunspark.bench.network_size import network_size
 from sunspark.bench.observation import Observation, observe
 from sunspark.bench.pilot import fly
 from sunspark.bench.recommendation import recommend
+from sunspark.config import flatten, from_dict, to_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import ConfigError
+from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig, TrainConfig
+from sunspark.launch.gpus import gpus_of_this_machine
 
 _GEMM_SIZE: Final = 1024
 _GEMM_SECONDS: Final = 0.5
@@ -58,16 +61,20 @@ def forecast(
     Raises ConfigError when what is asked makes no sense, RunError when runs tell too little, and what a training
     raises.
     """
+    if runs and scratch:
+        raise ConfigError("--scratch is for a pilot, and --from makes none; leave one of them out")
     opened = Dataset.open(storage.absolute(dataset))
-    size = network_size(opened, config.work)
+    work, size = Work.of(opened, config), network_size(opened, config.work)
     if runs:
-        observations = [observe(storage.absolute(run)) for run in runs]
+        observations = [observed_alike(storage.absolute(run), config) for run in runs]
     else:
         observations = _pilot(opened, config, asked, scratch, tell)
     costs = fit(observations, size)
-    if not runs:
+    if not (runs or _is_on_gpu(config.launch)):
         costs = replace(costs, gigaflops=gigaflops())
-    rows, carried = rows_of(steps_of(opened, config), config, asked, costs, max(one.workers for one in observations))
+    most = max(one.workers for one in observations)
+    room = max(most, _room(config.launch)) if _is_here(config.launch) else None
+    rows, carried = rows_of(work, asked, Pilot(costs=costs, workers=most, room=room))
     recommended, why = recommend(rows, asked)
     result = ForecastResult(
         dataset_id=opened.id,
@@ -98,6 +105,38 @@ def _pilot(
         compressions = [one for one in asked.compressions if one != "none"]
         with _session(config.launch):
             return fly(opened, config, compressions, folder, tell)
+
+
+def observed_alike(run: str, config: TrainConfig) -> Observation:
+    """What a run tells of `config`. Raises RunError when it computes something else, so that its costs are others."""
+    stored = run_directory.read_config(run)
+    ours = of_computing(config)
+    theirs = of_computing(
+        from_dict(TrainConfig, {**stored["work"], "launch": stored["launch"]}), dtype=ours["training.dtype"]
+    )
+    if differs := [key for key in ours if ours[key] != theirs[key]]:
+        details = "; ".join(f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in differs)
+        raise RunError(f"{run} tells nothing of this training: {details}")
+    return observe(run)
+
+
+def of_computing(config: TrainConfig, dtype: str = "auto") -> dict[str, Any]:
+    """What decides how long an image takes, by key; where `dtype` is auto, a run that has settled on one is alike."""
+    flat = dict(flatten(to_dict(config)))
+    keys = [key for key in flat if key.startswith(("model.", "data.", "loss.")) and not key.startswith("data.cache")]
+    keys += ["optim.optimizer", "training.dtype", "training.micro_batch_size"]
+    keys += ["launch.cores_per_worker", "launch.device", "launch.gradient_path"]
+    found = {key: flat.get(key) for key in keys}
+    return found | ({"training.dtype": dtype} if dtype == "auto" else {})
+
+
+def _room(launch: LaunchConfig) -> int:
+    """Workers that this machine has cores, or GPUs, for."""
+    return len(gpus_of_this_machine()) or len(os.sched_getaffinity(0)) // launch.cores_per_worker
+
+
+def _is_on_gpu(launch: LaunchConfig) -> bool:
+    return launch.device == "cuda" or (launch.device == "auto" and bool(gpus_of_this_machine()))
 
 
 def _is_here(launch: LaunchConfig) -> bool:

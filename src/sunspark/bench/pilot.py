@@ -3,7 +3,8 @@
 They are ordinary runs on some images of the dataset, copied to a folder that all workers reach: one worker alone with
 two sizes of a batch, several that sum gradients with each compression that is asked for, one run of rounds, and a
 parameter server with one worker and with all. None of them is a setting that one would train with: their batches are a
-quarter and three quarters of the real one, and their exchanges 2 and 4 steps apart.
+quarter and three quarters of the real one (more where that is less than two images of each worker), and their exchanges
+2 and 4 steps apart. Images are read from the copy: what the storage of the dataset takes at first sight is not in it.
 """
 
 import itertools
@@ -25,9 +26,11 @@ from sunspark.training.validation import ValidationConfig
 
 _RUN_SECONDS: Final = 5.0
 """That each of them trains, if its steps are as long as those of one worker."""
-_FIRST_STEPS: Final = 24
+_FIRST_STEPS: Final = 12
 _LEAST_STEPS: Final = 8
 _MOST_STEPS: Final = 96
+_LONG_SECONDS: Final = 600.0
+"""Of all runs together, that is told before they are made."""
 _BATCHES_OF_IMAGES: Final = 8
 """Large batches that the images of a pilot amount to: an epoch of it."""
 _EXCHANGES: Final = 6
@@ -76,6 +79,9 @@ def fly(
         observations.append(observe(uri))
         if len(observations) == 1:
             seconds_per_image = observations[0].period_seconds / run.global_batch_size
+            least = sum(_LEAST_STEPS * seconds_per_image * one.global_batch_size for one in runs[1:])
+            if least > _LONG_SECONDS:
+                tell(f"steps are long here: the pilot will take {least / 60:.0f} minutes or more")
     return observations
 
 
@@ -83,8 +89,8 @@ def runs_of(config: TrainConfig, compressions: Sequence[Compression]) -> Iterato
     """What a pilot for this training runs; the first one tells how long the others may be."""
     unit, workers = _unit_of(config), config.launch.workers
     small, large = unit, 3 * unit
-    yield PilotRun(strategy=StrategyConfig(strategy="serial"), workers=1, global_batch_size=large)
     yield PilotRun(strategy=StrategyConfig(strategy="serial"), workers=1, global_batch_size=small)
+    yield PilotRun(strategy=StrategyConfig(strategy="serial"), workers=1, global_batch_size=large)
     server = StrategyConfig(strategy="async", sync_every=_STEPS_OF_UNIT)
     yield PilotRun(strategy=server, workers=1, global_batch_size=small)
     if workers == 1:

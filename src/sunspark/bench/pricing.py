@@ -18,6 +18,8 @@ from sunspark.errors import ConfigError
 
 DATED: Final = "2025-06"
 """When the prices were as they stand here."""
+ATTAINABLE: Final = 0.8
+"""Of the peak of a data sheet, what large products of matrices come to; a usual figure, not measured on each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

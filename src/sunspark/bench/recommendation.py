@@ -45,9 +45,10 @@ def _unlike_one_worker(row: Row) -> tuple[float, bool]:
 def _what(row: Row) -> str:
     cost = "" if row.usd is None else f" and {row.usd:.2f} USD"
     on = f" on {row.instance}" if row.instance else ""
+    on += ", more than the pilot had" if row.is_extrapolated else ""
     return (
         f"{row.name} with {plural(row.workers, 'worker')}{on}: {duration(_seconds(row))}{cost}, "
-        f"at {percent(row.efficiency or 0.0, 0)} of the speed that the same workers had if nobody waited for another."
+        f"at {percent(row.efficiency or 0.0, 0)} of so many times the speed of one worker alone."
     )
 
 

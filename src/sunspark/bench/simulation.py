@@ -7,6 +7,7 @@ at the link down, computes, takes its turn at the link up and at the server. Wor
 """
 
 import heapq
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sunspark.bench.costs import BYTES_DOWN, BYTES_PER_NUMBER, QUORUM_SECONDS_PER_WORKER, Costs
-from sunspark.errors import RunError
+from sunspark.data.order import replicas_of
+from sunspark.errors import ConfigError, RunError
 from sunspark.parallel.codec import Compression
 
-_EXCHANGES: Final = 60
-"""That are simulated where workers meet: what they take is then known to a percent or two."""
-_UNITS_PER_WORKER: Final = 24
+_EXCHANGES: Final = 40
+"""That are simulated: what they take is then known to some percent."""
+_MOST_DEATHS: Final = 100
+"""For each exchange, on average."""
 _SETTLE_ROUNDS: Final = 4
 """How often a simulation with a server is repeated until the number of workers that compute at once is known."""
 _LEAST_SHARE: Final = 0.05
@@ -49,6 +52,16 @@ class Setting:
         return self.replicas or self.workers
 
     @property
+    def slices(self) -> int:
+        """Of a step, that the busiest worker computes one after the other."""
+        return -(-self.num_replicas // self.workers)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether replicas take steps of their own between two exchanges."""
+        return self.strategy in ("local_sgd", "diloco")
+
+    @property
     def slice_size(self) -> float:
         """Images of a slice."""
         return self.global_batch_size / self.num_replicas
@@ -56,13 +69,19 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failures:
-    """Workers that die, and come back."""
+    """Workers that die, and come back. Where all are dead at once, what that costs beyond the wait is not counted."""
 
     per_worker_hour: float
     notice_seconds: float = 2.0
     """Until the others know, and meet anew."""
     return_seconds: float = 30.0
     """Until the worker computes again."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.per_worker_hour < math.inf:
+            raise ConfigError(
+                f"per_worker_hour must be above 0, got {self.per_worker_hour}; leave failures out for none"
+            )
 
 
 def seconds_per_step(
@@ -74,62 +93,64 @@ def seconds_per_step(
     num_exchanges: int = _EXCHANGES,
     seed: int = 0,
 ) -> float:
-    """How long a step of the whole global batch takes, on average.
+    """How long a step of the whole global batch takes, on average over so many exchanges (of each worker).
 
-    `slowness` are factors of the first workers, the others have 1. Raises RunError when costs that it takes are not
-    known.
+    `slowness` are factors of the first workers, the others have 1. Failures change nothing of how long computing takes:
+    what they cost is the difference. Raises RunError when costs that it takes are not known, or workers die faster than
+    they come to an exchange.
     """
-    random = np.random.Generator(np.random.Philox(key=seed))
+    noise, deaths = (np.random.Generator(np.random.Philox(key=(seed, stream))) for stream in range(2))
     factors = np.ones(setting.workers)
     factors[: len(slowness)] = slowness
+    noise_EW = noise.standard_normal((num_exchanges, setting.workers))
     if setting.strategy in ("async", "hogwild"):
-        return _with_server(setting, costs, factors, failures, random)
-    return _meeting(setting, costs, factors, failures, num_exchanges, random)
+        return _with_server(setting, costs, factors, noise_EW, failures, deaths)
+    return _meeting(setting, costs, factors, noise_EW, failures, deaths)
 
 
 def _meeting(
     setting: Setting,
     costs: Costs,
     factors: _Floats,
+    noise_EW: _Floats,
     failures: Failures | None,
-    num_exchanges: int,
-    random: np.random.Generator,
+    deaths: np.random.Generator,
 ) -> float:
     """Everybody waits for the slowest, once an exchange."""
-    steps = setting.steps_per_exchange
-    exchange = _exchange_seconds(setting, costs)
+    steps, exchange = setting.steps_per_exchange, _exchange_seconds(setting, costs)
     seconds, gone_until = 0.0, np.zeros(setting.workers)
-    for _ in range(num_exchanges):
-        here = np.flatnonzero(gone_until <= seconds)
-        if not len(here):  # all are dead: the first that comes back
-            seconds = float(gone_until.min())
+    attempts = itertools.count()
+    for noise_W in noise_EW:
+        is_done = False
+        while not is_done:
             here = np.flatnonzero(gone_until <= seconds)
-        computing = _computing_seconds(setting, costs, factors[here], random)
-        took = float(computing.max()) + exchange + _rest_seconds(steps, costs, len(here))
-        while failures and (dead := _first_death(failures, here, took, random)) is not None:
+            if not len(here):
+                seconds = float(gone_until.min())
+                continue
+            computing = _computing_seconds(setting, costs, factors[here], noise_W[here])
+            took = float(computing.max()) + exchange + _rest_seconds(steps, costs, len(here))
+            dead = failures and _first_death(failures, here, took, deaths)
+            if not (failures and dead):
+                seconds, is_done = seconds + took, True
+                continue
             who, when = dead
             gone_until[who] = seconds + when + failures.return_seconds
-            here = here[here != who]
             # A step is done again as a whole; of a round only what the dead worker had done of it.
-            seconds += when + failures.notice_seconds if steps == 1 else failures.notice_seconds
-            if not len(here):
-                took = 0.0
-                break
-            computing = _computing_seconds(setting, costs, factors[here], random)
-            took = float(computing.max()) + exchange + _rest_seconds(steps, costs, len(here))
-        seconds += took
-    return seconds / (num_exchanges * steps)
+            others_keep_theirs = steps > 1 and len(here) > 1
+            seconds += failures.notice_seconds + (0.0 if others_keep_theirs else when)
+            if next(attempts) > _MOST_DEATHS * len(noise_EW):
+                raise RunError(f"with {failures.per_worker_hour:g} deaths an hour, workers do not come to an exchange")
+    return seconds / (len(noise_EW) * steps)
 
 
-def _computing_seconds(setting: Setting, costs: Costs, factors: _Floats, random: np.random.Generator) -> _Floats:
+def _computing_seconds(setting: Setting, costs: Costs, factors: _Floats, noise: _Floats) -> _Floats:
     """From one exchange to the next, of each worker; those that are missing leave their replicas to the others."""
     steps, here = setting.steps_per_exchange, len(factors)
-    slices = -(-setting.num_replicas // here)
+    slices = np.array([len(replicas_of(rank, here, setting.num_replicas)) for rank in range(here)])
     one = costs.slice_of(setting.slice_size) * costs.crowded(here)
-    is_local = setting.strategy in ("local_sgd", "diloco")
-    optimizer = costs.optimizer_seconds * (slices if is_local else 1)
-    noise = np.exp(costs.spread / math.sqrt(steps) * random.standard_normal(here))
-    computed: _Floats = steps * (slices * one * factors * noise + optimizer * costs.crowded(here))
+    optimizer = costs.optimizer_seconds * costs.crowded(here) * (slices if setting.is_local else np.ones(here))
+    varied = np.exp(costs.spread_of(here) / math.sqrt(steps) * noise)
+    computed: _Floats = steps * (slices * one * factors * varied + optimizer)
     return computed
 
 
@@ -137,7 +158,7 @@ def _exchange_seconds(setting: Setting, costs: Costs) -> float:
     """What an exchange takes once the last worker has come, beyond what it hides behind its backward pass."""
     if setting.workers == 1:
         return 0.0
-    if setting.strategy in ("local_sgd", "diloco"):
+    if setting.is_local:
         if costs.round_seconds is None:
             raise RunError("no run had rounds (local_sgd, diloco): what they take is not known")
         moments = costs.network.moments if setting.exchanges_moments else 0
@@ -162,20 +183,25 @@ def _first_death(
 
 
 def _with_server(
-    setting: Setting, costs: Costs, factors: _Floats, failures: Failures | None, random: np.random.Generator
+    setting: Setting,
+    costs: Costs,
+    factors: _Floats,
+    noise_EW: _Floats,
+    failures: Failures | None,
+    deaths: np.random.Generator,
 ) -> float:
     """Nobody waits for another but at the server and its link. How many compute at once decides how fast they do."""
-    seeds = int(random.integers(2**32))
-    at_once = float(setting.workers)
+    state, at_once, seconds = deaths.bit_generator.state, float(setting.workers), 0.0
     for _ in range(_SETTLE_ROUNDS):
-        served = _Served.of(setting, costs, at_once)
-        seconds, share = served.run(factors, failures, np.random.Generator(np.random.Philox(key=seeds)))
+        deaths.bit_generator.state = state
+        varied_EW = np.exp(costs.spread_of(at_once) / math.sqrt(setting.steps_per_exchange) * noise_EW)
+        seconds, share = _Unit.of(setting, costs, at_once).run(factors, varied_EW, failures, deaths)
         at_once = max(1.0, setting.workers * share)
     return seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Served:
+class _Unit:
     """Times of one unit, the steps of one replica from one exchange to the next."""
 
     compute: float
@@ -185,16 +211,15 @@ class _Served:
     server: float
     own: float
     """Beyond these."""
-    spread: float
-    steps_per_unit: float
+    num_steps: float
     """Steps of the whole global batch that a unit amounts to."""
 
     @classmethod
-    def of(cls, setting: Setting, costs: Costs, at_once: float) -> "_Served":
+    def of(cls, setting: Setting, costs: Costs, at_once: float) -> "_Unit":
         if costs.server_seconds is None or costs.unit_seconds is None:
             raise RunError("no run had a parameter server (async, hogwild): what one takes is not known")
-        steps = setting.steps_per_exchange
-        parameters, byte_seconds = costs.network.parameters, costs.byte_seconds or 0.0
+        steps, parameters = setting.steps_per_exchange, costs.network.parameters
+        byte_seconds = costs.server_byte_seconds or costs.byte_seconds or 0.0
         one = costs.slice_of(setting.slice_size) + costs.optimizer_seconds
         return cls(
             compute=steps * one * costs.crowded(at_once),
@@ -202,38 +227,41 @@ class _Served:
             up=parameters * BYTES_PER_NUMBER[setting.compression] * byte_seconds,
             server=costs.server_seconds,
             own=costs.unit_seconds,
-            spread=costs.spread / math.sqrt(steps),
-            steps_per_unit=steps / setting.num_replicas,
+            num_steps=steps / setting.num_replicas,
         )
 
-    def run(self, factors: _Floats, failures: Failures | None, random: np.random.Generator) -> tuple[float, float]:
+    def run(
+        self, factors: _Floats, varied_EW: _Floats, failures: Failures | None, deaths: np.random.Generator
+    ) -> tuple[float, float]:
         """Seconds per step, and the share of their time in which workers compute."""
-        num_units = _UNITS_PER_WORKER * len(factors)
-        noise = np.exp(self.spread * random.standard_normal(num_units))
-        waiting = [(0.0, worker, 0) for worker in range(len(factors))]  # (when, who, which station is next)
-        heapq.heapify(waiting)
-        free = dict.fromkeys(("down", "up", "server"), 0.0)
-        computed, done, warm, began = 0.0, 0, num_units // 4, 0.0
-        started = 0
+        num_units, workers = varied_EW.size, len(factors)
+        varied = varied_EW.ravel()
+        waiting = [(0.0, worker, False) for worker in range(workers)]  # when, who, whether it has something to push
+        down_free = up_free = server_free = computed = began = 0.0
+        started = done = lost = 0
+        warm = num_units // 4
         while done < num_units:
-            now, worker, station = heapq.heappop(waiting)
-            if station == 0:
-                free["down"] = max(now, free["down"]) + self.down
-                took = float(self.compute * factors[worker] * noise[started % num_units])
-                started += 1
-                computed += took
-                end = free["down"] + took + self.own
-                if failures and (dies := float(random.exponential(3600 / failures.per_worker_hour))) < end - now:
-                    heapq.heappush(waiting, (now + dies + failures.return_seconds, worker, 0))  # its unit is lost
-                    continue
-                heapq.heappush(waiting, (end, worker, 1))
+            now, worker, pushes = heapq.heappop(waiting)
+            if pushes:
+                up_free = max(now, up_free) + self.up
+                server_free = max(up_free, server_free) + self.server
+                heapq.heappush(waiting, (server_free, worker, False))
+                done += 1
+                began = server_free if done == warm else began
                 continue
-            free["up"] = max(now, free["up"]) + self.up
-            free["server"] = max(free["up"], free["server"]) + self.server
-            heapq.heappush(waiting, (free["server"], worker, 0))
-            done += 1
-            if done == warm:
-                began = free["server"]
-        end = free["server"]
-        seconds = (end - began) / ((num_units - warm) * self.steps_per_unit)
-        return seconds, min(1.0, computed / (len(factors) * end)) if end else 0.0
+            pulled = max(now, down_free) + self.down
+            took = float(self.compute * factors[worker] * varied[started % num_units])
+            end = pulled + took + self.own
+            dies = now + float(deaths.exponential(3600 / failures.per_worker_hour)) if failures else math.inf
+            if failures and dies < end:  # its unit is lost
+                heapq.heappush(waiting, (dies + failures.return_seconds, worker, False))
+                lost += 1
+                if lost > _MOST_DEATHS * num_units:
+                    raise RunError(
+                        f"with {failures.per_worker_hour:g} deaths an hour, workers do not come to an exchange"
+                    )
+                continue
+            down_free, started, computed = pulled, started + 1, computed + took
+            heapq.heappush(waiting, (end, worker, True))
+        seconds = (server_free - began) / ((num_units - warm) * self.num_steps)
+        return seconds, min(1.0, computed / (workers * server_free)) if server_free else 0.0

@@ -56,7 +56,7 @@ def refuse_other_folders(run: str, dataset: str) -> None:
         raise ConfigError(f"the run {run} and the dataset {dataset} lie in each other; give the run its own folder")
     if storage.exists(run_directory.config_file(run)):
         return
-    ours = ("records", "initial.safetensors", "forecast.json")
+    ours = ("records", "initial.safetensors", "forecast.json", "pilot")
     foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name not in ours]
     if foreign:
         raise RunError(
@@ -81,6 +81,11 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Trai
         run, dataset=dataset, dataset_id=opened.id, work=to_dict(settled.work), launch=to_dict(settled.launch)
     )
     return settled
+
+
+def check(run: str, opened: Dataset, config: TrainConfig) -> None:
+    """Find the user's mistakes before anything is started. Raises what the workers would raise."""
+    _check(run, opened, _resolve(config).work)
 
 
 def _continued(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> TrainConfig:

@@ -31,7 +31,7 @@ class StrategyConfig:
     takes steps of its own, then parameters are averaged (arXiv 1805.09767). diloco: the same, and an outer optimizer
     steps along the average (arXiv 2311.08105). async: nobody waits for others; the driver keeps the parameters, and
     adds what each worker has changed (NIPS 2012, Downpour SGD). hogwild: the same, without a lock (arXiv 1106.5730).
-    auto: all_reduce or diloco, whichever a forecast finds faster; a pilot of a minute comes first."""
+    auto: one worker alone, all_reduce or diloco, by a forecast; a pilot of a minute comes first."""
     sync_every: SyncEvery | None = None
     """All but serial and all_reduce: steps from one exchange to the next, or epoch; if not given, 16."""
     inner_state: InnerState | None = None
