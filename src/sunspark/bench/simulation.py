@@ -135,9 +135,13 @@ def _meeting(
                 continue
             who, when = dead
             gone_until[who] = seconds + when + failures.return_seconds
-            # A step is done again as a whole; of a round only what the dead worker had done of it.
-            others_keep_theirs = steps > 1 and len(here) > 1
-            seconds += failures.notice_seconds + (0.0 if others_keep_theirs else when)
+            if steps == 1 or len(here) == 1:  # it is done again as a whole
+                seconds += when + failures.notice_seconds
+            elif when + failures.return_seconds < failures.notice_seconds + took:
+                # Who comes back does its part of the round from the start; the others have long done theirs.
+                seconds, is_done = seconds + when + failures.return_seconds + took, True
+            else:  # what the others have done counts, and they share its part
+                seconds += failures.notice_seconds
             if next(attempts) > _MOST_DEATHS * len(noise_EW):
                 raise RunError(f"with {failures.per_worker_hour:g} deaths an hour, workers do not come to an exchange")
     return seconds / (len(noise_EW) * steps)
