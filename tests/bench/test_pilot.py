@@ -9,7 +9,8 @@ import pytest
 import sunspark
 from sunspark.bench.observation import observe
 from sunspark.bench.pilot import runs_of, write_some
-from sunspark.config import from_dict
+from sunspark.cli import main
+from sunspark.config import flatten, from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
@@ -44,8 +45,9 @@ def test_its_images_are_those_of_the_dataset_as_they_are_stored(law_dataset: str
 
 @pytest.fixture(scope="module")
 def chosen(law_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose strategy a forecast has chosen."""
+    """A run whose strategy a forecast has chosen, after a start that was killed during its pilot."""
     run = tmp_path_factory.mktemp("auto") / "run"
+    (run / "pilot" / "images").mkdir(parents=True)
     sunspark.train(law_dataset, str(run), from_dict(TrainConfig, AUTO))
     return run
 
@@ -68,7 +70,9 @@ def test_the_report_shows_a_forecast_beside_what_happened(chosen: Path, tmp_path
     assert re.search(r"an epoch was forecast to take; it took .{3,12} \([+-]\d+%\)", page)
 
 
-def test_finished_runs_tell_what_they_have_seen_and_no_more(law_dataset: str, tmp_path: Path) -> None:
+def test_finished_runs_tell_what_they_have_seen_and_no_more(
+    law_dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     alone = from_dict(
         TrainConfig, {**PLAIN, "strategy": {"strategy": "serial"}, "launch": {"launcher": "local", "workers": 1}}
     )
@@ -79,6 +83,21 @@ def test_finished_runs_tell_what_they_have_seen_and_no_more(law_dataset: str, tm
     assert serial.seconds_per_epoch == pytest.approx(250 / 16 * observe(run).period_seconds, rel=0.2)
     assert together.reason.startswith("no run had several workers")
     assert json.loads((tmp_path / "forecast.json").read_text())["observations"][0]["run"] == run
+
+    other = from_dict(TrainConfig, {**PLAIN, "data": {"image_size": 64}})
+    with pytest.raises(RunError, match=r"data\.image_size is 32 there and 64 here"):
+        sunspark.forecast(law_dataset, other, asked, runs=[run])
+    with pytest.raises(ConfigError, match="--scratch"):
+        sunspark.forecast(law_dataset, CONFIG, asked, runs=[run], scratch=str(tmp_path))
+
+    file = tmp_path / "plain.toml"
+    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in flatten(PLAIN)))
+    words = ["forecast", law_dataset, "--from", run, "--config", str(file), "--workers", "2", "--recommend", "fastest"]
+    assert main([*words, "--strategy", "all_reduce"]) == 0
+    said = capsys.readouterr().out
+    assert "where the pilot ran, 2 epochs" in said
+    assert "not forecast: no run had several workers" in said
+    assert "serial with 1 worker: " in said
 
 
 def test_a_run_that_is_too_short_to_tell_says_so(law_dataset: str, tmp_path: Path) -> None:
