@@ -99,15 +99,39 @@ def tune(
     opened = Dataset.open(dataset)
     base = config_of(space, {})
     opened.rows(base.validation.split)
+    is_alone = _is_alone(base, config)
+    if is_alone:
+        _refuse_other_workers(space, base)
     refusal = RunError(f"another `sunspark tune` works on {folder}; wait for it, or choose another folder")
     with storage.only_holder(folder, _LOCK, refusal), ExitStack() as closers:
         _claim(folder, {"dataset_id": opened.id, "space": json.loads(json.dumps(asdict(space)))})
         run, slots = _runner(base, config, closers)
-        search = _Search(
-            dataset, space, folder, config, tell, run, is_alone=slots > 1 or base.launch.launcher == "spark"
-        )
+        search = _Search(dataset, space, folder, config, tell, run, is_alone=is_alone)
         search.go(slots)
         return search.result()
+
+
+def _is_alone(base: TrainConfig, config: TuneConfig) -> bool:
+    """Whether each trial is one worker's; else it has all workers of the base."""
+    return config.at_once > 1 or (config.at_once == 0 and base.launch.launcher == "spark")
+
+
+def _refuse_other_workers(space: SpaceConfig, base: TrainConfig) -> None:
+    """Raises ConfigError when the space holds what one worker alone has no use for; warns where it trains otherwise."""
+    for key in distributions_of(space):
+        if key.startswith(("strategy.", "launch.")):
+            raise ConfigError(
+                f"space.{key} would have no effect: trials run side by side, one worker each; "
+                "give --at-once 1, and each has all workers of its configuration, or leave the key out"
+            )
+    strategy = base.strategy
+    if strategy.strategy not in ("serial", "all_reduce") or strategy.compression != "none":
+        logger.warning(
+            "each trial is judged with one worker alone, and what is best there may not be with %s on %d workers; "
+            "give --at-once 1, and each has all workers of its configuration",
+            strategy.strategy if strategy.compression == "none" else f"compression {strategy.compression}",
+            base.launch.workers,
+        )
 
 
 def _runner(base: TrainConfig, config: TuneConfig, closers: ExitStack) -> tuple[Callable[[TrialTask], str], int]:
@@ -175,7 +199,7 @@ class _Search:
             reasons = "; ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason)) or "there was no time"
             raise RunError(f"no trial came to its end: {reasons}")
         best = max(ended, key=lambda trial: trial.top1 or 0.0)
-        config = config_of(self._space, best.values)
+        config = self._config_of(best.values)
         uri = storage.join(self._folder, "best.toml")
         given = [(key, value) for key, value in flatten(to_dict(config)) if value is not None]
         storage.write_bytes_atomic(uri, "".join(f"{key} = {json.dumps(value)}\n" for key, value in given).encode())
@@ -242,7 +266,7 @@ class _Search:
 
     def _judge(self, trial: optuna.Trial, run: str) -> tuple[float | None, TrialState, str]:
         """Run it, and look at its evaluations meanwhile: its top-1, how it ended, and why it failed."""
-        config = config_of(self._space, trial.params)
+        config = self._config_of(trial.params)
         if self._is_alone:
             launch = replace(config.launch, launcher="local", master=None, workers=1)
             config = replace(config, launch=launch, strategy=StrategyConfig(strategy="serial"))
@@ -272,6 +296,13 @@ class _Search:
         value = max(top1s) if config.validation.keep == "best" else top1s[-1]
         has_ended = storage.exists(run_directory.result_file(run))
         return value, TrialState.COMPLETE if has_ended else TrialState.PRUNED, ""
+
+    def _config_of(self, values: Mapping[str, Any]) -> TrainConfig:
+        """The training with these values; as many replicas as its workers would have, also where one works alone."""
+        config = config_of(self._space, values)
+        training = config.training
+        replicas = training.replicas or min(config.launch.workers, training.global_batch_size)
+        return replace(config, training=replace(training, replicas=replicas))
 
     def _folder_of(self, trial: optuna.Trial | FrozenTrial) -> str:
         return str(trial.user_attrs.get(_RUN) or storage.join(self._folder, "trials", str(trial.number)))
