@@ -359,7 +359,7 @@ def test_a_trial_that_lags_is_ended_early(law_dataset: str, tmp_path: Path) -> N
 
 
 def test_a_search_whose_driver_is_killed_goes_on_and_loses_no_finished_trial(law_dataset: str, tmp_path: Path) -> None:
-    space, folder = space_file(tmp_path), tmp_path / "tuned"
+    space, folder = space_file(tmp_path, epochs=12), tmp_path / "tuned"
     command = [sys.executable, "-m", "sunspark.cli", "tune", law_dataset, space, str(folder), "--trials", "4"]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     try:

@@ -26,8 +26,11 @@ def url_of(folder: str, given: str) -> str:
             f"{folder} is no folder of this machine, and no SQLite file can be there; give --storage the URL of a "
             "database, such as postgresql://user:password@host/name"
         )
-    url = sqlalchemy.engine.URL.create("sqlite", database=str(path / "study.db"))
-    return url.render_as_string(hide_password=False)
+    database = str(path / "study.db")
+    url = sqlalchemy.engine.URL.create("sqlite", database=database).render_as_string(hide_password=False)
+    if sqlalchemy.engine.make_url(url).database != database:  # SQLAlchemy before 2.1 escapes nothing
+        raise ConfigError(f"the installed SQLAlchemy takes no path such as {database!r}; choose another folder")
+    return url
 
 
 def open_study(url: str, name: str, seed: int) -> optuna.Study:

@@ -59,10 +59,10 @@ class TuneConfig:
     timeout: str = ""
     """Begin no trial after that time: 2h, 90min; if not given, there is none."""
     at_once: int = 0
-    """Trials side by side, one worker each; 1: one after another, each on all workers of the base. 0: with Spark as
-    many as it has slots, else 1."""
+    """Trials side by side, one worker each; 1: one after another, each on all workers of its configuration. 0: with
+    Spark as many as it has slots, else 1."""
     storage: str = ""
-    """URL of a storage of Optuna; if not given, a SQLite file in the folder."""
+    """URL of a storage of Optuna; if not given, a SQLite file in the folder, which must be on this machine then."""
     seed: int = 0
     """Of what is proposed."""
 
