@@ -39,7 +39,7 @@ SPACE = """
 model.model_args = {{ n_filters = 2, wide_units = 16 }}
 data.image_size = 32
 training = {{ epochs = {epochs}, global_batch_size = 50, checkpoint_every = 1 }}
-validation = {{ eval_every = 1, eval_split = "train" }}
+validation = {{ eval_every = {eval_every}, eval_split = "train" }}
 launch = {{ launcher = "{launcher}", workers = 2 }}
 [space]
 optim.learning_rate = {{ low = 1e-4, high = 1e-1, log = true }}
@@ -47,9 +47,9 @@ optim.optimizer = ["adam", "sgd"]
 """
 
 
-def space_file(folder: Path, launcher: str = "local", epochs: int = 3) -> str:
+def space_file(folder: Path, launcher: str = "local", epochs: int = 3, eval_every: int = 1) -> str:
     path = folder / "space.toml"
-    path.write_text(SPACE.format(launcher=launcher, epochs=epochs))
+    path.write_text(SPACE.format(launcher=launcher, epochs=epochs, eval_every=eval_every))
     return str(path)
 
 
@@ -155,9 +155,8 @@ def test_each_rung_holds_the_evaluation_of_its_number(law_dataset: str, tmp_path
         return ""
 
     stand_in(train_with_an_evaluation_every_second_epoch)
-    path = Path(space_file(tmp_path, epochs=19))
-    path.write_text(path.read_text().replace("eval_every = 1", "eval_every = 2"))
-    sunspark.tune(law_dataset, str(path), str(tmp_path / "tuned"), sunspark.TuneConfig(trials=1))
+    space = space_file(tmp_path, epochs=19, eval_every=2)
+    sunspark.tune(law_dataset, space, str(tmp_path / "tuned"), sunspark.TuneConfig(trials=1))
     assert rungs_of(tmp_path / "tuned") == {
         "completed_rung_0": 0.01,
         "completed_rung_1": 0.03,
@@ -345,6 +344,20 @@ def test_trials_run_side_by_side_on_this_machine(law_dataset: str, tmp_path: Pat
     assert (result.trials, result.failed) == (2, 0)
 
 
+def test_a_trial_that_lags_at_its_last_evaluation_comes_to_its_end(
+    law_dataset: str, tmp_path: Path, stand_in: StandIn
+) -> None:
+    def train(task: TrialTask) -> str:
+        train_at_once(task, [0.9 if task.run.endswith("0") else 0.1])
+        time.sleep(2.5)
+        return "it was stopped" if Path(task.stop_file).exists() else ""
+
+    stand_in(train)
+    config = sunspark.TuneConfig(trials=2)
+    result = sunspark.tune(law_dataset, space_file(tmp_path, epochs=1), str(tmp_path / "tuned"), config)
+    assert (result.trials, result.pruned, result.failed) == (2, 0, 0)
+
+
 def test_a_trial_that_lags_is_ended_early(law_dataset: str, tmp_path: Path) -> None:
     """Seed 10 draws the learning rate that learns first."""
     path, folder = Path(space_file(tmp_path, epochs=80)), tmp_path / "tuned"
@@ -359,7 +372,7 @@ def test_a_trial_that_lags_is_ended_early(law_dataset: str, tmp_path: Path) -> N
 
 
 def test_a_search_whose_driver_is_killed_goes_on_and_loses_no_finished_trial(law_dataset: str, tmp_path: Path) -> None:
-    space, folder = space_file(tmp_path, epochs=12), tmp_path / "tuned"
+    space, folder = space_file(tmp_path, epochs=12, eval_every=12), tmp_path / "tuned"
     command = [sys.executable, "-m", "sunspark.cli", "tune", law_dataset, space, str(folder), "--trials", "4"]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     try:
@@ -410,7 +423,7 @@ def test_a_trial_whose_process_is_killed_is_gone_on_with(law_dataset: str, tmp_p
 def test_trials_run_side_by_side_on_spark(law_dataset: str, tmp_path: Path) -> None:
     folder = tmp_path / "tuned"
     result = sunspark.tune(
-        law_dataset, space_file(tmp_path, "spark", epochs=2), str(folder), sunspark.TuneConfig(trials=3)
+        law_dataset, space_file(tmp_path, "spark", epochs=2, eval_every=2), str(folder), sunspark.TuneConfig(trials=3)
     )
     assert result.trials == 3
     for run in folder.glob("trials/[0-9]"):
@@ -425,7 +438,7 @@ def test_trials_run_side_by_side_on_spark(law_dataset: str, tmp_path: Path) -> N
 
 def test_a_trial_that_fails_is_told_with_its_reason(law_dataset: str, tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
-    path.write_text(SPACE.format(launcher="local", epochs=2).replace('"train"', '"test"'))
+    path.write_text(SPACE.format(launcher="local", epochs=2, eval_every=1).replace('"train"', '"test"'))
     with pytest.raises(RunError, match="no trial came to its end: the split 'test' is empty"):
         sunspark.tune(law_dataset, str(path), str(tmp_path / "tuned"), sunspark.TuneConfig(trials=2))
 

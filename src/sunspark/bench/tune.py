@@ -277,7 +277,7 @@ class _Search:
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(self._run, task)
             try:
-                top1s = self._watch(trial, task, running, config.validation.eval_every)
+                top1s = self._watch(trial, task, running, config)
             except BaseException:
                 storage.write_bytes_atomic(task.stop_file, b"")  # else it would be waited for until its end
                 raise
@@ -296,24 +296,30 @@ class _Search:
         run = storage.join(self._folder, "trials", str(trial.number))
         return TrialTask(dataset=self._dataset, run=run, config=to_dict(config))
 
-    def _watch(self, trial: optuna.Trial, task: TrialTask, running: "Future[str]", eval_every: int) -> dict[int, float]:
+    def _watch(
+        self, trial: optuna.Trial, task: TrialTask, running: "Future[str]", config: TrainConfig
+    ) -> dict[int, float]:
         """Until it has ended, stop it when it lags or the search is over: top-1 by the number of the evaluation.
 
         The pruner hears of each evaluation once, and is asked after each, so that a rung holds what was found there.
+        After the last one there is nothing left to save by ending early.
         """
+        every, last = config.validation.eval_every, _last_number(config)
         records, top1s, is_stopped = RecordTail(task.run), dict[int, float](), False
         with self._asked:
             told = max(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
-            lags = trial.should_prune() if told else False  # an earlier start may have been killed before it asked
+            lags = (
+                bool(told) and trial.should_prune() and told < last
+            )  # an earlier start may have been killed before it asked
         while True:
             is_done = running.done()
             for record in records.read_new():
                 if isinstance(record, EvaluationRecord):
-                    top1s[-(-record.epoch // eval_every)] = record.top1
+                    top1s[-(-record.epoch // every)] = record.top1
             for number in sorted(number for number in top1s if number > told):
                 with self._asked:
                     trial.report(top1s[number], number)
-                    lags = trial.should_prune() or lags
+                    lags = (trial.should_prune() and number < last) or lags
                 told = number
             if is_done:
                 return top1s
@@ -351,6 +357,11 @@ class _Search:
         config = self._config_of(trial.params)
         every, epochs = config.validation.eval_every, config.training.epochs
         return [(min(number * every, epochs), top1) for number, top1 in sorted(trial.intermediate_values.items())]
+
+
+def _last_number(config: TrainConfig) -> int:
+    """Of the evaluations of a training that comes to its end."""
+    return -(-config.training.epochs // config.validation.eval_every)
 
 
 def _last(values: Mapping[int, float]) -> float | None:
