@@ -1,10 +1,11 @@
 """Does a search find a configuration that is at least as good as the recipe, on a split that it has not seen?
 
-`sunspark tune` with `recipes/space.toml` on the images of `benchmarks.sun_open`: 24 trials on Spark `local[2]`, trained
-on five sixths of `Train_bal` and judged on the last sixth. Then the best of them and `recipes/sun_open.toml` train on all
-of `Train_bal`, for as many epochs as a trial, and are tested on `Test_bal`, seed by seed on the same images. Fails when
-the best is worse by more than the interval allows, or a sample was lost. What is there of FOLDER is taken: a search that
-was interrupted goes on.
+`sunspark tune` with `recipes/space.toml` on the images of `benchmarks.sun_open`: 24 trials on Spark, on the master that
+it is configured with, else `local[*]`, trained on five sixths of `Train_bal` and judged on the last sixth. Then the
+best of them and `recipes/sun_open.toml` train on all of `Train_bal`, both for as many epochs as a trial (nine), and are
+tested on `Test_bal`, seed by seed on the same images. So short trainings are compared; which of the two is better after
+the epochs that the recipe was made for, this does not tell. Fails when the best is worse by more than the interval
+allows, or a sample was lost. What is there of FOLDER is taken: a search that was interrupted goes on.
 
     python -m benchmarks.tune [--trials 24] [--seeds 0 1] [--folder DIR]
 """

@@ -1,5 +1,6 @@
 """Configuration: what a file says arrives unchanged and typed, or is refused with a message that helps."""
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from sunspark.config import (
     refuse_unknown_fields,
     suggestion,
     to_dict,
+    to_toml,
 )
 from sunspark.errors import ConfigError
 
@@ -167,3 +169,22 @@ def test_what_is_not_near_is_not_offered() -> None:
 def test_a_field_that_is_another_sections_is_named() -> None:
     with pytest.raises(ConfigError, match=r"Cake has no field 'celsius'; the nearest is oven\.celsius"):
         refuse_unknown_fields(Cake, ["name", "celsius"])
+
+
+def test_what_is_written_as_toml_is_read_unchanged() -> None:
+    values = {
+        "text": 'quoted "é" 🌞 \\ back\x7f\x01\nslash',
+        "numbers": [1, -2.5, 1e-05, 1e22, float("inf")],
+        "flags": {"on": True, "off": False},
+        "nested": [{"kind": "crop", "of": {"width": 3, "empty": {}}}, {"not bare": [{"ü": 1}]}],
+        "not bare.at.all": {"": 1, "ключ": "значение", "dotted.key": {"a-b_1": []}},
+        "empty": {},
+    }
+    assert tomllib.loads(to_toml(values)) == values
+    assert to_toml({"left out": None}) == ""
+
+
+@pytest.mark.parametrize("value", [object(), [1, None], {"a": [b"bytes"]}])
+def test_what_toml_does_not_hold_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"key.* which no TOML file holds"):
+        to_toml({"key": value})

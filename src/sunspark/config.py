@@ -6,7 +6,9 @@ configures; this file reads, writes and compares any tree of them. `command_line
 
 import dataclasses
 import difflib
+import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -20,6 +22,8 @@ T = TypeVar("T")
 
 _MOST_NAMES: Final = 14
 """As many as there are commands; of more, the first five are named."""
+
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 _SECONDS_OF: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -74,6 +78,14 @@ def from_dict(cls: type[T], values: Mapping[str, object]) -> T:
 def to_dict(config: object) -> dict[str, Any]:
     """`config` as nested dictionaries of what JSON holds: a tuple becomes a list, a mapping a dictionary."""
     return {field.name: _plain(getattr(config, field.name)) for field in _fields(config)}
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """What `to_dict` gives as a TOML file of a line a key, for `load`; what is None is left out.
+
+    Raises ConfigError where a value, or None in a list, is none that TOML holds.
+    """
+    return "".join(f"{key} = {value}\n" for key, value in _toml_lines(values, ""))
 
 
 def as_json(value: Any) -> Any:
@@ -167,6 +179,34 @@ def required_fields(cls: type) -> list[str]:
     """Names of the fields of `cls` that have no default."""
     nothing = dataclasses.MISSING
     return [f.name for f in _fields(cls) if f.init and f.default is nothing and f.default_factory is nothing]
+
+
+def _toml_lines(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        key = prefix + (name if _BARE_KEY.fullmatch(name) else _toml_text(name))
+        if isinstance(value, Mapping) and value:
+            yield from _toml_lines(value, f"{key}.")
+        elif value is not None:
+            yield key, _toml_value(key, value)
+
+
+def _toml_value(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, str):
+        return _toml_text(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml_value(key, item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name} = {item}' for name, item in _toml_lines(value, ''))}}}"
+    raise ConfigError(f"{key} is {value!r} ({_kind(value)}), which no TOML file holds; leave it out")
+
+
+def _toml_text(text: str) -> str:
+    """As JSON writes it, but for two things: no pairs of surrogates, and the one control character that JSON leaves."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _plain(value: object) -> Any:

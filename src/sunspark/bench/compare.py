@@ -13,7 +13,6 @@ A run has a process of its own, so none inherits memory or a Spark session from 
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from sunspark.bench.sweep_results import EpochForecast, Measurement, Summary, su
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError, SunsparkError
+from sunspark.launch.trial import one_run, wait_until_free
 
 _LONGEST_REASON: Final = 500
 _STOP_SECONDS: Final = 60.0
@@ -167,21 +167,19 @@ def _read(uri: str) -> Measurement | None:
 
 def _made(setting: Setting, repeat: int, run: str, dataset: str, eval_split: str, target_top1: float) -> Measurement:
     """Make a run from its beginning: of one that was interrupted, the time is lost."""
+    wait_until_free(run)
     storage.delete(run)
     task = {"dataset": dataset, "run": run, "config": to_dict(setting.config), "eval_split": eval_split}
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sunspark.bench.one_run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-        )
-        try:
-            told, _ = process.communicate(json.dumps(task).encode())
-        except KeyboardInterrupt:  # it hears of Ctrl-C itself
-            process.terminate()
-            process.wait(_STOP_SECONDS)
-            raise
-        finally:
-            if process.poll() is None:
-                process.kill()
+        with one_run(task, subprocess.PIPE, log) as process:
+            assert process.stdout is not None
+            try:
+                told = process.stdout.read()
+                process.wait()
+            except KeyboardInterrupt:  # it hears of Ctrl-C itself
+                process.terminate()
+                process.wait(_STOP_SECONDS)
+                raise
         log.seek(0)
         said = log.read()
     storage.write_bytes(f"{run}.log", said)

@@ -1,6 +1,7 @@
 """One run of a sweep, in a process of its own: `python -m sunspark.bench.one_run`.
 
-A JSON object on standard input says what to train; one on standard output says what came of it.
+A line of JSON on standard input says what to train; one on standard output says what came of it. When standard input
+ends, because whoever holds it has ended, so does the run, as on SIGTERM.
 """
 
 import json
@@ -8,6 +9,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from dataclasses import replace
 from typing import Final
 
@@ -17,12 +20,14 @@ from sunspark.errors import SunsparkError
 from sunspark.launch.config import TrainConfig
 
 _FAILED: Final = 1
+_SAVE_SECONDS: Final = 60.0
 
 
 def main() -> int:
     """Train, verify, evaluate; the exit code. The last line on standard error is the reason of a failure."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # workers save what they have, and leave
-    task = json.loads(sys.stdin.read())
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_watch_parent, daemon=True).start()
     config = from_dict(TrainConfig, task["config"])
     try:
         trained = sunspark.train(task["dataset"], task["run"], config)
@@ -46,6 +51,14 @@ def main() -> int:
     }
     print(json.dumps(told))
     return 0
+
+
+def _watch_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SAVE_SECONDS)
+    os._exit(_FAILED)
 
 
 if __name__ == "__main__":

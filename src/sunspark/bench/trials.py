@@ -32,6 +32,7 @@ class Trial:
     reason: str
     """Why it failed."""
     seconds: float
+    """Of the start in which it ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

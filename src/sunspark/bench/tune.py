@@ -4,7 +4,7 @@ Proposes by a tree-structured Parzen estimator (Bergstra et al., NIPS 2011), end
 arXiv 1810.05934), both Optuna's. What it knows is in its storage: a search that was interrupted goes on with the same
 command, its unfinished trials from their last checkpoints.
 
-FOLDER/tune.json            what is searched, and on which dataset
+FOLDER/tune.json            what is searched, on which dataset, and the name of the study in Optuna's storage
 FOLDER/study.db             Optuna's storage, unless another is named
 FOLDER/trials/NUMBER        runs, as `sunspark train` leaves them
 FOLDER/trials.json          what came of the trials, for the report
@@ -13,10 +13,11 @@ FOLDER/best.toml            the best configuration, for `sunspark train --config
 
 import json
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, final
@@ -27,21 +28,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sunspark import run_directory, storage
 from sunspark.bench.space import SpaceConfig, config_of, distributions_of
+from sunspark.bench.study import open_study, study_errors, url_of
 from sunspark.bench.trials import Trial, write_trials
-from sunspark.config import flatten, seconds_of, to_dict
+from sunspark.config import seconds_of, to_dict, to_toml
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
+from sunspark.launch.tail import RecordTail
 from sunspark.launch.trial import TrialTask, run_trial
-from sunspark.records import EvaluationRecord, read_records
+from sunspark.records import EvaluationRecord
 from sunspark.training.strategies.config import StrategyConfig
 
 _LOOK_SECONDS: Final = 1.0
 _LOCK: Final = ".tune.lock"
-_REDUCTION: Final = 3
-"""Of the trials that come to a rung, one in so many goes on."""
 _ENDED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_RUN, _REASON, _TAKEN_UP = "run", "reason", "taken_up"
+_REASON, _SECONDS = "reason", "seconds"
 _MOST_FAILURES: Final = 5
 """In a row, after which a search ends: the next trial would fail too."""
 
@@ -58,10 +59,10 @@ class TuneConfig:
     timeout: str = ""
     """Begin no trial after that time: 2h, 90min; if not given, there is none."""
     at_once: int = 0
-    """Trials side by side, one worker each; 1: one after another, each on all workers of the base. 0: with Spark as
-    many as it has slots, else 1."""
+    """Trials side by side, one worker each; 1: one after another, each on all workers of its configuration. 0: with
+    Spark as many as it has slots, else 1."""
     storage: str = ""
-    """URL of a storage of Optuna; if not given, a SQLite file in the folder."""
+    """URL of a storage of Optuna; if not given, a SQLite file in the folder, which must be on this machine then."""
     seed: int = 0
     """Of what is proposed."""
 
@@ -93,21 +94,46 @@ def tune(
     """Search in `folder`, or go on with the search that is there. `tell` hears of each trial.
 
     Raises ConfigError when the space makes no sense, RunError when `folder` holds another search or no trial came to
-    an end, KeyboardInterrupt.
+    an end, StorageError when Optuna's storage does not answer, WorkerError when Spark does not, KeyboardInterrupt.
     """
     dataset, folder = storage.absolute(dataset), storage.absolute(folder)
     opened = Dataset.open(dataset)
     base = config_of(space, {})
     opened.rows(base.validation.split)
+    is_alone, url = _is_alone(base, config), url_of(folder, config.storage)
+    if is_alone:
+        _refuse_other_workers(space, base)
     refusal = RunError(f"another `sunspark tune` works on {folder}; wait for it, or choose another folder")
-    with storage.only_holder(folder, _LOCK, refusal), ExitStack() as closers:
-        _claim(folder, {"dataset_id": opened.id, "space": json.loads(json.dumps(asdict(space)))})
+    with storage.only_holder(folder, _LOCK, refusal), study_errors(url), ExitStack() as closers:
+        name = _claim(folder, {"dataset_id": opened.id, "space": json.loads(json.dumps(asdict(space)))})
+        study = open_study(url, name, config.seed)
         run, slots = _runner(base, config, closers)
-        search = _Search(
-            dataset, space, folder, config, tell, run, is_alone=slots > 1 or base.launch.launcher == "spark"
-        )
+        search = _Search(dataset, space, folder, config, tell, study, run, is_alone=is_alone)
         search.go(slots)
         return search.result()
+
+
+def _is_alone(base: TrainConfig, config: TuneConfig) -> bool:
+    """Whether each trial is one worker's; else it has all workers of the base."""
+    return config.at_once > 1 or (config.at_once == 0 and base.launch.launcher == "spark")
+
+
+def _refuse_other_workers(space: SpaceConfig, base: TrainConfig) -> None:
+    """Raises ConfigError when the space holds what one worker alone has no use for; warns where it trains otherwise."""
+    for key in distributions_of(space):
+        if key.startswith(("strategy.", "launch.")):
+            raise ConfigError(
+                f"space.{key} would have no effect: trials run side by side, one worker each; "
+                "give --at-once 1, and each has all workers of its configuration, or leave the key out"
+            )
+    strategy = base.strategy
+    if strategy.strategy not in ("serial", "all_reduce") or strategy.compression != "none":
+        logger.warning(
+            "each trial is judged with one worker alone, and what is best there may not be with %s on %d workers; "
+            "give --at-once 1, and each has all workers of its configuration",
+            strategy.strategy if strategy.compression == "none" else f"compression {strategy.compression}",
+            base.launch.workers,
+        )
 
 
 def _runner(base: TrainConfig, config: TuneConfig, closers: ExitStack) -> tuple[Callable[[TrialTask], str], int]:
@@ -119,15 +145,24 @@ def _runner(base: TrainConfig, config: TuneConfig, closers: ExitStack) -> tuple[
 
     session = closers.enter_context(open_session(base.launch.master, "sunspark tune"))
     slots = num_slots(session, base.launch.cores_per_worker, config.at_once or config.trials)
-    return trial_on_spark(session), max(1, min(slots, config.at_once or slots))
+    return trial_on_spark(session, base.launch), max(1, min(slots, config.at_once or slots))
 
 
-def _claim(folder: str, searched: dict[str, Any]) -> None:
-    """Write down what is searched. Raises RunError when it is another search that is there."""
+def _claim(folder: str, searched: dict[str, Any]) -> str:
+    """Write down what is searched; the name of its study, which stays the same where the folder is moved.
+
+    Raises RunError when it is another search that is there.
+    """
     uri = storage.join(folder, "tune.json")
-    if storage.exists(uri) and run_directory.read_object(uri) != searched:
+    if not storage.exists(uri):
+        name = f"sunspark-{secrets.token_hex(8)}"
+        storage.write_json_atomic(uri, {**searched, "study": name})
+        return name
+    there = run_directory.read_object(uri)
+    name = str(there.pop("study", ""))
+    if not name or there != searched:
         raise RunError(f"{folder} holds the search of another space, or on another dataset; choose another folder")
-    storage.write_json_atomic(uri, searched)
+    return name
 
 
 @final
@@ -141,6 +176,7 @@ class _Search:
         folder: str,
         config: TuneConfig,
         tell: Callable[[str], None],
+        study: optuna.Study,
         run: Callable[[TrialTask], str],
         *,
         is_alone: bool,
@@ -149,36 +185,36 @@ class _Search:
         self._dataset, self._space, self._folder, self._config = dataset, space, folder, config
         self._tell, self._run, self._is_alone = tell, run, is_alone
         self._distributions: Mapping[str, BaseDistribution] = distributions_of(space)
-        self._study = _open_study(folder, config)
+        self._study = study
+        self._unfinished = study.get_trials(states=(TrialState.RUNNING,))
         self._asked = threading.Lock()
         self._is_over = threading.Event()
         self._failures_in_a_row = 0
         self._deadline = time.monotonic() + seconds_of("timeout", config.timeout) if config.timeout else float("inf")
 
     def go(self, at_once: int) -> None:
-        """Make the trials that are missing."""
-        self._take_up_unfinished()
+        """Make the trials that are missing. An error in one ends them all, which are taken up by the next start."""
         with ThreadPoolExecutor(at_once, thread_name_prefix="trial") as pool:
             workers = [pool.submit(self._make_trials) for _ in range(at_once)]
             try:
-                for worker in workers:
-                    worker.result()
-            except BaseException:
+                wait(workers, return_when=FIRST_EXCEPTION)
+            finally:
                 self._is_over.set()
-                raise
+        for worker in workers:
+            worker.result()
 
     def result(self) -> TuneResult:
         """Of all trials. Raises RunError when none came to an end."""
         trials = self._trials()
+        write_trials(self._folder, trials, self._study)
         ended = [trial for trial in trials if trial.state == "complete"]
         if not ended:
             reasons = "; ".join(dict.fromkeys(trial.reason for trial in trials if trial.reason)) or "there was no time"
             raise RunError(f"no trial came to its end: {reasons}")
         best = max(ended, key=lambda trial: trial.top1 or 0.0)
-        config = config_of(self._space, best.values)
+        config = self._config_of(best.values)
         uri = storage.join(self._folder, "best.toml")
-        given = [(key, value) for key, value in flatten(to_dict(config)) if value is not None]
-        storage.write_bytes_atomic(uri, "".join(f"{key} = {json.dumps(value)}\n" for key, value in given).encode())
+        storage.write_bytes_atomic(uri, to_toml(to_dict(config)).encode())
         return TuneResult(
             folder=self._folder,
             trials=len(trials),
@@ -190,30 +226,16 @@ class _Search:
             config_file=uri,
         )
 
-    def _take_up_unfinished(self) -> None:
-        """Trials that were under way when an earlier start ended are tried again, in the folders that they have."""
-        for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            self._study.enqueue_trial(trial.params, user_attrs={_RUN: self._folder_of(trial)})
-            self._study.set_user_attr(_TAKEN_UP, [*self._taken_up, trial.number])
-            self._study.tell(trial.number, state=TrialState.FAIL)
-
-    @property
-    def _taken_up(self) -> list[int]:
-        """Trials that count no more, since they were begun again under another number."""
-        return list(self._study.user_attrs.get(_TAKEN_UP, []))
-
     def _make_trials(self) -> None:
         while (trial := self._next()) is not None:
-            number, run = trial.number, self._folder_of(trial)
+            number, began = trial.number, time.monotonic()
             self._tell(f"trial {number}: {', '.join(f'{key}={value}' for key, value in trial.params.items())}")
-            try:
-                value, state, reason = self._judge(trial, run)
-            except ConfigError as error:
-                value, state, reason = None, TrialState.FAIL, str(error)
+            value, state, reason = self._judge(trial)
             if self._is_over.is_set() and state is not TrialState.COMPLETE:
                 return  # it stays unfinished, and is taken up by the next start
             with self._asked:
                 trial.set_user_attr(_REASON, reason)
+                trial.set_user_attr(_SECONDS, time.monotonic() - began)
                 self._study.tell(trial, value if state is TrialState.COMPLETE else None, state)
                 self._failures_in_a_row = self._failures_in_a_row + 1 if state is TrialState.FAIL else 0
                 write_trials(self._folder, self._trials(), self._study)
@@ -224,60 +246,96 @@ class _Search:
             self._tell(f"trial {number}: {words.get(state, f'failed: {reason}')}")
 
     def _next(self) -> optuna.Trial | None:
-        """A trial to make; None: there are enough, or no time for more."""
+        """A trial to make, those first that an earlier start has left; None: there are enough, or no time for more."""
         with self._asked:
-            taken_up = self._taken_up
-            begun = [
-                one
-                for one in self._study.get_trials(deepcopy=False)
-                if one.state is not TrialState.WAITING and one.number not in taken_up
-            ]
-            is_enough = len(begun) >= self._config.trials
-            if self._is_over.is_set() or time.monotonic() > self._deadline or is_enough:
+            if self._is_over.is_set() or time.monotonic() > self._deadline:
                 return None
             if self._failures_in_a_row >= _MOST_FAILURES:
                 logger.warning("%d trials in a row have failed: the search ends", _MOST_FAILURES)
                 return None
+            if self._unfinished:
+                return self._taken_up(self._unfinished.pop(0))
+            if len(self._study.get_trials(deepcopy=False)) >= self._config.trials:
+                return None
             return self._study.ask(dict(self._distributions))
 
-    def _judge(self, trial: optuna.Trial, run: str) -> tuple[float | None, TrialState, str]:
+    def _taken_up(self, left: FrozenTrial) -> optuna.Trial:
+        """The same trial, under its number and in its folder; whoever was killed while it was drawn left values out."""
+        trial = optuna.Trial(self._study, left._trial_id)
+        for key, distribution in self._distributions.items():
+            trial._suggest(key, distribution)
+        return trial
+
+    def _judge(self, trial: optuna.Trial) -> tuple[float | None, TrialState, str]:
         """Run it, and look at its evaluations meanwhile: its top-1, how it ended, and why it failed."""
-        config = config_of(self._space, trial.params)
-        if self._is_alone:
-            launch = replace(config.launch, launcher="local", master=None, workers=1)
-            config = replace(config, launch=launch, strategy=StrategyConfig(strategy="serial"))
-        task = TrialTask(dataset=self._dataset, run=run, config=to_dict(config))
+        try:
+            config = self._config_of(trial.params)
+        except ConfigError as error:
+            return None, TrialState.FAIL, str(error)
+        task = self._task_of(trial, config)
         storage.delete(task.stop_file)
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(self._run, task)
-            is_stopped, seen = False, 0
-            while True:
-                is_done = running.done()
-                evaluations = _evaluations(run)
-                with self._asked:
-                    for epoch, top1 in evaluations[seen:]:
-                        trial.report(top1, epoch)
-                    seen = len(evaluations)
-                    lags = bool(evaluations) and not is_done and trial.should_prune()
-                if is_done:
-                    break
-                if (lags or self._is_over.is_set()) and not is_stopped:
-                    storage.write_bytes_atomic(task.stop_file, b"")
-                    is_stopped = True
-                time.sleep(_LOOK_SECONDS)
-            reason = running.result()
-        if reason or not evaluations:
+            try:
+                top1s = self._watch(trial, task, running, config)
+            except BaseException:
+                storage.write_bytes_atomic(task.stop_file, b"")  # else it would be waited for until its end
+                raise
+        storage.delete(task.stop_file)
+        reason = running.result()
+        if reason or not top1s:
             return None, TrialState.FAIL, reason or "it was not evaluated"
-        top1s = [top1 for _, top1 in evaluations]
-        value = max(top1s) if config.validation.keep == "best" else top1s[-1]
-        has_ended = storage.exists(run_directory.result_file(run))
+        value = max(top1s.values()) if config.validation.keep == "best" else top1s[max(top1s)]
+        has_ended = storage.exists(run_directory.result_file(task.run))
         return value, TrialState.COMPLETE if has_ended else TrialState.PRUNED, ""
 
-    def _folder_of(self, trial: optuna.Trial | FrozenTrial) -> str:
-        return str(trial.user_attrs.get(_RUN) or storage.join(self._folder, "trials", str(trial.number)))
+    def _task_of(self, trial: optuna.Trial, config: TrainConfig) -> TrialTask:
+        if self._is_alone:
+            launch = replace(config.launch, launcher="local", master=None, workers=1)
+            config = replace(config, launch=launch, strategy=StrategyConfig(strategy="serial"))
+        run = storage.join(self._folder, "trials", str(trial.number))
+        return TrialTask(dataset=self._dataset, run=run, config=to_dict(config))
+
+    def _watch(
+        self, trial: optuna.Trial, task: TrialTask, running: "Future[str]", config: TrainConfig
+    ) -> dict[int, float]:
+        """Until it has ended, stop it when it lags or the search is over: top-1 by the number of the evaluation.
+
+        The pruner hears of each evaluation once, and is asked after each, so that a rung holds what was found there.
+        After the last one there is nothing left to save by ending early.
+        """
+        every, last = config.validation.eval_every, _last_number(config)
+        records, top1s, is_stopped = RecordTail(task.run), dict[int, float](), False
+        with self._asked:
+            told = max(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
+            lags = (
+                bool(told) and trial.should_prune() and told < last
+            )  # an earlier start may have been killed before it asked
+        while True:
+            is_done = running.done()
+            for record in records.read_new():
+                if isinstance(record, EvaluationRecord):
+                    top1s[-(-record.epoch // every)] = record.top1
+            for number in sorted(number for number in top1s if number > told):
+                with self._asked:
+                    trial.report(top1s[number], number)
+                    lags = (trial.should_prune() and number < last) or lags
+                told = number
+            if is_done:
+                return top1s
+            if (lags or self._is_over.is_set()) and not is_stopped:
+                storage.write_bytes_atomic(task.stop_file, b"")
+                is_stopped = True
+            wait([running], _LOOK_SECONDS)
+
+    def _config_of(self, values: Mapping[str, Any]) -> TrainConfig:
+        """The training with these values; as many replicas as its workers would have, also where one works alone."""
+        config = config_of(self._space, values)
+        training = config.training
+        replicas = training.replicas or min(config.launch.workers, training.global_batch_size)
+        return replace(config, training=replace(training, replicas=replicas))
 
     def _trials(self) -> list[Trial]:
-        taken_up = self._taken_up
         names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
         return [
             Trial(
@@ -285,30 +343,25 @@ class _Search:
                 state=names[one.state],
                 top1=one.value if one.value is not None else _last(one.intermediate_values),
                 values=dict(one.params),
-                curve=sorted(one.intermediate_values.items()),
+                curve=self._curve_of(one),
                 reason=str(one.user_attrs.get(_REASON, "")),
-                seconds=one.duration.total_seconds() if one.duration else 0.0,
+                seconds=float(one.user_attrs.get(_SECONDS, 0.0)),
             )
             for one in self._study.get_trials(deepcopy=False, states=_ENDED)
-            if one.number not in taken_up
         ]
 
+    def _curve_of(self, trial: FrozenTrial) -> list[tuple[int, float]]:
+        """By epochs; the last evaluation may come before its turn, at the end."""
+        if not trial.intermediate_values:
+            return []
+        config = self._config_of(trial.params)
+        every, epochs = config.validation.eval_every, config.training.epochs
+        return [(min(number * every, epochs), top1) for number, top1 in sorted(trial.intermediate_values.items())]
 
-def _open_study(folder: str, config: TuneConfig) -> optuna.Study:
-    """The study; what it proposes first differs from start to start, or a second one would propose the same again."""
-    url = config.storage or f"sqlite:///{storage.join(folder, 'study.db')}"
-    study = optuna.create_study(study_name=folder, storage=url, load_if_exists=True, direction="maximize")
-    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.get_trials(deepcopy=False)))
-    study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION)
-    return study
 
-
-def _evaluations(run: str) -> list[tuple[int, float]]:
-    """Epochs and top-1 of each evaluation so far."""
-    if not storage.exists(run):
-        return []
-    found = {one.epoch: one.top1 for one in read_records(run) if isinstance(one, EvaluationRecord)}
-    return sorted(found.items())
+def _last_number(config: TrainConfig) -> int:
+    """Of the evaluations of a training that comes to its end."""
+    return -(-config.training.epochs // config.validation.eval_every)
 
 
 def _last(values: Mapping[int, float]) -> float | None:

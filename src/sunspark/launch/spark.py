@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, final
+from typing import Any, Final, final
 
 from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark import RDD, TaskContext
+from pyspark import RDD, SparkContext, TaskContext
 from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
@@ -106,17 +106,26 @@ class SparkLauncher:
         def run(_: Iterable[int]) -> Iterator[str]:
             yield supervise(_on_gpu_of_task(WorkerSpec.from_json(text)))
 
-        context = self.session.sparkContext
-        task = context.parallelize([spec.worker], 1).mapPartitions(run)
-        # local-cluster too makes no request: Spark takes profiles of resources on real cluster managers only.
-        if is_on_one_machine(str(context.master)) or spec.cores == int(
-            context.getConf().get("spark.task.cpus", "1") or 1
-        ):
-            return task
-        request = TaskResourceRequests().cpus(spec.cores)
-        if spec.device == "cuda":
-            request = request.resource(GPU, 1)
-        return task.withResources(ResourceProfileBuilder().require(request).build)
+        return one_task(self.session.sparkContext, spec.worker, run, spec.cores, needs_gpu=spec.device == "cuda")
+
+
+def one_task(
+    context: SparkContext,
+    item: object,
+    work: Callable[[Iterable[Any]], Iterator[str]],
+    cores: int,
+    *,
+    needs_gpu: bool,
+) -> "RDD[str]":
+    """A job of a single task that asks for `cores`, and for a GPU if it `needs_gpu`."""
+    task = context.parallelize([item], 1).mapPartitions(work)
+    # local-cluster too makes no request: Spark takes profiles of resources on real cluster managers only.
+    if is_on_one_machine(str(context.master)) or cores == int(context.getConf().get("spark.task.cpus", "1") or 1):
+        return task
+    request = TaskResourceRequests().cpus(cores)
+    if needs_gpu:
+        request = request.resource(GPU, 1)
+    return task.withResources(ResourceProfileBuilder().require(request).build)
 
 
 def _cause_of_lost_task(text: str) -> str:
