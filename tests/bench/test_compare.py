@@ -88,6 +88,7 @@ def test_a_target_that_nothing_measures_is_refused(law_dataset: str, tmp_path: P
         sunspark.compare(str(sweep), str(tmp_path / "compared"), sunspark.CompareConfig(target_top1=0.5))
 
 
+@pytest.mark.laws
 def test_a_forecast_stands_beside_what_is_measured(law_dataset: str, tmp_path: Path) -> None:
     sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
     sweep.write_text(SWEEP.format(dataset=law_dataset))

@@ -331,6 +331,7 @@ def test_no_trial_begins_after_the_timeout(law_dataset: str, tmp_path: Path, sta
     assert sunspark.tune(law_dataset, space_file(tmp_path), str(tmp_path / "tuned"), config).trials == 1
 
 
+@pytest.mark.laws
 def test_trials_run_side_by_side_on_this_machine(law_dataset: str, tmp_path: Path, stand_in: StandIn) -> None:
     both = threading.Barrier(2, timeout=60)
 
@@ -358,6 +359,7 @@ def test_a_trial_that_lags_at_its_last_evaluation_comes_to_its_end(
     assert (result.trials, result.pruned, result.failed) == (2, 0, 0)
 
 
+@pytest.mark.laws
 def test_a_trial_that_lags_is_ended_early(law_dataset: str, tmp_path: Path) -> None:
     """Seed 10 draws the learning rate that learns first."""
     path, folder = Path(space_file(tmp_path, epochs=80)), tmp_path / "tuned"
