@@ -69,7 +69,9 @@ class Row:
         """In words, without its number of workers."""
         words = [self.strategy]
         if self.strategy not in ("serial", "all_reduce"):
-            words.append(f"every {'epoch' if self.sync_every == 'epoch' else f'{self.sync_every} steps'}")
+            words.append(
+                {"epoch": "every epoch", 1: "every step"}.get(self.sync_every, f"every {self.sync_every} steps")
+            )
         if self.compression != "none":
             words.append(self.compression)
         return ", ".join(words)

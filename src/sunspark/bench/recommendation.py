@@ -48,7 +48,7 @@ def _what(row: Row) -> str:
     on += ", more than the pilot had" if row.is_extrapolated else ""
     return (
         f"{row.name} with {plural(row.workers, 'worker')}{on}: {duration(_seconds(row))}{cost}, "
-        f"at {percent(row.efficiency or 0.0, 0)} of so many times the speed of one worker alone."
+        f"with an efficiency of {percent(row.efficiency or 0.0, 0)}."
     )
 
 
@@ -58,7 +58,9 @@ def _why(chosen: Row, best: Row, asked: ForecastConfig) -> str:
     limits += [f"cost at most {asked.budget:g} USD"] if asked.budget else []
     of_them = f" of those that {' and '.join(limits)}" if limits else ""
     if chosen is best:
-        return f"It is the {superlative}{of_them}."
+        is_as_one_worker = _unlike_one_worker(chosen) == (0, False)
+        caution = "" if is_as_one_worker else "; what it costs in accuracy, a forecast does not say"
+        return f"It is the {superlative}{of_them}{caution}."
     other = f"{best.name} with {plural(best.workers, 'worker')} ({duration(_seconds(best))})"
     return (
         f"The {superlative}{of_them} is {other}, which a forecast can hardly tell from it; this one trains more as "

@@ -34,7 +34,7 @@ class Arguments(ConfigFileArguments):
     dataset: Positional[str]
     """Dataset made by 'sunspark ingest'."""
     runs: Annotated[tuple[str, ...], tyro.conf.arg(name="from", metavar="RUN")] = ()
-    """Take the costs from these finished runs of the same network, and make no pilot."""
+    """Take the costs from this finished run of the same network, and make no pilot; once for each of several runs."""
     scratch: str = ""
     """Folder for the pilot, empty, that all workers reach; on one machine a temporary one if not given."""
     out: str = ""
