@@ -120,7 +120,8 @@ def measure_place(place: str, folder: Path, forecast: Forecast, train: Train, re
         given = [(key, value) for key, value in flatten(to_dict(pilot)) if value is not None]
         file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given))
         told = forecast(["forecast", uri, "--config", str(file), "--compression", "none,bf16,int8"])
-        network, observations = told["costs"]["network"], told["observations"]
+        network = told["costs"]["network"]
+        observations = [{**one, "run": Path(one["run"]).name} for one in told["observations"]]
         append(results, {"place": place, "network": network, "observations": observations})
     known = {one.setting for one in measured if one.place == place}
     for number, setting in enumerate(settings):
