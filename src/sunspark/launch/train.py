@@ -33,6 +33,7 @@ from sunspark.records import (
     EventRecord,
     RecordWriter,
     driver_file,
+    last_incarnation,
     num_recorded_again,
     read_in_pieces,
     worker_files,
@@ -134,6 +135,8 @@ def _splits_of(work: WorkConfig) -> dict[str, str]:
 
 def _recorded_again(run: str) -> int:
     """How often the records hold a step that they held before; what is damaged stops no training."""
+    if last_incarnation(run) <= 1:
+        return 0  # nobody has died: nobody has done a step after another
     try:
         return num_recorded_again(record for uri in worker_files(run) for record in read_in_pieces(uri))
     except RunError as error:
