@@ -59,8 +59,10 @@ class Driver:
 class Standalone:
     """The cluster. A context manager: at its end all of it is gone."""
 
-    def __init__(self, folder: Path, *, megabits_per_second: int = MEGABITS_PER_SECOND) -> None:
+    def __init__(self, folder: Path, *, megabits_per_second: int = MEGABITS_PER_SECOND, cores: int = 1) -> None:
         self.folder = folder
+        self.cores = cores
+        """Of each worker host, as Spark is told; all are those of this machine."""
         self.network = Network(megabits_per_second)
         self.disk = folder / "disk"
         """Where every worker host has a small disk of its own, for temporary files."""
@@ -99,12 +101,22 @@ class Standalone:
         return f"spark://{self.master.address}:7077"
 
     def add_workers(self, count: int, hostname: str = "", hidden: Sequence[Path] = ()) -> list[Host]:
-        """Start worker hosts of one core, and wait until the master knows them. They do not see what is `hidden`."""
+        """Start worker hosts, and wait until the master knows them. They do not see what is `hidden`."""
         added = [self.network.add(f"worker{next(self._numbers)}", hostname) for _ in range(count)]
         self.workers += added
         for host in added:
             own = str(self.folder / host.address)
-            arguments = ["--host", host.address, "--cores", "1", "--memory", "2g", "--work-dir", own, self.uri]
+            arguments = [
+                "--host",
+                host.address,
+                "--cores",
+                str(self.cores),
+                "--memory",
+                "2g",
+                "--work-dir",
+                own,
+                self.uri,
+            ]
             self._spark_class(host, "worker.Worker", *arguments, disks=[self.disk, *hidden])
         log = self.folder / f"{self.master.address}.log"
         wait_until(
@@ -151,7 +163,7 @@ class Standalone:
             "spark.driver.extraJavaOptions": _SHORT_LIVED,
             "spark.executor.memory": "512m",
             "spark.executor.extraJavaOptions": _SHORT_LIVED,
-            "spark.executor.cores": "1",
+            "spark.executor.cores": str(self.cores),
             "spark.local.dir": str(self.folder / "local"),
             "spark.ui.enabled": "false",
         }
