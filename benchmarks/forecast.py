@@ -22,11 +22,11 @@ from typing import Any, Final
 
 import sunspark
 from benchmarks.links import make_dataset
-from sunspark.bench.costs import Costs, NetworkSize
-from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import Work, seconds_per_epoch, setting_of, steps_of
+from sunspark.bench.forecasting.costs import Costs, NetworkSize
+from sunspark.bench.forecasting.fitting import fit
+from sunspark.bench.forecasting.observation import Observation
+from sunspark.bench.forecasting.rows import Work, seconds_per_epoch, setting_of, steps_of
 from sunspark.bench.history import step_history, training_clock
-from sunspark.bench.observation import Observation
 from sunspark.bench.sweep import Setting, load_sweep, settings_of
 from sunspark.config import flatten, from_dict, to_dict
 from sunspark.data.dataset import Dataset

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.forecast import costs_of, read
-from sunspark.bench.costs import Costs
-from sunspark.bench.simulation import Failures, Setting, seconds_per_step
+from sunspark.bench.forecasting.costs import Costs
+from sunspark.bench.forecasting.simulation import Failures, Setting, seconds_per_step
 from sunspark.bench.words import duration
 from sunspark.parallel.codec import Compression
 

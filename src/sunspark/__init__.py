@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sunspark.bench.compare import CompareConfig as CompareConfig
     from sunspark.bench.compare import CompareResult
-    from sunspark.bench.forecast_config import ForecastConfig as ForecastConfig
+    from sunspark.bench.forecasting.config import ForecastConfig as ForecastConfig
+    from sunspark.bench.forecasting.forecast import ForecastResult
     from sunspark.bench.live import RunState
-    from sunspark.bench.outlook import ForecastResult
     from sunspark.bench.report import ReportResult
     from sunspark.bench.tune import TuneConfig as TuneConfig
     from sunspark.bench.tune import TuneResult
@@ -56,7 +56,7 @@ _HOMES: Final = {
     "AugmentConfig": "sunspark.data.augment",
     "CompareConfig": "sunspark.bench.compare",
     "DoctorConfig": "sunspark.launch.doctor.examine",
-    "ForecastConfig": "sunspark.bench.forecast_config",
+    "ForecastConfig": "sunspark.bench.forecasting.config",
     "IngestConfig": "sunspark.spark.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
@@ -122,7 +122,7 @@ def train(dataset: str, run: str, config: TrainConfig | None = None, *, faults: 
 
     config = config or TrainConfig()
     if config.strategy.strategy == "auto":
-        from sunspark.bench.auto import with_strategy
+        from sunspark.bench.forecasting.auto import with_strategy
 
         config = with_strategy(dataset, run, config)
     return launch_train.train(dataset, run, config, faults)
@@ -244,11 +244,11 @@ def forecast(
     By a pilot of a minute or two where `config` launches (in the folder `scratch`, on a cluster), or by finished
     `runs`. `out` is a file for the result; `tell` hears of each run of the pilot.
     """
-    from sunspark.bench import outlook
-    from sunspark.bench.forecast_config import ForecastConfig
+    from sunspark.bench.forecasting import forecast as forecasting
+    from sunspark.bench.forecasting.config import ForecastConfig
     from sunspark.launch.config import TrainConfig
 
-    return outlook.forecast(
+    return forecasting.forecast(
         dataset, config or TrainConfig(), asked or ForecastConfig(), runs=runs, scratch=scratch, out=out, tell=tell
     )
 

@@ -4,7 +4,7 @@ RUN/config.json               what is trained on which dataset, and how it was l
                               may be continued
 RUN/initial.safetensors       the weights that training began with, where the seed alone does not give them
 RUN/excused.json              images that are left out, because decoding them kills the process that does it
-RUN/forecast.json             what `--strategy auto` was chosen by: `bench/auto.py`
+RUN/forecast.json             what `--strategy auto` was chosen by: `bench/forecasting/auto.py`
 RUN/start.json                how it was started last, and on what: `launch/start.py`
 RUN/checkpoints/              states of steps that count: `training/checkpoint.py`
 RUN/candidates/               states that orphaned workers saved: the same

@@ -105,7 +105,7 @@ def _forecasts(
     settings: Sequence[Setting], opened: Dataset, folder: str, tell: Callable[[str], None]
 ) -> dict[str, EpochForecast]:
     """By setting. One pilot for all of them, with the most workers, at the first start."""
-    from sunspark.bench.sweep_forecast import forecasts_of  # torch, which reports do without
+    from sunspark.bench.forecasting.of_sweep import forecasts_of  # torch, which reports do without
 
     return forecasts_of(settings, opened, folder, tell)
 

@@ -9,9 +9,9 @@ import tyro
 from tyro.conf import Positional
 
 import sunspark
-from sunspark.bench.forecast import Row
-from sunspark.bench.forecast_config import ForecastConfig
-from sunspark.bench.outlook import ForecastResult
+from sunspark.bench.forecasting.config import ForecastConfig
+from sunspark.bench.forecasting.forecast import ForecastResult
+from sunspark.bench.forecasting.rows import Row
 from sunspark.bench.words import duration, percent, plural, rate, size
 from sunspark.command_line import config_path, parse
 from sunspark.commands.arguments import ConfigFileArguments

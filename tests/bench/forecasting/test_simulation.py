@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from sunspark.bench.costs import QUORUM_SECONDS_PER_WORKER, Costs, NetworkSize
-from sunspark.bench.simulation import Failures, Setting, seconds_per_step
+from sunspark.bench.forecasting.costs import QUORUM_SECONDS_PER_WORKER, Costs, NetworkSize
+from sunspark.bench.forecasting.simulation import Failures, Setting, seconds_per_step
 from sunspark.errors import ConfigError, RunError
 
 COSTS = Costs(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sunspark import run_directory, storage
-from sunspark.bench.observation import observe
+from sunspark.bench.forecasting.observation import observe
 from sunspark.config import from_dict, to_dict
 from sunspark.errors import RunError
 from sunspark.launch.config import TrainConfig

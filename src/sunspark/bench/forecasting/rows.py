@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sunspark.bench.costs import Costs
-from sunspark.bench.forecast_config import ForecastConfig
-from sunspark.bench.pricing import ATTAINABLE, DATED, Instance, instances_of
-from sunspark.bench.simulation import Setting, seconds_per_step
+from sunspark.bench.forecasting.config import ForecastConfig
+from sunspark.bench.forecasting.costs import Costs
+from sunspark.bench.forecasting.pricing import ATTAINABLE, DATED, Instance, instances_of
+from sunspark.bench.forecasting.simulation import Setting, seconds_per_step
 from sunspark.data.dataset import Dataset
 from sunspark.data.order import StepPlan
 from sunspark.data.rounds import SyncEvery

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sunspark.bench.costs import BYTES_DOWN, BYTES_PER_NUMBER, QUORUM_SECONDS_PER_WORKER, Costs
+from sunspark.bench.forecasting.costs import BYTES_DOWN, BYTES_PER_NUMBER, QUORUM_SECONDS_PER_WORKER, Costs
 from sunspark.data.order import replicas_of
 from sunspark.errors import ConfigError, RunError
 from sunspark.parallel.codec import Compression

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sunspark.bench.costs import NetworkSize
+from sunspark.bench.forecasting.costs import NetworkSize
 from sunspark.data.dataset import Dataset
 from sunspark.optim import build_optimizer
 from sunspark.training.config import WorkConfig

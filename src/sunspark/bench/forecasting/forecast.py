@@ -1,4 +1,4 @@
-"""`sunspark forecast`: fly a pilot or read runs, and say what a training would take and cost."""
+"""`sunspark forecast`: run a pilot or read runs, and say what a training would take and cost."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ from typing import Any, Final
 import torch
 
 from sunspark import run_directory, storage
-from sunspark.bench.costs import Costs
-from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import Pilot, Row, Work, rows_of
-from sunspark.bench.forecast_config import ForecastConfig
-from sunspark.bench.network_size import network_size
-from sunspark.bench.observation import Observation, observe
-from sunspark.bench.pilot import fly
-from sunspark.bench.recommendation import recommend
+from sunspark.bench.forecasting.config import ForecastConfig
+from sunspark.bench.forecasting.costs import Costs
+from sunspark.bench.forecasting.fitting import fit
+from sunspark.bench.forecasting.network_size import network_size
+from sunspark.bench.forecasting.observation import Observation, observe
+from sunspark.bench.forecasting.pilot import run_pilot
+from sunspark.bench.forecasting.recommendation import recommend
+from sunspark.bench.forecasting.rows import Pilot, Row, Work, rows_of
 from sunspark.config import flatten, from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
@@ -104,7 +104,7 @@ def _pilot(
             raise ConfigError(f"{folder} is not empty; a pilot takes a folder of its own: choose another --scratch")
         compressions = [one for one in asked.compressions if one != "none"]
         with _session(config.launch):
-            return fly(opened, config, compressions, folder, tell)
+            return run_pilot(opened, config, compressions, folder, tell)
 
 
 def observed_alike(run: str, config: TrainConfig) -> Observation:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from sunspark import run_directory, storage
-from sunspark.bench.costs import Costs
-from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import Work, seconds_per_epoch
-from sunspark.bench.network_size import network_size
-from sunspark.bench.observation import Observation
-from sunspark.bench.outlook import of_computing
-from sunspark.bench.pilot import fly
+from sunspark.bench.forecasting.costs import Costs
+from sunspark.bench.forecasting.fitting import fit
+from sunspark.bench.forecasting.forecast import of_computing
+from sunspark.bench.forecasting.network_size import network_size
+from sunspark.bench.forecasting.observation import Observation
+from sunspark.bench.forecasting.pilot import run_pilot
+from sunspark.bench.forecasting.rows import Work, seconds_per_epoch
 from sunspark.bench.sweep import Setting
 from sunspark.bench.sweep_results import EpochForecast
 from sunspark.config import from_dict, to_dict
@@ -39,7 +39,7 @@ def forecasts_of(
         told = [from_dict(Observation, one) for one in stored["observations"]]
     else:
         storage.delete(pilot)
-        told = fly(opened, base, compressions, pilot, tell)
+        told = run_pilot(opened, base, compressions, pilot, tell)
         storage.delete(pilot)
         storage.write_json_atomic(file, {"flown": flown, "observations": [asdict(one) for one in told]})
     costs = fit(told, network_size(opened, base.work))

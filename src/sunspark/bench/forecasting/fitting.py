@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from sunspark.bench.costs import (
+from sunspark.bench.forecasting.costs import (
     BYTES_DOWN,
     BYTES_PER_NUMBER,
     QUORUM_SECONDS_PER_WORKER,
@@ -23,8 +23,8 @@ from sunspark.bench.costs import (
     hops,
     ring_share,
 )
-from sunspark.bench.observation import Observation
-from sunspark.bench.simulation import Setting, seconds_per_step
+from sunspark.bench.forecasting.observation import Observation
+from sunspark.bench.forecasting.simulation import Setting, seconds_per_step
 from sunspark.errors import RunError
 
 _SERVER_SHARES: Final = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from sunspark.bench.forecast import Row
-from sunspark.bench.forecast_config import ForecastConfig
+from sunspark.bench.forecasting.config import ForecastConfig
+from sunspark.bench.forecasting.rows import Row
 from sunspark.bench.words import duration, percent, plural
 
 _ALIKE: Final = 1.1

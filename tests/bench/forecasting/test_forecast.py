@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.bench.costs import Costs, NetworkSize
-from sunspark.bench.fitting import fit
-from sunspark.bench.forecast import Pilot, Row, Work, rows_of, seconds_per_epoch
-from sunspark.bench.forecast_config import ForecastConfig
-from sunspark.bench.observation import Observation
-from sunspark.bench.pricing import TABLE, instances_of
-from sunspark.bench.recommendation import recommend
-from sunspark.bench.simulation import Setting, seconds_per_step
+from sunspark.bench.forecasting.config import ForecastConfig
+from sunspark.bench.forecasting.costs import Costs, NetworkSize
+from sunspark.bench.forecasting.fitting import fit
+from sunspark.bench.forecasting.observation import Observation
+from sunspark.bench.forecasting.pricing import TABLE, instances_of
+from sunspark.bench.forecasting.recommendation import recommend
+from sunspark.bench.forecasting.rows import Pilot, Row, Work, rows_of, seconds_per_epoch
+from sunspark.bench.forecasting.simulation import Setting, seconds_per_step
 from sunspark.data.order import StepPlan
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.training.config import TrainingConfig
 from sunspark.training.strategies.config import StrategyConfig
 from sunspark.training.validation import ValidationConfig
-from tests.bench.test_simulation import COSTS
+from tests.bench.forecasting.test_simulation import COSTS
 
 NETWORK = NetworkSize(parameters=1_000_000, moments=2_000_000)
 PLAN = StepPlan(

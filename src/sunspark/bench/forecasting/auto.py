@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from typing import Final
 
 from sunspark import run_directory, storage
-from sunspark.bench.forecast_config import ForecastConfig
-from sunspark.bench.outlook import forecast
+from sunspark.bench.forecasting.config import ForecastConfig
+from sunspark.bench.forecasting.forecast import forecast
 from sunspark.config import from_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import RunError

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import sunspark
-from sunspark.bench.observation import observe
-from sunspark.bench.pilot import runs_of, write_some
+from sunspark.bench.forecasting.observation import observe
+from sunspark.bench.forecasting.pilot import runs_of, write_some
 from sunspark.cli import main
 from sunspark.config import flatten, from_dict
 from sunspark.data.dataset import Dataset

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from sunspark import storage
-from sunspark.bench.observation import Observation, observe
+from sunspark.bench.forecasting.observation import Observation, observe
 from sunspark.data.dataset import Dataset
 from sunspark.data.writer import write_dataset
 from sunspark.launch.config import TrainConfig
@@ -55,7 +55,7 @@ class PilotRun:
         return f"{self.strategy.strategy}{compressed}-{self.workers}x{self.global_batch_size}"
 
 
-def fly(
+def run_pilot(
     dataset: Dataset,
     config: TrainConfig,
     compressions: Sequence[Compression],
