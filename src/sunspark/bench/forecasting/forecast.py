@@ -75,6 +75,9 @@ def forecast(
     most = max(one.workers for one in observations)
     room = max(most, _room(config.launch)) if _is_here(config.launch) else None
     rows, carried = rows_of(work, asked, Pilot(costs=costs, workers=most, room=room))
+    bound = config.strategy.staleness_bound
+    if bound is not None:
+        carried.append(f"async, hogwild: workers that wait because of --staleness-bound {bound} are not in these times")
     recommended, why = recommend(rows, asked)
     result = ForecastResult(
         dataset_id=opened.id,
