@@ -242,14 +242,14 @@ def forecast(
     """Say what training `dataset` would take, and cost, for every strategy and number of workers.
 
     By a pilot of a minute or two where `config` launches (in the folder `scratch`, on a cluster), or by finished
-    `runs`. `out` is a file for the result; `tell` hears of each run of the pilot.
+    `runs`, whose first one has the configuration if none is given. `out` is a file for the result; `tell` hears of
+    each run of the pilot.
     """
     from sunspark.bench.forecasting import forecast as forecasting
     from sunspark.bench.forecasting.config import ForecastConfig
-    from sunspark.launch.config import TrainConfig
 
     return forecasting.forecast(
-        dataset, config or TrainConfig(), asked or ForecastConfig(), runs=runs, scratch=scratch, out=out, tell=tell
+        dataset, config, asked or ForecastConfig(), runs=runs, scratch=scratch, out=out, tell=tell
     )
 
 

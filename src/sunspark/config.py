@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, Union, cast, final
 
-from sunspark.errors import ConfigError, first_five
+from sunspark.errors import ConfigError, MisspeltError, first_five
 
 T = TypeVar("T")
 
@@ -70,7 +70,8 @@ def load(cls: type[T], path: str | Path) -> T:
 def from_dict(cls: type[T], values: Mapping[str, object]) -> T:
     """Build `cls` from nested dictionaries; the inverse of `to_dict`, and strict.
 
-    Raises ConfigError on an unknown key (with the nearest names), a missing one, a value of the wrong type.
+    Raises MisspeltError on an unknown key (with the nearest names), a missing one, a value of the wrong type, and what
+    `cls` raises.
     """
     return _build(cls, values, "", tuple(_dotted_keys(cls)))
 
@@ -223,10 +224,10 @@ def _build(cls: type[T], values: Mapping[str, object], prefix: str, all_keys: Se
     hints = _hints(cls)
     for key in values:
         if key not in hints:
-            raise ConfigError(_no_such_key(prefix + key, all_keys))
+            raise MisspeltError(_no_such_key(prefix + key, all_keys))
     for name in required_fields(cls):
         if name not in values:
-            raise ConfigError(f"{prefix}{name} is missing; it must be {describe(hints[name])}")
+            raise MisspeltError(f"{prefix}{name} is missing; it must be {describe(hints[name])}")
     return cls(**{key: _convert(hints[key], value, prefix + key, all_keys) for key, value in values.items()})
 
 
@@ -243,7 +244,7 @@ def _convert(hint: Any, value: object, key: str, all_keys: Sequence[str]) -> obj
         converted = _as_arm(arm, value, key, all_keys)
         if converted is not ABSENT:
             return converted
-    raise ConfigError(f"{key} must be {describe(hint)}, got {value!r} ({_kind(value)})")
+    raise MisspeltError(f"{key} must be {describe(hint)}, got {value!r} ({_kind(value)})")
 
 
 def _as_arm(arm: Any, value: object, key: str, all_keys: Sequence[str]) -> object:

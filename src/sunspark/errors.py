@@ -3,6 +3,7 @@
     SunsparkError                 1  anything else
     +-- UserError                 2  the user's mistake: change something and run again
     |   +-- ConfigError              an option, a configuration key, a combination of options
+    |   |   +-- MisspeltError        a key that no configuration has, or a value of another type
     |   +-- SourceError              the images or the split lists given to ingest
     |   +-- DatasetError             a dataset that is not there, not whole, or of another format version
     |   +-- RunError                 a run directory that is not there, or that may not be continued this way
@@ -32,6 +33,10 @@ class UserError(SunsparkError):
 
 class ConfigError(UserError):
     """An option, a configuration key, or a combination of options is wrong."""
+
+
+class MisspeltError(ConfigError):
+    """A key that the configuration does not have, or a value that is none of its type: wrong in any combination."""
 
 
 class SourceError(UserError):

@@ -124,7 +124,9 @@ def is_training(run: str) -> bool:
 
 def no_run(run: str) -> RunError:
     """The error for a folder that is none of a run."""
-    return RunError(f"{run} is not a run; give the folder that `sunspark train` works on")
+    return RunError(
+        f"{run} is not a run; give the folder that `sunspark train` works on (in a sweep: runs/SETTING/repeat-0)"
+    )
 
 
 def not_finished(run: str) -> RunError:

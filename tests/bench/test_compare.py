@@ -12,6 +12,9 @@ import pyarrow.parquet
 import pytest
 
 import sunspark
+from sunspark.bench.compare import plan
+from sunspark.bench.sweep import load_sweep
+from sunspark.cli import main
 from sunspark.errors import ConfigError, RunError
 from tests.distributed.harness import wait_until
 
@@ -86,6 +89,28 @@ def test_a_target_that_nothing_measures_is_refused(law_dataset: str, tmp_path: P
     sweep.write_text(SWEEP.format(dataset=law_dataset))
     with pytest.raises(ConfigError, match="found by evaluations while training, and 'serial' has none"):
         sunspark.compare(str(sweep), str(tmp_path / "compared"), sunspark.CompareConfig(target_top1=0.5))
+
+
+def test_a_dry_run_finds_what_would_end_the_real_one_and_counts_what_is_there(
+    law_dataset: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
+    sweep.write_text(SWEEP.format(dataset=law_dataset))
+    words = ["compare", str(sweep), str(folder), "--dry-run", "--repeats", "2", "--json"]
+    assert main(words) == 0
+    planned = json.loads(capfd.readouterr().out)
+    assert planned["measured"] == 0
+    settings = plan(load_sweep(sweep), sunspark.CompareConfig())
+    (there,) = [one for one in settings if one.name == "serial"]
+    (folder / "runs" / there.folder).mkdir(parents=True)
+    (folder / "runs" / there.folder / "repeat-1.json").write_text("{}")
+    assert main(words) == 0
+    assert json.loads(capfd.readouterr().out) == {**planned, "measured": 1}
+
+    sweep.write_text(SWEEP.format(dataset=law_dataset).replace('eval_split = "train"', 'eval_split = "tst"'))
+    assert main(words) == 2
+    sweep.write_text(SWEEP.format(dataset=tmp_path / "nothing"))
+    assert main(words) == 2
 
 
 @pytest.mark.laws

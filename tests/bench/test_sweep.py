@@ -79,6 +79,8 @@ def test_a_setting_that_makes_no_sense_is_a_row_with_its_reason(tmp_path: Path) 
         ("dataset = 'd'\n[base.training]\nepoch = 2\n[axes]\nlaunch.workers = [2]", "no key 'training.epoch'"),
         (GRID + "launch.workers = 2\n", "launch.workers is an axis, and a listed setting has it too"),
         (GRID + "[[settings]]\nstrategy.strategy = 'all_reduce'\n", "'all_reduce, workers=1' twice"),
+        (GRID + "[[settings]]\nstrategy.sync_evry = 4\n", "the setting 'sync_evry=4, workers=1': there is no key"),
+        (GRID + "[[settings]]\nstrategy.strategy = 'dilco'\n", "strategy.strategy must be one of"),
         ("dataset = ", "cannot read the sweep"),
     ],
 )

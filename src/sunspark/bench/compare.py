@@ -89,16 +89,21 @@ def compare(
     Raises ConfigError as `plan`, DatasetError when there is no such dataset, RunError when another one works on
     `folder`, or its runs are made on something else, KeyboardInterrupt.
     """
-    dataset, folder = storage.absolute(sweep.dataset), storage.absolute(folder)
-    opened = Dataset.open(dataset)
-    if sweep.eval_split:
-        opened.rows(sweep.eval_split)
+    dataset, folder, opened = storage.absolute(sweep.dataset), storage.absolute(folder), open_dataset(sweep)
     settings = plan(sweep, config)
     refusal = RunError(f"another `sunspark compare` works on {folder}; wait for it, or choose another folder")
     with storage.only_holder(folder, _LOCK, refusal):
         _claim(folder, {"dataset_id": opened.id, "eval_split": sweep.eval_split, "target_top1": config.target_top1})
         forecasts = _forecasts(settings, opened, folder, tell) if config.forecast else {}
         return _compare(settings, dataset, sweep.eval_split, folder, config, forecasts, tell)
+
+
+def open_dataset(sweep: SweepConfig) -> Dataset:
+    """That of the sweep. Raises DatasetError when there is none, ConfigError when it has no such split."""
+    opened = Dataset.open(storage.absolute(sweep.dataset))
+    if sweep.eval_split:
+        opened.rows(sweep.eval_split)
+    return opened
 
 
 def _forecasts(
@@ -122,7 +127,7 @@ def _compare(
     runs = list(order_of_runs(settings, config.repeats, config.seed))
     rows = {(row.setting, row.repeat): row for row in map(refused, settings) if row.reason}
     for number, (setting, repeat) in enumerate(runs, start=1):
-        at = storage.join(folder, "runs", setting.folder, f"repeat-{repeat}")
+        at = _place(folder, setting, repeat)
         row = _read(f"{at}.json")
         if row is None:
             tell(f"run {number}/{len(runs)}: {setting.name}, repeat {repeat + 1} of {config.repeats}")
@@ -133,8 +138,8 @@ def _compare(
         if forecast := forecasts.get(setting.name):
             row = replace(row, forecast_seconds_per_epoch=forecast.here, forecast_seconds_with_all=forecast.with_all)
         rows[setting.name, repeat] = row
-        write_results(folder, list(rows.values()))
-    measurements = list(rows.values())
+        write_results(folder, _in_order(settings, rows))
+    measurements = _in_order(settings, rows)
     return CompareResult(
         folder=folder,
         runs=sum(row.status == "measured" for row in measurements),
@@ -142,6 +147,23 @@ def _compare(
         refused=sum(row.status == "refused" for row in measurements),
         settings=summaries(measurements),
     )
+
+
+def num_measured(settings: Sequence[Setting], repeats: int, folder: str) -> int:
+    """Runs that are there already."""
+    folder = storage.absolute(folder)
+    runs = order_of_runs(settings, repeats, seed=0)
+    return sum(storage.exists(f"{_place(folder, setting, repeat)}.json") for setting, repeat in runs)
+
+
+def _place(folder: str, setting: Setting, repeat: int) -> str:
+    return storage.join(folder, "runs", setting.folder, f"repeat-{repeat}")
+
+
+def _in_order(settings: Sequence[Setting], rows: Mapping[tuple[str, int], Measurement]) -> list[Measurement]:
+    """By the order of the settings, then of the repeats."""
+    number_of = {setting.name: number for number, setting in enumerate(settings)}
+    return [rows[key] for key in sorted(rows, key=lambda key: (number_of[key[0]], key[1]))]
 
 
 def _claim(folder: str, made_on: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sunspark.config import flatten, from_dict, to_dict
-from sunspark.errors import ConfigError
+from sunspark.errors import ConfigError, MisspeltError
 from sunspark.launch.config import TrainConfig
 from sunspark.training.strategies.config import StrategyConfig
 
@@ -86,7 +86,8 @@ def settings_of(sweep: SweepConfig, num_cores: int, *, may_oversubscribe: bool =
     """All settings of the sweep, each baseline before those that are compared with it.
 
     Those that make no sense, and those that want more than the `num_cores` of this machine while they run on it, have a
-    `refusal`. Raises ConfigError when not even the base makes sense, or the sweep has no setting.
+    `refusal`. Raises ConfigError when not even the base makes sense, the sweep has no setting, or one of them has a key
+    that there is not.
     """
     built(dict(flatten(sweep.base)))
     found: dict[str, Setting] = {}
@@ -96,6 +97,8 @@ def settings_of(sweep: SweepConfig, num_cores: int, *, may_oversubscribe: bool =
             raise ConfigError(f"the sweep has the setting {name!r} twice; leave one out")
         try:
             config = built(dict(flatten(sweep.base)) | values)
+        except MisspeltError as error:
+            raise ConfigError(f"the setting {name!r}: {error}") from error
         except ConfigError as error:
             found[name] = Setting(name=name, config=None, refusal=str(error))
             continue

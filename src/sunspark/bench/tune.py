@@ -13,6 +13,7 @@ FOLDER/best.toml            the best configuration, for `sunspark train --config
 
 import json
 import logging
+import os
 import secrets
 import threading
 import time
@@ -139,7 +140,11 @@ def _refuse_other_workers(space: SpaceConfig, base: TrainConfig) -> None:
 def _runner(base: TrainConfig, config: TuneConfig, closers: ExitStack) -> tuple[Callable[[TrialTask], str], int]:
     """What runs a trial, and how many of them at once."""
     if base.launch.launcher == "local" or config.at_once == 1:
-        return run_trial, config.at_once or 1
+        at_once = config.at_once or 1
+        wanted = base.launch.cores_per_worker * (base.launch.workers if at_once == 1 else at_once)
+        if base.launch.launcher == "local" and wanted > (cores := len(os.sched_getaffinity(0))):
+            logger.warning("%d cores are wanted at once, and this machine has %d: trials take longer", wanted, cores)
+        return run_trial, at_once
     from sunspark.launch.session import num_slots, open_session
     from sunspark.spark.trials import trial_on_spark
 
@@ -229,7 +234,8 @@ class _Search:
     def _make_trials(self) -> None:
         while (trial := self._next()) is not None:
             number, began = trial.number, time.monotonic()
-            self._tell(f"trial {number}: {', '.join(f'{key}={value}' for key, value in trial.params.items())}")
+            chosen = ", ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+            self._tell(f"trial {number} ({number + 1} of {self._config.trials}): {chosen}")
             value, state, reason = self._judge(trial)
             if self._is_over.is_set() and state is not TrialState.COMPLETE:
                 return  # it stays unfinished, and is taken up by the next start
@@ -240,8 +246,8 @@ class _Search:
                 self._failures_in_a_row = self._failures_in_a_row + 1 if state is TrialState.FAIL else 0
                 write_trials(self._folder, self._trials(), self._study)
             words = {
-                TrialState.COMPLETE: f"top-1 {value or 0.0:.4f}",
-                TrialState.PRUNED: f"ended early, {value or 0.0:.4f}",
+                TrialState.COMPLETE: f"top-1 {value or 0.0:.2%}",
+                TrialState.PRUNED: f"ended early at {value or 0.0:.2%}",
             }
             self._tell(f"trial {number}: {words.get(state, f'failed: {reason}')}")
 
@@ -357,6 +363,10 @@ class _Search:
         config = self._config_of(trial.params)
         every, epochs = config.validation.eval_every, config.training.epochs
         return [(min(number * every, epochs), top1) for number, top1 in sorted(trial.intermediate_values.items())]
+
+
+def _short(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _last_number(config: TrainConfig) -> int:

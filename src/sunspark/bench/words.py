@@ -37,6 +37,11 @@ def share(value: float) -> str:
     return f"under {percent(0.01, 0)}" if 0 < value < 0.005 else percent(value, 0)
 
 
+def dollars(usd: float) -> str:
+    """12.3456 -> 12.35; 0.01234 -> 0.012"""
+    return f"{usd:.2f}" if usd >= 1 or usd == 0 else f"{usd:.2g}"
+
+
 def duration(seconds: float) -> str:
     """0.0123 -> 12.3 ms; 95 -> 1 min 35 s; 7260 -> 2 h 1 min"""
     if seconds < 0.9995:

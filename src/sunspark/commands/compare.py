@@ -1,7 +1,7 @@
 """`sunspark compare SWEEP.toml FOLDER`: run ways of training side by side and compare what they come to."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -9,12 +9,13 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
 import sunspark
-from sunspark.bench.compare import CompareConfig, CompareResult, plan
+from sunspark.bench.compare import CompareConfig, CompareResult, num_measured, open_dataset, plan
 from sunspark.bench.sweep import Setting, load_sweep
 from sunspark.bench.sweep_results import Summary
 from sunspark.command_line import parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
+from sunspark.errors import first_five
 
 _DESCRIPTION = """Run ways of training side by side and compare what they come to.
 
@@ -40,6 +41,8 @@ class Planned:
     """What would run."""
 
     runs: int
+    measured: int
+    """Of these, what is there already."""
     settings: list[Setting]
 
 
@@ -47,27 +50,46 @@ def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv`, and compare."""
     arguments = parse(Arguments, argv, prog="sunspark compare", description=_DESCRIPTION)
     if arguments.dry_run:
-        settings = plan(load_sweep(arguments.sweep), arguments.config)
-        runs = arguments.config.repeats * sum(not setting.refusal for setting in settings)
-        return Outcome(result=Planned(runs=runs, settings=settings), text=_plan_in_words(settings, runs))
+        sweep = load_sweep(arguments.sweep)
+        settings, repeats = plan(sweep, arguments.config), arguments.config.repeats
+        open_dataset(sweep)
+        planned = Planned(
+            runs=repeats * sum(not setting.refusal for setting in settings),
+            measured=num_measured(settings, repeats, arguments.folder),
+            settings=settings,
+        )
+        return Outcome(result=planned, text=_plan_in_words(planned))
     result = sunspark.compare(
         arguments.sweep, arguments.folder, arguments.config, lambda line: print(line, file=sys.stderr)
     )
     return Outcome(result=result, text=_in_words(result), exit_code=1 if result.failed else 0)
 
 
-def _plan_in_words(settings: Sequence[Setting], runs: int) -> str:
-    rows = [
-        (setting.name, setting.refusal or ("oversubscribed" if setting.is_oversubscribed else ""))
-        for setting in settings
+def _plan_in_words(planned: Planned) -> str:
+    marks = [
+        "not run" if one.refusal else "oversubscribed" if one.is_oversubscribed else "" for one in planned.settings
     ]
-    return table(f"{runs} runs of {len(settings)} settings", ["setting", "not run, or marked"], rows).lstrip()
+    rows = [(one.name, mark) for one, mark in zip(planned.settings, marks, strict=True)]
+    title = f"{planned.runs} runs of {len(planned.settings)} settings, {planned.measured} of them measured already"
+    reasons = _reasons((one.name, one.refusal) for one in planned.settings)
+    return "\n".join([table(title, ["setting", ""], rows), *reasons]).lstrip()
+
+
+def _reasons(named: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each reason, with the settings that it keeps from being run."""
+    names_of: dict[str, list[str]] = {}
+    for name, reason in named:
+        if reason:
+            names_of.setdefault(reason, []).append(name)
+    return [f"\n{first_five(names)}: {reason}" for reason, names in names_of.items()]
 
 
 def _in_words(result: CompareResult) -> str:
     columns = ["setting", "n", "images/s", "95 %", "speed-up", "95 %", "efficiency", "top-1", ""]
     rows = [_row(one) for one in result.settings]
-    return summary(result, leave_out=["settings"]) + "\n" + table("settings", columns, rows)
+    reasons = _reasons((one.setting, one.reason) for one in result.settings)
+    parts = [summary(result, leave_out=["settings"]), table("settings", columns, rows), *reasons]
+    return "\n".join([*parts, f"\na page about it: sunspark report {result.folder} --out compared.html"])
 
 
 def _row(one: Summary) -> tuple[object, ...]:
@@ -80,7 +102,7 @@ def _row(one: Summary) -> tuple[object, ...]:
         _interval(one.speed_up_interval, ".2f"),
         _figure(one.efficiency, ".0%"),
         _figure(one.top1, ".1%"),
-        one.reason or ("oversubscribed" if one.is_oversubscribed else ""),
+        "not run, or failed" if one.reason else "oversubscribed" if one.is_oversubscribed else "",
     )
 
 

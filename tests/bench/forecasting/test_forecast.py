@@ -129,6 +129,22 @@ def test_workers_beyond_the_pilots_are_marked_and_a_batch_that_is_too_small_for_
     assert [row.workers for row in found if row.reason] == [64]
 
 
+def test_exchanges_longer_than_an_epoch_are_those_of_an_epoch_and_it_is_said() -> None:
+    short = replace(WORK, steps=replace(PLAN, num_samples=15 * 64))
+    asked = ForecastConfig(workers="2", strategy="diloco", sync_every="8,16,64")
+    found, words = rows(asked, fit(pilot(), NETWORK), short)
+    assert [row.sync_every for row in found if row.strategy == "diloco"] == [8, "epoch"]
+    assert words == ["an epoch has 15 steps: every 16, 64 steps is every epoch"]
+
+
+def test_runs_on_processors_say_nothing_of_a_gpu() -> None:
+    asked = ForecastConfig(workers="2", strategy="all_reduce", instance="m5.xlarge,g5.xlarge")
+    found, _ = rows(asked, fit(pilot(), NETWORK))
+    reasons = {row.instance: row.reason for row in found}
+    assert not reasons["m5.xlarge"]
+    assert "nothing of the GPU of g5.xlarge" in reasons["g5.xlarge"]
+
+
 def test_a_machine_has_room_for_no_more_workers_than_it_has_cores() -> None:
     found, _ = rows(ForecastConfig(workers="1..8", strategy="all_reduce"), fit(pilot(), NETWORK), room=3)
     assert {row.workers: bool(row.reason) for row in found} == {1: False, 2: False, 4: True, 8: True}
@@ -198,6 +214,10 @@ def test_prices_of_ones_own_win_and_mistakes_are_told(tmp_path: Path) -> None:
         "['m5.xlarge']\nusd_per_hour = 0.1\ncores = 2\nmemory_gib = 16\ngigabits_per_second = 1\ngigaflops = 100\n"
     )
     assert instances_of("m5.xlarge", str(own))[0].usd_per_hour == 0.1
+    asked = ForecastConfig(workers="2", strategy="all_reduce", instance="m5.xlarge,c5.xlarge", prices=str(own))
+    _, words = rows(asked, fit(pilot(), NETWORK))
+    assert f"m5.xlarge: 0.1 USD an hour, by {own}" in words
+    assert any("by Amazon's lists of" in line for line in words if line.startswith("c5.xlarge"))
     assert instances_of("m5.xlarge")[0] is TABLE["m5.xlarge"]
     with pytest.raises(ConfigError, match=r"m5\.xlarge"):
         instances_of("m5.xlarg")
@@ -248,6 +268,14 @@ def test_the_fastest_is_recommended_unless_a_safer_one_is_as_fast() -> None:
     assert chosen is nearly
     assert why.count(". ") == 1
     assert "accuracy" in why
+
+
+def test_workers_that_a_forecast_cannot_tell_apart_are_not_paid_for() -> None:
+    few, many = row("all_reduce", 18.9, workers=2), row("all_reduce", 17.5, workers=8)
+    chosen, why = recommend([few, many], ForecastConfig(recommend="fastest"))
+    assert chosen is few
+    assert "fewer workers" in why
+    assert recommend([few, replace(many, seconds=15.0)], ForecastConfig(recommend="fastest"))[0] is not few
 
 
 def test_limits_are_kept_or_it_is_said_that_none_keeps_them() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,15 @@ def test_finished_runs_tell_what_they_have_seen_and_no_more(
 
     file = tmp_path / "plain.toml"
     file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in flatten(PLAIN)))
+    its_own = sunspark.forecast(law_dataset, None, asked, runs=[run])
+    assert its_own.rows[0] == serial, "the configuration of the run"
+    late = replace(asked, recommend="fastest", deadline="1s")
+    assert sunspark.forecast(law_dataset, CONFIG, late, runs=[run]).recommended is None
     words = ["forecast", law_dataset, "--from", run, "--config", str(file), "--workers", "2", "--recommend", "fastest"]
+    assert main([*words, "--deadline", "1s"]) == 1
     assert main([*words, "--strategy", "all_reduce"]) == 0
     said = capsys.readouterr().out
-    assert "where the pilot ran, 2 epochs" in said
+    assert "where it was measured, 2 epochs" in said
     assert "not forecast: no run had several workers" in said
     assert "serial with 1 worker: " in said
 

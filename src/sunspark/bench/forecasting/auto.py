@@ -6,7 +6,7 @@ It is chosen at the first start of a run, by a pilot in RUN/pilot, and settled; 
 RUN/forecast.json, and the report shows it beside what happened.
 """
 
-import logging
+import sys
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -22,8 +22,6 @@ from sunspark.training.strategies.config import StrategyConfig
 
 _STRATEGIES: Final = "all_reduce,diloco"
 _EXCHANGES: Final = "16,64"
-
-logger = logging.getLogger(__name__)
 
 
 def with_strategy(dataset: str, run: str, config: TrainConfig) -> TrainConfig:
@@ -47,16 +45,20 @@ def with_strategy(dataset: str, run: str, config: TrainConfig) -> TrainConfig:
     with run_directory.only_driver(run):
         storage.delete(pilot)  # of a start that was killed
         try:
-            result = forecast(dataset, config, asked, scratch=pilot, tell=logger.warning)
+            result = forecast(dataset, config, asked, scratch=pilot, tell=_say)
         finally:
             storage.delete(pilot)
     chosen = result.recommended
     if chosen is None:
         reasons = "; ".join(dict.fromkeys(row.reason for row in result.rows if row.reason))
         raise RunError(f"no strategy can be forecast: {reasons}; name one with --strategy")
-    logger.warning("--strategy auto: %s", result.why)
+    _say(f"--strategy auto: {result.why}")
     storage.write_json_atomic(run_directory.forecast_file(run), asdict(result))
     return _with(config, from_dict(StrategyConfig, chosen.options))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _with(config: TrainConfig, strategy: StrategyConfig) -> TrainConfig:

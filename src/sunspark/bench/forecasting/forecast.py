@@ -48,7 +48,7 @@ class ForecastResult:
 
 def forecast(
     dataset: str,
-    config: TrainConfig,
+    config: TrainConfig | None,
     asked: ForecastConfig,
     *,
     runs: Sequence[str] = (),
@@ -58,23 +58,26 @@ def forecast(
 ) -> ForecastResult:
     """What training `dataset` as `config` says would take; from `runs`, or else from a pilot in the folder `scratch`.
 
+    Without a `config` it is that of the first of `runs`, else the default.
     Raises ConfigError when what is asked makes no sense, RunError when runs tell too little, and what a training
     raises.
     """
     if runs and scratch:
         raise ConfigError("--scratch is for a pilot, and --from makes none; leave one of them out")
+    config = config or (config_of(storage.absolute(runs[0])) if runs else TrainConfig())
     opened = Dataset.open(storage.absolute(dataset))
     work, size = Work.of(opened, config), network_size(opened, config.work)
     if runs:
         observations = [observed_alike(storage.absolute(run), config) for run in runs]
     else:
+        before = gigaflops()
         observations = _pilot(opened, config, asked, scratch, tell)
-    costs = fit(observations, size)
-    if not (runs or _is_on_gpu(config.launch)):
-        costs = replace(costs, gigaflops=gigaflops())
+    costs, is_on_gpu = fit(observations, size), _is_on_gpu(config.launch)
+    if not (runs or is_on_gpu):
+        costs = replace(costs, gigaflops=max(before, gigaflops()))
     most = max(one.workers for one in observations)
     room = max(most, _room(config.launch)) if _is_here(config.launch) else None
-    rows, carried = rows_of(work, asked, Pilot(costs=costs, workers=most, room=room))
+    rows, carried = rows_of(work, asked, Pilot(costs=costs, workers=most, room=room, is_on_gpu=is_on_gpu))
     bound = config.strategy.staleness_bound
     if bound is not None:
         carried.append(f"async, hogwild: workers that wait because of --staleness-bound {bound} are not in these times")
@@ -106,21 +109,25 @@ def _pilot(
         if storage.list_directory(folder):
             raise ConfigError(f"{folder} is not empty; a pilot takes a folder of its own: choose another --scratch")
         compressions = [one for one in asked.compressions if one != "none"]
+        has_server = bool({"async", "hogwild"} & set(asked.strategies))
         with _session(config.launch):
-            return run_pilot(opened, config, compressions, folder, tell)
+            return run_pilot(opened, config, compressions, folder, tell, has_server=has_server)
 
 
 def observed_alike(run: str, config: TrainConfig) -> Observation:
     """What a run tells of `config`. Raises RunError when it computes something else, so that its costs are others."""
-    stored = run_directory.read_config(run)
     ours = of_computing(config)
-    theirs = of_computing(
-        from_dict(TrainConfig, {**stored["work"], "launch": stored["launch"]}), dtype=ours["training.dtype"]
-    )
-    if differs := [key for key in ours if ours[key] != theirs[key]]:
-        details = "; ".join(f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in differs)
+    theirs = of_computing(config_of(run), dtype=ours["training.dtype"])
+    if differs := [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]:
+        details = "; ".join(f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here" for key in differs)
         raise RunError(f"{run} tells nothing of this training: {details}")
     return observe(run)
+
+
+def config_of(run: str) -> TrainConfig:
+    """The configuration of a run. Raises RunError when it is none."""
+    stored = run_directory.read_config(run)
+    return from_dict(TrainConfig, {**stored["work"], "launch": stored["launch"]})
 
 
 def of_computing(config: TrainConfig, dtype: str = "auto") -> dict[str, Any]:

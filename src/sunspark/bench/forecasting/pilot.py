@@ -61,14 +61,18 @@ def run_pilot(
     compressions: Sequence[Compression],
     folder: str,
     tell: Callable[[str], None] = lambda _: None,
+    *,
+    has_server: bool = True,
 ) -> list[Observation]:
     """Make the runs in `folder`, with up to the workers of `config`; `tell` hears of each.
+
+    Without `has_server`, nothing is learned of strategies with a parameter server.
 
     Raises what a training raises, and DatasetError when the dataset cannot be read.
     """
     unit = _unit_of(config)
     images = write_some(dataset, config.training.split, 3 * unit * _BATCHES_OF_IMAGES, storage.join(folder, "images"))
-    runs = list(runs_of(config, compressions))
+    runs = [run for run in runs_of(config, compressions) if has_server or not run.strategy.has_server]
     observations: list[Observation] = []
     seconds_per_image = 0.0
     for number, run in enumerate(runs, start=1):

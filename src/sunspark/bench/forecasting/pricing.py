@@ -37,6 +37,8 @@ class Instance:
     gigaflops: float
     """float32: of one physical core, or of one GPU."""
     gpus: int = 0
+    source: str = f"with the cluster's service, by Amazon's lists of {DATED}"
+    """Where the price is from."""
 
     def workers_on_it(self, cores_per_worker: int) -> int:
         """Workers that it has room for: one a GPU, or as many as its cores give.
@@ -113,7 +115,7 @@ def _read(path: str) -> dict[str, Instance]:
         if not isinstance(fields, dict):
             raise ConfigError(f"{path}: {name} must be a table, such as [{name!r}] and usd_per_hour = 0.24 below it")
         try:
-            found[name] = from_dict(Instance, {"name": name, **fields})
+            found[name] = from_dict(Instance, {"source": f"by {path}", **fields, "name": name})
         except ConfigError as error:
             raise ConfigError(f"{path}: {name}: {error}") from error
         if min(found[name].usd_per_hour, found[name].gigabits_per_second, found[name].gigaflops) <= 0:

@@ -6,7 +6,7 @@ from typing import Final
 
 from sunspark.bench.forecasting.config import ForecastConfig
 from sunspark.bench.forecasting.rows import Row
-from sunspark.bench.words import duration, percent, plural
+from sunspark.bench.words import dollars, duration, percent, plural
 
 _ALIKE: Final = 1.1
 """Settings whose times or costs differ by less are alike for a forecast."""
@@ -15,8 +15,8 @@ _ALIKE: Final = 1.1
 def recommend(rows: Sequence[Row], asked: ForecastConfig) -> tuple[Row | None, str]:
     """One row, and why; None where none keeps to the deadline and the budget, and what the nearest would take.
 
-    Of those that are alike, the one is taken whose training is most like that of one worker: a forecast of time knows
-    nothing of accuracy.
+    Of those that are alike, the one is taken whose training is most like that of one worker (a forecast of time knows
+    nothing of accuracy), and of these the one with the fewest workers.
     """
     known = [row for row in rows if row.seconds is not None]
     if asked.recommend == "none" or not known:
@@ -27,7 +27,7 @@ def recommend(rows: Sequence[Row], asked: ForecastConfig) -> tuple[Row | None, s
         return None, _nothing_fits(known, asked)
     best = min(fitting, key=goal)
     alike = [row for row in fitting if goal(row) <= _ALIKE * goal(best)]
-    chosen = min(alike, key=lambda row: (*_unlike_one_worker(row), goal(row)))
+    chosen = min(alike, key=lambda row: (*_unlike_one_worker(row), row.workers, goal(row)))
     return chosen, f"{_what(chosen)} {_why(chosen, best, asked)}"
 
 
@@ -43,7 +43,7 @@ def _unlike_one_worker(row: Row) -> tuple[float, bool]:
 
 
 def _what(row: Row) -> str:
-    cost = "" if row.usd is None else f" and {row.usd:.2f} USD"
+    cost = "" if row.usd is None else f" and {dollars(row.usd)} USD"
     on = f" on {row.instance}" if row.instance else ""
     on += ", more than the pilot had" if row.is_extrapolated else ""
     return (
@@ -62,10 +62,11 @@ def _why(chosen: Row, best: Row, asked: ForecastConfig) -> str:
         caution = "" if is_as_one_worker else "; what it costs in accuracy, a forecast does not say"
         return f"It is the {superlative}{of_them}{caution}."
     other = f"{best.name} with {plural(best.workers, 'worker')} ({duration(_seconds(best))})"
-    return (
-        f"The {superlative}{of_them} is {other}, which a forecast can hardly tell from it; this one trains more as "
-        "one worker would, so it is the safer one for accuracy."
-    )
+    if _unlike_one_worker(chosen) == _unlike_one_worker(best):
+        why = "this one takes fewer workers"
+    else:
+        why = "this one trains more as one worker would, so it is the safer one for accuracy"
+    return f"The {superlative}{of_them} is {other}, which a forecast can hardly tell from it; {why}."
 
 
 def _nothing_fits(known: Sequence[Row], asked: ForecastConfig) -> str:
@@ -74,7 +75,7 @@ def _nothing_fits(known: Sequence[Row], asked: ForecastConfig) -> str:
     words.append(f"{duration(_seconds(fastest))}")
     if asked.budget:
         cheapest = min(known, key=_usd)
-        words.append(f"for {_usd(fastest):.2f} USD, and the cheapest costs {_usd(cheapest):.2f} USD")
+        words.append(f"for {dollars(_usd(fastest))} USD, and the cheapest costs {dollars(_usd(cheapest))} USD")
     return " ".join(words) + "."
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from sunspark.bench.forecasting.config import ForecastConfig
 from sunspark.bench.forecasting.costs import Costs
-from sunspark.bench.forecasting.pricing import ATTAINABLE, DATED, Instance, instances_of
+from sunspark.bench.forecasting.pricing import ATTAINABLE, Instance, instances_of
 from sunspark.bench.forecasting.simulation import Setting, seconds_per_step
 from sunspark.data.dataset import Dataset
 from sunspark.data.order import StepPlan
@@ -104,6 +104,7 @@ class Pilot:
     """The most that it had."""
     room: int | None
     """For so many workers; None: for more than it had, on machines that are added."""
+    is_on_gpu: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +115,8 @@ class _Machine:
     instance: Instance | None
     workers_each: int = 1
     room: int | None = None
+    is_unknown: bool = False
+    """Nothing that was measured says how fast its processor computes."""
 
     def usd(self, workers: int, seconds: float) -> float | None:
         """Of the machines of so many workers, and one for the driver."""
@@ -123,7 +126,10 @@ class _Machine:
         return machines * self.instance.usd_per_hour * seconds / 3600
 
     def why_not(self, workers: int, worker_bytes: int | None) -> str:
-        """Why so many workers cannot be there."""
+        """Why so many workers cannot be there, or nothing is known of them."""
+        if self.is_unknown and self.instance:
+            kind = "GPU" if self.instance.gpus else "processor"
+            return f"what was measured says nothing of the {kind} of {self.instance.name}: make a pilot on one"
         if self.room is not None and workers > self.room:
             return f"this machine has room for {self.room}; --instance names others, --master a cluster"
         if self.instance and worker_bytes and self.workers_each * worker_bytes > self.instance.memory_gib * 2**30:
@@ -138,7 +144,9 @@ def rows_of(work: Work, asked: ForecastConfig, pilot: Pilot) -> tuple[list[Row],
     """
     instances: list[Instance | None] = [*instances_of(asked.instance, asked.prices)] or [None]
     rows: list[Row] = []
-    carried: list[str] = []
+    steps = work.steps.steps_per_epoch
+    longer = [str(every) for every in asked.exchanges if every != "epoch" and every > steps]
+    carried = [f"an epoch has {steps} steps: every {', '.join(longer)} steps is every epoch"] if longer else []
     for instance in instances:
         machine, words = _machine(instance, pilot, work.config)
         carried += words
@@ -198,9 +206,11 @@ def _strategies(asked: ForecastConfig, work: Work) -> Iterator[StrategyConfig]:
             yield StrategyConfig(strategy=name, compression=compression)
             continue
         inner = work.config.strategy.inner_state if name in ("local_sgd", "diloco") else None
-        for every in asked.exchanges:
-            if every == "epoch" or every < work.steps.steps_per_epoch:
-                yield StrategyConfig(strategy=name, sync_every=every, compression=compression, inner_state=inner)
+        steps = work.steps.steps_per_epoch
+        for every in dict.fromkeys(
+            "epoch" if every == "epoch" or every >= steps else every for every in asked.exchanges
+        ):
+            yield StrategyConfig(strategy=name, sync_every=every, compression=compression, inner_state=inner)
 
 
 def _numbers_of_workers(strategy: StrategyConfig, asked: ForecastConfig) -> list[int]:
@@ -286,9 +296,11 @@ def _machine(instance: Instance | None, pilot: Pilot, config: TrainConfig) -> tu
         return _Machine(costs=costs, instance=None, room=pilot.room), []
     cores = config.launch.cores_per_worker
     each = instance.workers_on_it(cores)
-    words = [f"{instance.name}: prices of {DATED}, {instance.usd_per_hour:.4g} USD an hour with the cluster's service"]
+    words = [f"{instance.name}: {instance.usd_per_hour:.4g} USD an hour, {instance.source}"]
     factor = 1.0
     if costs.gigaflops is None:
+        if pilot.is_on_gpu != (instance.gpus > 0):
+            return _Machine(costs=costs, instance=instance, workers_each=each, is_unknown=True), []
         words.append(f"{instance.name}: computing is taken to be as fast as where the runs were made")
     else:
         attainable = ATTAINABLE * instance.gigaflops * (1 if instance.gpus else cores)
