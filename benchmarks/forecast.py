@@ -1,7 +1,7 @@
 """How far forecasts are from what then happens: for settings that were chosen before there was a model.
 
 At each place (a cluster of network namespaces with links of 100 and of 750 Mbit/s, Linux, as root; this machine) a
-pilot flies once, and then each setting of `forecast_settings/` is forecast and run, none of which the pilot has run.
+pilot runs once, and then each setting of `forecast_settings/` is forecast and run, none of which the pilot has run.
 What is compared is the time of an epoch in steady state, from the end of the first exchange to the end of the last.
 
 What is measured is a line in the file of results, and is not measured again.

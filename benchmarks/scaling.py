@@ -64,7 +64,7 @@ def seconds(
 def table(costs: Costs, batch: int, deaths: float) -> str:
     """Markdown: a row for each way and number of workers."""
     lines = [
-        "| | workers | an epoch of SUN397 | efficiency | with deaths | and spares | an epoch of 100 million images |",
+        "| way | workers | an epoch of SUN397 | efficiency | deaths | and spares | an epoch of 100 million images |",
         "|---|---|---|---|---|---|---|",
     ]
     alone = seconds(WAYS[0], 1, costs, batch)

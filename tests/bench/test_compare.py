@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet
@@ -14,8 +15,9 @@ import pytest
 import sunspark
 from sunspark.bench.compare import plan
 from sunspark.bench.sweep import load_sweep
-from sunspark.cli import main
-from sunspark.errors import ConfigError, RunError
+from sunspark.bench.sweep_results import Measurement
+from sunspark.commands.compare import run
+from sunspark.errors import ConfigError, DatasetError, RunError
 from tests.distributed.harness import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -91,26 +93,40 @@ def test_a_target_that_nothing_measures_is_refused(law_dataset: str, tmp_path: P
         sunspark.compare(str(sweep), str(tmp_path / "compared"), sunspark.CompareConfig(target_top1=0.5))
 
 
-def test_a_dry_run_finds_what_would_end_the_real_one_and_counts_what_is_there(
-    law_dataset: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_finds_what_would_end_the_real_one_and_counts_what_is_there(law_dataset: str, tmp_path: Path) -> None:
     sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
     sweep.write_text(SWEEP.format(dataset=law_dataset))
-    words = ["compare", str(sweep), str(folder), "--dry-run", "--repeats", "2", "--json"]
-    assert main(words) == 0
-    planned = json.loads(capfd.readouterr().out)
-    assert planned["measured"] == 0
-    settings = plan(load_sweep(sweep), sunspark.CompareConfig())
-    (there,) = [one for one in settings if one.name == "serial"]
+    words = [str(sweep), str(folder), "--dry-run", "--repeats", "2"]
+    assert run(words).text.startswith("8 runs of 5 settings, 0 of them measured already")
+    (there,) = [one for one in plan(load_sweep(sweep), sunspark.CompareConfig()) if one.name == "serial"]
     (folder / "runs" / there.folder).mkdir(parents=True)
     (folder / "runs" / there.folder / "repeat-1.json").write_text("{}")
-    assert main(words) == 0
-    assert json.loads(capfd.readouterr().out) == {**planned, "measured": 1}
+    assert run(words).text.startswith("8 runs of 5 settings, 1 of them measured already")
 
     sweep.write_text(SWEEP.format(dataset=law_dataset).replace('eval_split = "train"', 'eval_split = "tst"'))
-    assert main(words) == 2
+    with pytest.raises(DatasetError, match="no split 'tst'"):
+        run(words)
     sweep.write_text(SWEEP.format(dataset=tmp_path / "nothing"))
-    assert main(words) == 2
+    with pytest.raises(DatasetError, match="not a finished dataset"):
+        run(words)
+
+
+def test_what_is_measured_stays_in_the_results_whatever_is_run_now(law_dataset: str, tmp_path: Path) -> None:
+    sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
+    sweep.write_text(SWEEP.format(dataset=law_dataset).replace("64", "1"))
+    (alone, *_) = [one for one in plan(load_sweep(sweep), sunspark.CompareConfig()) if one.name == "serial"]
+    there = folder / "runs" / alone.folder
+    there.mkdir(parents=True)
+    for repeat in range(3):
+        row = Measurement(setting="serial", repeat=repeat, status="measured", images_per_second=10.0)
+        (there / f"repeat-{repeat}.json").write_text(json.dumps(asdict(row)))
+    sunspark.compare(str(sweep), str(folder), sunspark.CompareConfig(repeats=1))
+    rows = pyarrow.parquet.read_table(folder / "results.parquet").to_pylist()
+    assert [row["repeat"] for row in rows if row["setting"] == "serial"] == [0, 1, 2]
+
+    (there / "repeat-1.json").write_text(json.dumps(asdict(replace(row, setting="another"))))
+    with pytest.raises(RunError, match="that of 'another'"):
+        sunspark.compare(str(sweep), str(folder))
 
 
 @pytest.mark.laws

@@ -12,9 +12,10 @@ A run has a process of its own, so none inherits memory or a Spark session from 
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -94,12 +95,14 @@ def compare(
     refusal = RunError(f"another `sunspark compare` works on {folder}; wait for it, or choose another folder")
     with storage.only_holder(folder, _LOCK, refusal):
         _claim(folder, {"dataset_id": opened.id, "eval_split": sweep.eval_split, "target_top1": config.target_top1})
-        forecasts = _forecasts(settings, opened, folder, tell) if config.forecast else {}
+        forecasts = {}
+        if config.forecast or storage.exists(storage.join(folder, "forecast.json")):
+            forecasts = _forecasts(settings, opened, folder, tell, is_asked=config.forecast)
         return _compare(settings, dataset, sweep.eval_split, folder, config, forecasts, tell)
 
 
 def open_dataset(sweep: SweepConfig) -> Dataset:
-    """That of the sweep. Raises DatasetError when there is none, ConfigError when it has no such split."""
+    """That of the sweep. Raises DatasetError when there is none, or it has no such split."""
     opened = Dataset.open(storage.absolute(sweep.dataset))
     if sweep.eval_split:
         opened.rows(sweep.eval_split)
@@ -107,12 +110,12 @@ def open_dataset(sweep: SweepConfig) -> Dataset:
 
 
 def _forecasts(
-    settings: Sequence[Setting], opened: Dataset, folder: str, tell: Callable[[str], None]
+    settings: Sequence[Setting], opened: Dataset, folder: str, tell: Callable[[str], None], *, is_asked: bool
 ) -> dict[str, EpochForecast]:
-    """By setting. One pilot for all of them, with the most workers, at the first start."""
+    """By setting. One pilot for all of them, with the most workers, at the first start that asks for it."""
     from sunspark.bench.forecasting.of_sweep import forecasts_of  # torch, which reports do without
 
-    return forecasts_of(settings, opened, folder, tell)
+    return forecasts_of(settings, opened, folder, tell, is_asked=is_asked)
 
 
 def _compare(
@@ -125,21 +128,20 @@ def _compare(
     tell: Callable[[str], None],
 ) -> CompareResult:
     runs = list(order_of_runs(settings, config.repeats, config.seed))
-    rows = {(row.setting, row.repeat): row for row in map(refused, settings) if row.reason}
+    rows = {(row.setting, row.repeat): row for row in _measured(settings, folder, forecasts)}
     for number, (setting, repeat) in enumerate(runs, start=1):
+        if (setting.name, repeat) in rows:
+            continue
         at = _place(folder, setting, repeat)
-        row = _read(f"{at}.json")
-        if row is None:
-            tell(f"run {number}/{len(runs)}: {setting.name}, repeat {repeat + 1} of {config.repeats}")
-            row = _made(setting, repeat, at, dataset, eval_split, config.target_top1)
-            if row.status == "measured":
-                storage.write_json_atomic(f"{at}.json", asdict(row))
-            tell(f"  {row.images_per_second:.1f} images/s" if row.images_per_second else f"  failed: {row.reason}")
-        if forecast := forecasts.get(setting.name):
-            row = replace(row, forecast_seconds_per_epoch=forecast.here, forecast_seconds_with_all=forecast.with_all)
-        rows[setting.name, repeat] = row
+        tell(f"run {number}/{len(runs)}: {setting.name}, repeat {repeat + 1} of {config.repeats}")
+        row = _made(setting, repeat, at, dataset, eval_split, config.target_top1)
+        if row.status == "measured":
+            storage.write_json_atomic(f"{at}.json", asdict(row))
+        tell(f"  {row.images_per_second:.1f} images/s" if row.images_per_second else f"  failed: {row.reason}")
+        rows[setting.name, repeat] = _with_forecast(row, forecasts)
         write_results(folder, _in_order(settings, rows))
     measurements = _in_order(settings, rows)
+    write_results(folder, measurements)
     return CompareResult(
         folder=folder,
         runs=sum(row.status == "measured" for row in measurements),
@@ -147,6 +149,26 @@ def _compare(
         refused=sum(row.status == "refused" for row in measurements),
         settings=summaries(measurements),
     )
+
+
+def _measured(
+    settings: Sequence[Setting], folder: str, forecasts: Mapping[str, EpochForecast]
+) -> Iterator[Measurement]:
+    """What is known before anything is run: settings that are not, and what is there, more repeats too."""
+    for setting in settings:
+        if setting.refusal:
+            yield refused(setting)
+            continue
+        for entry in storage.list_directory(storage.join(folder, "runs", setting.folder)):
+            if entry.name.endswith(".json"):
+                yield _with_forecast(_read(entry.uri, setting), forecasts)
+
+
+def _with_forecast(row: Measurement, forecasts: Mapping[str, EpochForecast]) -> Measurement:
+    forecast = forecasts.get(row.setting)
+    if forecast is None:
+        return row
+    return replace(row, forecast_seconds_per_epoch=forecast.here, forecast_seconds_with_all=forecast.with_all)
 
 
 def num_measured(settings: Sequence[Setting], repeats: int, folder: str) -> int:
@@ -178,13 +200,14 @@ def _claim(folder: str, made_on: dict[str, Any]) -> None:
     storage.write_json_atomic(uri, made_on)
 
 
-def _read(uri: str) -> Measurement | None:
-    if not storage.exists(uri):
-        return None
+def _read(uri: str, setting: Setting) -> Measurement:
     try:
-        return from_dict(Measurement, run_directory.read_object(uri))
+        row = from_dict(Measurement, run_directory.read_object(uri))
     except ConfigError as error:
         raise RunError(f"{uri} is damaged or was written by something else: {error}; delete it") from error
+    if row.setting != setting.name:
+        raise RunError(f"{uri} is that of {row.setting!r}, and not of {setting.name!r}; delete it")
+    return row
 
 
 def _made(setting: Setting, repeat: int, run: str, dataset: str, eval_split: str, target_top1: float) -> Measurement:
@@ -215,4 +238,7 @@ def _made(setting: Setting, repeat: int, run: str, dataset: str, eval_split: str
 
 def _reason_of(said: bytes, code: int) -> str:
     lines = said.decode(errors="replace").strip().splitlines()
-    return (lines[-1] if lines else f"its process ended with {code} and said nothing")[-_LONGEST_REASON:]
+    last = lines[-1] if lines else "nothing"
+    if code < 0:
+        last = f"its process was killed ({signal.Signals(-code).name}); its last words were: {last}"
+    return last[-_LONGEST_REASON:]

@@ -77,10 +77,21 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Trai
         _check(run, opened, settled.work)
         if settled.model.has_initial_weights:
             _write_initial_weights(run, opened, settled.work)
+        _drop_what_chose_another(run, settled)
     run_directory.write_config(
         run, dataset=dataset, dataset_id=opened.id, work=to_dict(settled.work), launch=to_dict(settled.launch)
     )
     return settled
+
+
+def _drop_what_chose_another(run: str, config: TrainConfig) -> None:
+    """The forecast, or the pilot, of a start with --strategy auto that was killed before the run was settled."""
+    storage.delete(storage.join(run, "pilot"))
+    forecast = run_directory.forecast_file(run)
+    if storage.exists(forecast):
+        chosen = run_directory.read_object(forecast).get("recommended")
+        if not isinstance(chosen, dict) or chosen.get("strategy") != config.strategy.strategy:
+            storage.delete(forecast)
 
 
 def check(run: str, opened: Dataset, config: TrainConfig) -> None:

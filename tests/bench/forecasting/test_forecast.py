@@ -187,10 +187,36 @@ def test_a_machine_without_the_memory_is_none() -> None:
 
 
 def test_the_knee_has_the_least_cost_times_time() -> None:
-    found, _ = rows(ForecastConfig(workers="1..32", strategy="all_reduce"), fit(pilot(), NETWORK))
-    known = [row for row in found if row.strategy == "all_reduce" and row.seconds is not None]
+    large = replace(fit(pilot(), NETWORK), image_seconds=0.02)
+    found, _ = rows(ForecastConfig(workers="1..32", strategy="all_reduce"), large)
+    known = [row for row in found if row.seconds is not None]
     (knee,) = [row for row in known if row.is_knee]
     assert min(row.workers * (row.seconds or 0) ** 2 for row in known) == knee.workers * (knee.seconds or 0) ** 2
+
+
+def test_the_knee_is_by_what_machines_cost_and_one_worker_alone_may_be_past_it() -> None:
+    asked = ForecastConfig(workers="1..8", strategy="all_reduce", instance="c5.4xlarge")
+    found, _ = rows(asked, replace(fit(pilot(), NETWORK), gigaflops=150.0))
+    known = [row for row in found if row.seconds is not None]
+    least = min(known, key=lambda row: (row.usd or 0) * (row.seconds or 0))
+    assert [row for row in known if row.is_knee] == ([] if least is known[-1] else [least])
+    slow_link = replace(fit(pilot(), NETWORK), byte_seconds=1e-5)
+    found, _ = rows(ForecastConfig(workers="1..8", strategy="all_reduce"), slow_link)
+    assert not any(row.is_knee for row in found), "all of them are slower than one worker"
+
+
+def test_a_server_costs_the_bookkeeping_of_each_step_however_rarely_it_is_asked() -> None:
+    costs = replace(fit(pilot(replace(COSTS, rest_seconds=0.05)), NETWORK), spread={"1": 0.0})
+    asked = ForecastConfig(workers="2", strategy="async,local_sgd", sync_every="epoch")
+    found, _ = rows(asked, costs)
+    assert all((row.efficiency or 0) < 1.01 for row in found if row.workers > 1)
+
+
+def test_a_gpu_is_fed_by_the_processor_beside_it() -> None:
+    costs = replace(fit(pilot(), NETWORK), gigaflops=80.0, decoding_seconds=0.01)
+    found, words = rows(ForecastConfig(workers="2", strategy="all_reduce", instance="g5.xlarge"), costs)
+    assert 180 < (found[0].images_per_second or 0) <= 200, "two cores, 100 images/s each"
+    assert any("at no more than 200 images/s" in line for line in words)
 
 
 def test_on_another_machine_computing_is_carried_by_a_stated_factor_and_the_link_is_its_own() -> None:

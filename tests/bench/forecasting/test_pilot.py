@@ -86,7 +86,7 @@ def test_finished_runs_tell_what_they_have_seen_and_no_more(
     assert json.loads((tmp_path / "forecast.json").read_text())["observations"][0]["run"] == run
 
     bounded = from_dict(TrainConfig, {**PLAIN, "strategy": {"strategy": "async", "staleness_bound": 2}})
-    assert "--staleness-bound 2" in sunspark.forecast(law_dataset, bounded, asked, runs=[run]).carried[0]
+    assert "--staleness-bound 2" in sunspark.forecast(law_dataset, bounded, asked, runs=[run]).carried[-1]
 
     other = from_dict(TrainConfig, {**PLAIN, "data": {"image_size": 64}})
     with pytest.raises(RunError, match=r"data\.image_size is 32 there and 64 here"):

@@ -31,7 +31,7 @@ def with_strategy(dataset: str, run: str, config: TrainConfig) -> TrainConfig:
     """
     run = storage.absolute(run)
     if storage.exists(run_directory.config_file(run)):
-        stored = run_directory.read_config(run)["work"]["strategy"]
+        stored = run_directory.read_config(run)["work"].get("strategy", {})
         return _with(config, from_dict(StrategyConfig, stored))
     if config.launch.workers == 1:
         return _with(config, StrategyConfig(strategy="serial"))

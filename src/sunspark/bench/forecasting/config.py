@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
-from sunspark.config import seconds_of, suggestion
+from sunspark.config import refuse_not_finite, seconds_of, suggestion
 from sunspark.data.rounds import SyncEvery
 from sunspark.errors import ConfigError
 from sunspark.parallel.codec import Compression
 
 Goal = Literal["none", "fastest", "cheapest"]
 StrategyName = Literal["all_reduce", "local_sgd", "diloco", "async", "hogwild"]
+
+_MOST_WORKERS: Final = 65_536
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +41,14 @@ class ForecastConfig:
     """It is to cost no more (USD); 0: whatever it costs."""
 
     def __post_init__(self) -> None:
+        refuse_not_finite(self)
         if self.budget < 0 or self.epochs < 0:
             raise ConfigError(f"budget and epochs must be at least 0, got {self.budget} and {self.epochs}")
         if self.recommend == "none" and (self.deadline or self.budget):
             what = "deadline" if self.deadline else "budget"
             raise ConfigError(f"--{what} has no effect without a recommendation; give --recommend fastest or cheapest")
+        if self.instance and not all(word.strip() for word in self.instance.split(",")):
+            raise ConfigError(f"instance must be names with commas between, got {self.instance!r}")
         if not self.instance and (self.budget or self.recommend == "cheapest"):
             raise ConfigError("a cost takes prices, and they are those of machines; name some with --instance")
         if self.prices and not self.instance:
@@ -55,8 +60,10 @@ class ForecastConfig:
         """Rising."""
         first, dots, last = self.workers.partition("..")
         words = [first, last] if dots else self.workers.split(",")
-        if not all(word.strip().isdigit() and int(word) > 0 for word in words):
-            raise ConfigError(f"workers must be numbers above 0, as 1,2,4 or 1..64, got {self.workers!r}")
+        if not all(_is_count(word.strip()) and int(word) <= _MOST_WORKERS for word in words):
+            raise ConfigError(
+                f"workers must be numbers of 1 to {_MOST_WORKERS}, as 1,2,4 or 1..64, got {self.workers!r}"
+            )
         if not dots:
             return sorted(set(map(int, words)))
         low, high = int(first), int(last)
@@ -79,14 +86,18 @@ class ForecastConfig:
     def exchanges(self) -> list[SyncEvery]:
         """In their order."""
         words = [word.strip() for word in self.sync_every.split(",")]
-        if not all(word == "epoch" or (word.isdigit() and int(word) > 0) for word in words):
+        if not all(word == "epoch" or _is_count(word) for word in words):
             raise ConfigError(f"sync_every must be numbers of steps above 0, or epoch, got {self.sync_every!r}")
-        return [int(word) if word.isdigit() else "epoch" for word in words]
+        return ["epoch" if word == "epoch" else int(word) for word in words]
 
     @property
     def deadline_seconds(self) -> float | None:
         """None: there is none."""
         return seconds_of("deadline", self.deadline) if self.deadline else None
+
+
+def _is_count(word: str) -> bool:
+    return word.isascii() and word.isdigit() and int(word) > 0
 
 
 def _words(name: str, text: str, known: Sequence[Any]) -> list[str]:

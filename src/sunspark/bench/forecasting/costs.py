@@ -46,7 +46,7 @@ class Costs:
     optimizer_seconds: float
     """Of a step."""
     rest_seconds: float
-    """Of a step, whatever no record names: the quorum of one worker, bookkeeping."""
+    """Of a step, whatever no record names: the quorum of one worker, bookkeeping. With a server too."""
     crowding: dict[str, float]
     """Number of workers that compute at the same time -> how much longer each takes than one alone. More than were
     measured are on machines of their own."""
@@ -76,6 +76,8 @@ class Costs:
     """From the command to the end of the first step."""
     gigaflops: float | None = None
     """Of one core where the pilot ran, float32: products of matrices, measured."""
+    decoding_seconds: float | None = None
+    """Of an image there, by one core: decoding and augmenting, measured."""
 
     def slice_of(self, images: float) -> float:
         """Computing a slice of so many images, by one worker alone."""

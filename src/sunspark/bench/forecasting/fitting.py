@@ -167,7 +167,7 @@ def _with_server(costs: Costs, served: Sequence[Observation]) -> Costs:
     if not served:
         return costs
     few, many = min(served, key=lambda one: one.workers), max(served, key=lambda one: one.workers)
-    steps = few.steps_per_exchange * (few.compute_seconds + few.optimizer_seconds)
+    steps = few.steps_per_exchange * (few.compute_seconds + few.optimizer_seconds + costs.rest_seconds)
     num_bytes = costs.network.parameters * (BYTES_DOWN[few.compression] + BYTES_PER_NUMBER[few.compression])
 
     def candidates() -> Iterator[Costs]:

@@ -1,8 +1,8 @@
 """`sunspark forecast`: run a pilot or read runs, and say what a training would take and cost."""
 
 import contextlib
+import itertools
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,16 +18,22 @@ from sunspark.bench.forecasting.fitting import fit
 from sunspark.bench.forecasting.network_size import network_size
 from sunspark.bench.forecasting.observation import Observation, observe
 from sunspark.bench.forecasting.pilot import run_pilot
+from sunspark.bench.forecasting.pricing import instances_of
 from sunspark.bench.forecasting.recommendation import recommend
 from sunspark.bench.forecasting.rows import Pilot, Row, Work, rows_of
 from sunspark.config import flatten, from_dict, to_dict
+from sunspark.data.augment import training_pixels
 from sunspark.data.dataset import Dataset
+from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.temporary import temporary_folder
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.gpus import gpus_of_this_machine
 
 _GEMM_SIZE: Final = 1024
 _GEMM_SECONDS: Final = 0.5
+_DECODING_SECONDS: Final = 0.5
+_PREFIX: Final = "sunspark-pilot-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +72,7 @@ def forecast(
         raise ConfigError("--scratch is for a pilot, and --from makes none; leave one of them out")
     config = config or (config_of(storage.absolute(runs[0])) if runs else TrainConfig())
     opened = Dataset.open(storage.absolute(dataset))
+    _refuse_early(asked, out)
     work, size = Work.of(opened, config), network_size(opened, config.work)
     if runs:
         observations = [observed_alike(storage.absolute(run), config) for run in runs]
@@ -74,10 +81,13 @@ def forecast(
         observations = _pilot(opened, config, asked, scratch, tell)
     costs, is_on_gpu = fit(observations, size), _is_on_gpu(config.launch)
     if not (runs or is_on_gpu):
-        costs = replace(costs, gigaflops=max(before, gigaflops()))
+        decoding = decoding_seconds(opened, config)
+        costs = replace(costs, gigaflops=max(before, gigaflops()), decoding_seconds=decoding)
     most = max(one.workers for one in observations)
     room = max(most, _room(config.launch)) if _is_here(config.launch) else None
     rows, carried = rows_of(work, asked, Pilot(costs=costs, workers=most, room=room, is_on_gpu=is_on_gpu))
+    others = [run for run in runs if run_directory.read_config(storage.absolute(run))["dataset_id"] != opened.id]
+    carried += [f"{run} is of another dataset, whose images may take another time" for run in others]
     bound = config.strategy.staleness_bound
     if bound is not None:
         carried.append(f"async, hogwild: workers that wait because of --staleness-bound {bound} are not in these times")
@@ -97,6 +107,14 @@ def forecast(
     return result
 
 
+def _refuse_early(asked: ForecastConfig, out: str) -> None:
+    """What would be refused after a pilot of minutes is refused before it."""
+    instances_of(asked.instance, asked.prices)
+    entry = storage.entry_at(storage.absolute(out)) if out else None
+    if entry and entry.is_directory:
+        raise ConfigError(f"--out {out} is a folder; name a file")
+
+
 def _pilot(
     opened: Dataset, config: TrainConfig, asked: ForecastConfig, scratch: str, tell: Callable[[str], None]
 ) -> list[Observation]:
@@ -104,14 +122,14 @@ def _pilot(
         raise ConfigError(
             "a pilot on a cluster takes a folder that all workers reach; name an empty one with --scratch"
         )
-    with tempfile.TemporaryDirectory(prefix="sunspark-pilot-") as own:
-        folder = storage.absolute(scratch or own)
+    with contextlib.ExitStack() as closers:
+        folder = storage.absolute(scratch) if scratch else str(closers.enter_context(temporary_folder(_PREFIX)))
         if storage.list_directory(folder):
             raise ConfigError(f"{folder} is not empty; a pilot takes a folder of its own: choose another --scratch")
         compressions = [one for one in asked.compressions if one != "none"]
         has_server = bool({"async", "hogwild"} & set(asked.strategies))
-        with _session(config.launch):
-            return run_pilot(opened, config, compressions, folder, tell, has_server=has_server)
+        closers.enter_context(_session(config.launch))
+        return run_pilot(opened, config, compressions, folder, tell, has_server=has_server)
 
 
 def observed_alike(run: str, config: TrainConfig) -> Observation:
@@ -180,3 +198,19 @@ def gigaflops() -> float:
     finally:
         torch.set_num_threads(threads)
     return 2e-9 * _GEMM_SIZE**3 / best
+
+
+def decoding_seconds(dataset: Dataset, config: TrainConfig) -> float:
+    """Of an image as training sees it, by one core: the mean of half a second over a block of the dataset."""
+    first = int(dataset.rows(config.training.split)[0])
+    images, size, augment = (
+        dataset.read_block(dataset.block_of(first)).images,
+        config.data.image_size,
+        config.data.augment,
+    )
+    until, began = time.monotonic() + _DECODING_SECONDS, time.monotonic()
+    for number, image in enumerate(itertools.cycle(images), start=1):
+        training_pixels(image, size, KeyedRandom(0, 0, number), augment)
+        if time.monotonic() > until:
+            break
+    return (time.monotonic() - began) / number

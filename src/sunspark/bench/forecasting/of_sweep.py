@@ -1,8 +1,9 @@
 """What the settings of a sweep would take, before they are run: forecasts by one pilot."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from sunspark import run_directory, storage
 from sunspark.bench.forecasting.costs import Costs
@@ -16,16 +17,17 @@ from sunspark.bench.sweep import Setting
 from sunspark.bench.sweep_results import EpochForecast
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import SunsparkError
+from sunspark.errors import ConfigError, RunError, SunsparkError
 from sunspark.launch.config import TrainConfig
 
 
 def forecasts_of(
-    settings: Sequence[Setting], opened: Dataset, folder: str, tell: Callable[[str], None]
+    settings: Sequence[Setting], opened: Dataset, folder: str, tell: Callable[[str], None], *, is_asked: bool
 ) -> dict[str, EpochForecast]:
     """By setting; those whose images take another time than the pilot's are not there.
 
-    The pilot is that of the setting with the most workers; what it told is kept in FOLDER/forecast.json.
+    The pilot is that of the setting with the most workers; what it told is kept in FOLDER/forecast.json. There are
+    none where there was no pilot and none `is_asked` for now. Raises RunError when that file is damaged.
     """
     configs = {one.name: one.config for one in settings if one.config is not None and not one.refusal}
     if not configs:
@@ -33,18 +35,27 @@ def forecasts_of(
     base = max(configs.values(), key=lambda config: config.launch.workers)
     compressions = sorted({config.strategy.compression for config in configs.values()} - {"none"})
     file, pilot = storage.join(folder, "forecast.json"), storage.join(folder, "pilot")
-    flown = {"config": to_dict(base), "compressions": compressions}
+    made_for = {"config": to_dict(base), "compressions": compressions}
     stored = run_directory.read_object(file) if storage.exists(file) else {}
-    if stored.get("flown") == json.loads(json.dumps(flown)):
-        told = [from_dict(Observation, one) for one in stored["observations"]]
+    if stored.get("made_for") == json.loads(json.dumps(made_for)):
+        told = _observations(file, stored)
+    elif not is_asked:
+        return {}
     else:
         storage.delete(pilot)
         told = run_pilot(opened, base, compressions, pilot, tell)
         storage.delete(pilot)
-        storage.write_json_atomic(file, {"flown": flown, "observations": [asdict(one) for one in told]})
+        storage.write_json_atomic(file, {"made_for": made_for, "observations": [asdict(one) for one in told]})
     costs = fit(told, network_size(opened, base.work))
     alike = {name: config for name, config in configs.items() if of_computing(config) == of_computing(base)}
     return {name: _forecast(config, opened, costs) for name, config in alike.items()}
+
+
+def _observations(file: str, stored: Mapping[str, Any]) -> list[Observation]:
+    try:
+        return [from_dict(Observation, one) for one in stored["observations"]]
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(f"{file} is damaged or was written by something else: {error}; delete it") from error
 
 
 def _forecast(config: TrainConfig, opened: Dataset, costs: Costs) -> EpochForecast:

@@ -7,6 +7,7 @@ float32, of a physical core its vector width times two fused operations times th
 makes of them differs from network to network: a factor from this table is a guess until a pilot has run there.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,6 +119,8 @@ def _read(path: str) -> dict[str, Instance]:
             found[name] = from_dict(Instance, {"source": f"by {path}", **fields, "name": name})
         except ConfigError as error:
             raise ConfigError(f"{path}: {name}: {error}") from error
-        if min(found[name].usd_per_hour, found[name].gigabits_per_second, found[name].gigaflops) <= 0:
-            raise ConfigError(f"{path}: {name}: price, bandwidth and gigaflops must be above 0")
+        one = found[name]
+        numbers = (one.usd_per_hour, one.memory_gib, one.gigabits_per_second, one.gigaflops, one.cores)
+        if not all(0 < number < math.inf for number in numbers) or one.gpus < 0:
+            raise ConfigError(f"{path}: {name}: all its numbers must be above 0 and finite; gpus may be 0")
     return found

@@ -10,6 +10,8 @@ from sunspark.bench.words import dollars, duration, percent, plural
 
 _ALIKE: Final = 1.1
 """Settings whose times or costs differ by less are alike for a forecast."""
+_USUAL_ERROR: Final = 1.15
+"""The median that forecasts are held to, where they were tried."""
 
 
 def recommend(rows: Sequence[Row], asked: ForecastConfig) -> tuple[Row | None, str]:
@@ -60,13 +62,20 @@ def _why(chosen: Row, best: Row, asked: ForecastConfig) -> str:
     if chosen is best:
         is_as_one_worker = _unlike_one_worker(chosen) == (0, False)
         caution = "" if is_as_one_worker else "; what it costs in accuracy, a forecast does not say"
-        return f"It is the {superlative}{of_them}{caution}."
+        return f"It is the {superlative}{of_them}{caution}{_narrowly(chosen, asked)}."
     other = f"{best.name} with {plural(best.workers, 'worker')} ({duration(_seconds(best))})"
     if _unlike_one_worker(chosen) == _unlike_one_worker(best):
         why = "this one takes fewer workers"
     else:
         why = "this one trains more as one worker would, so it is the safer one for accuracy"
+    why += _narrowly(chosen, asked)
     return f"The {superlative}{of_them} is {other}, which a forecast can hardly tell from it; {why}."
+
+
+def _narrowly(chosen: Row, asked: ForecastConfig) -> str:
+    """That a forecast's usual error would miss the deadline, where it would."""
+    is_narrow = asked.deadline_seconds is not None and _USUAL_ERROR * _seconds(chosen) > asked.deadline_seconds
+    return "; the deadline is within a forecast's error of it" if is_narrow else ""
 
 
 def _nothing_fits(known: Sequence[Row], asked: ForecastConfig) -> str:

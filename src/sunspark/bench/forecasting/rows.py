@@ -53,7 +53,7 @@ class Row:
     worker_bytes: int | None = None
     """Memory of a worker, as the pilot's had it."""
     is_knee: bool = False
-    """With the next number of workers, costs rise by more percent than time falls."""
+    """The least cost times time, one worker alone included: more workers cost more than they save."""
     is_extrapolated: bool = False
     """More workers than the pilot had."""
     reason: str = ""
@@ -97,7 +97,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pilot:
-    """What is known of the place where it flew."""
+    """What is known of the place where it ran."""
 
     costs: Costs
     workers: int
@@ -272,18 +272,21 @@ def _memory(strategy: StrategyConfig, costs: Costs) -> int | None:
 
 
 def _with_knees(rows: Sequence[Row]) -> Iterator[Row]:
-    """A training costs workers times time; its knee has the least cost times time of all numbers of workers.
+    """The knee of a strategy has the least cost times time of its numbers of workers; without prices, workers cost.
 
-    The last number that was asked for is none: what more workers would do is not known.
+    One worker alone is one of them: where it has the least, there is no knee. The last number that was asked for is
+    none either: what more workers would do is not known.
     """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.seconds is not None:
-            groups[row.name, row.instance].append(row)
+    known = [row for row in rows if row.seconds is not None]
+    alone = {row.instance: row for row in known if row.strategy == "serial"}
+    for row in known:
+        groups[row.name, row.instance].append(row)
     knees = set()
-    for group in groups.values():
-        best = min(group, key=lambda row: row.workers * (row.seconds or 0.0) ** 2)
-        if best is not group[-1]:
+    for (_, instance), group in groups.items():
+        candidates = [alone[instance], *group] if instance in alone else group
+        best = min(candidates, key=lambda row: (row.usd or row.workers * (row.seconds or 0.0)) * (row.seconds or 0.0))
+        if best.strategy != "serial" and best is not group[-1]:
             knees.add(id(best))
     for row in rows:
         yield replace(row, is_knee=id(row) in knees)
@@ -307,9 +310,25 @@ def _machine(instance: Instance | None, pilot: Pilot, config: TrainConfig) -> tu
         factor = costs.gigaflops * cores / attainable
         what = "GPU" if instance.gpus else "cores"
         words.append(
-            f"{instance.name}: computing is taken to need {factor:.2f} times the time of the pilot, by products of "
+            f"{instance.name}: computing is taken to need {factor:.2g} times the time of the pilot, by products of "
             f"matrices (measured here: {costs.gigaflops:.0f} gigaflops a core) and {ATTAINABLE:.0%} of the peak of its "
             f"{what} ({instance.gigaflops:.0f}); a pilot there would measure it"
+        )
+    image_seconds, slice_seconds = factor * costs.image_seconds, factor * costs.slice_seconds
+    if instance.gpus and costs.decoding_seconds is not None:
+        decoders = max(1, instance.cores // each)
+        image_seconds = max(image_seconds, costs.decoding_seconds / decoders)
+        slice_seconds = costs.slice_seconds
+        words.append(
+            f"{instance.name}: images are decoded by {decoders} of its cores for each GPU, at no more than "
+            f"{decoders / costs.decoding_seconds:.0f} images/s, and what a step takes however few images it has is "
+            "that of the pilot"
+        )
+    crowding = {str(number): costs.crowded(number) for number in range(1, each + 1)}
+    if each > 1:
+        words.append(
+            f"{instance.name}: its {each} workers are taken to slow each other down as those of the pilot did, "
+            f"{crowding[str(each)]:.2f} times"
         )
     link = 8e-9 / instance.gigabits_per_second
     words.append(
@@ -319,10 +338,10 @@ def _machine(instance: Instance | None, pilot: Pilot, config: TrainConfig) -> tu
     )
     there = replace(
         costs,
-        slice_seconds=factor * costs.slice_seconds,
-        image_seconds=factor * costs.image_seconds,
+        slice_seconds=slice_seconds,
+        image_seconds=image_seconds,
         optimizer_seconds=factor * costs.optimizer_seconds,
-        crowding={"1": 1.0},
+        crowding=crowding,
         spread={"1": costs.spread_of(1)},
         byte_seconds=each * link,
         server_byte_seconds=link,

@@ -230,7 +230,7 @@ class _Unit:
             down=parameters * BYTES_DOWN[setting.compression] * byte_seconds,
             up=parameters * BYTES_PER_NUMBER[setting.compression] * byte_seconds,
             server=costs.server_seconds,
-            own=costs.unit_seconds,
+            own=costs.unit_seconds + steps * costs.rest_seconds,
             num_steps=steps / setting.num_replicas,
         )
 
