@@ -94,9 +94,9 @@ def parallel(judged: Sequence[Trial], keys: Sequence[str]) -> Chart | None:
     best = sorted(drawn, key=lambda trial: -(trial.top1 or 0.0))[:_BEST]
     return Chart(
         title="Values and accuracy",
-        caption="A line a trial, from its values to its top-1: the stronger its colour, the higher that is; dashed ones "
-        f"were ended early. The {len(best)} highest bear their numbers. Numbers that reach far stand on a logarithmic "
-        "axis.",
+        caption="A line a trial, from its values to its top-1: the stronger its colour, the higher that is; dashed "
+        f"ones were ended early. The {len(best)} highest bear their numbers. Numbers that reach far stand on a "
+        "logarithmic axis.",
         x_label="key of the space, then top-1",
         y_label="from lowest to highest",
         x_ticks=tuple(

@@ -70,8 +70,8 @@ def unknown_importance(found: Trials) -> str:
     finished = sum(trial.state == "complete" for trial in found.trials)
     if finished < LEAST_TRIALS:
         return (
-            f"How much each key matters is told from {LEAST_TRIALS} trials on that came to their end; "
-            f"{'none has' if not finished else f'{finished} did'} so far."
+            f"How much each key matters can be told once {LEAST_TRIALS} trials have come to their end; "
+            f"{finished or 'none'} {'has' if finished < 2 else 'have'} so far."
         )
     return f"The {finished} trials that came to their end do not tell which key matters: they came to much the same."
 
