@@ -5,7 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from sunspark.bench.plot import Scale, extremes, line_path, nice_ticks, number, running_mean, time_ticks
+from sunspark.bench.plot import (
+    Dot,
+    Scale,
+    extremes,
+    joined,
+    line_path,
+    nice_ticks,
+    number,
+    running_mean,
+    size_ticks,
+    stairs,
+    time_ticks,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +51,38 @@ def test_time_has_round_ticks_in_one_unit(seconds: float, labels: list[str], uni
     ticks, label = time_ticks(Scale(low=0, high=seconds))
     assert ([tick.label for tick in ticks], label) == (labels, unit)
     assert all(0 <= tick.at <= 1 for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "labels", "unit"),
+    [
+        (16, ["0", "5", "10", "15"], "B"),
+        (45_000, ["0", "10", "20", "30", "40"], "kB"),
+        (2.5e9, ["0", "0.5", "1", "1.5", "2", "2.5"], "GB"),
+    ],
+)
+def test_sizes_have_round_ticks_in_one_unit(num_bytes: float, labels: list[str], unit: str) -> None:
+    ticks, label = size_ticks(Scale(low=0, high=num_bytes))
+    assert ([tick.label for tick in ticks], label) == (labels, unit)
+    assert all(0 <= tick.at <= 1 for tick in ticks)
+
+
+def dot(number: int, x: float, y: float, style: str = "blue") -> Dot:
+    return Dot(x=x, y=y, style=style, label=str(number), text=f"setting {number}")
+
+
+def test_dots_that_hide_each_other_become_one_and_none_is_lost() -> None:
+    dots = joined([dot(1, 0.5, 0.5), dot(2, 0.9, 0.5), dot(3, 0.5, 0.5), dot(4, 0.51, 0.5, "red")])
+    assert [(one.label, one.style) for one in dots] == [("1, 3, 4", ""), ("2", "blue")]
+    assert dots[0].text == "setting 1\nsetting 3\nsetting 4"
+    (many,) = joined([dot(number, 0.2, 0.2) for number in range(7)])
+    assert many.label == "0, 1, 2, 3 +3"
+    assert all(f"setting {number}" in many.text for number in range(7))
+
+
+def test_stairs_keep_a_value_until_the_next_place() -> None:
+    x, y = stairs(np.array([0.0, 1.0, 2.0]), np.array([5.0, 7.0, 7.0]))
+    assert list(zip(x.tolist(), y.tolist(), strict=True)) == [(0, 5), (1, 5), (1, 7), (2, 7), (2, 7)]
 
 
 def test_a_line_breaks_where_there_is_no_value() -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import sunspark
-from sunspark.bench.sweep_report import finding, pareto_front
+from sunspark.bench.plot import Chart
+from sunspark.bench.sweep_charts import pareto_front
+from sunspark.bench.sweep_report import finding, sections_of
 from sunspark.bench.sweep_results import Measurement, read_results, summaries, write_results
 from sunspark.errors import RunError
 
@@ -76,7 +78,89 @@ def test_the_opposite_is_said_of_the_opposite() -> None:
     )
     assert unclear.startswith("No setting can be told from one worker that trains alone")
     best = [replace(row, top1=0.9) if row.setting.startswith("local") else row for row in results()]
-    assert "It is also the most accurate, with 90.0" in finding(summaries(best))
+    assert "The fastest is also the most accurate, with 90.0" in finding(summaries(best))
+
+
+@pytest.mark.parametrize(
+    ("top1s", "said"),
+    [
+        ({}, "The most accurate is all_reduce with 81.0 % top-1, 7.0 points above the 74.0 % of the fastest."),
+        (dict.fromkeys(TOP1, 0.5), "All settings are equally accurate, with 50.0 % top-1."),
+        (dict.fromkeys(TOP1, 1 / 6), "No setting is more accurate than guessing among 6 classes, 16.7 %."),
+        (
+            {"serial": 0.9, "all_reduce": 0.9},
+            "The most accurate are serial and all_reduce with 90.0 % top-1, 16.0 points above the 74.0 % of the "
+            "fastest.",
+        ),
+        (
+            {"serial": 0.9, "local_sgd, sync_every=epoch": 0.9},
+            "The fastest is as accurate as any other, with 90.0 % top-1.",
+        ),
+    ],
+)
+def test_what_is_most_accurate_is_said_and_a_tie_or_guessing_is_no_lead(top1s: dict[str, float], said: str) -> None:
+    rows = [replace(row, top1=top1s.get(row.setting, row.top1), num_classes=6) for row in results()]
+    assert f" {said} " in f"{finding(summaries(rows))} ".replace("\u00a0", " ")
+
+
+def test_guessing_takes_a_known_number_of_classes() -> None:
+    rows = [replace(row, top1=1 / 6) for row in results()]
+    assert "All settings are equally accurate" in finding(summaries(rows))
+
+
+def charts(rows: list[Measurement]) -> dict[str, Chart]:
+    return {chart.title: chart for chart in sections_of(rows)["charts"]}
+
+
+def test_equal_settings_share_a_dot_that_names_them_all() -> None:
+    rows = [replace(row, top1=0.5, seconds=10.0, cores=2) for row in results(repeats=1)]
+    for title in ("Time and accuracy", "Time and cost"):
+        (dot,) = charts(rows)[title].dots
+        assert dot.label == "1, 2, 3, 4"
+        assert all(row.setting in dot.text for row in rows if row.status == "measured")
+
+
+def test_bytes_are_drawn_where_there_are_some_in_a_fitting_unit_with_those_that_send_none() -> None:
+    few = [replace(row, bytes_sent=16) for row in results()]
+    assert "Bytes and accuracy" not in charts(few)
+    some = charts([replace(row, bytes_sent=row.bytes_sent and 40_000) for row in results()])["Bytes and accuracy"]
+    assert some.x_label == "kB sent by all workers"
+    assert [tick.label for tick in some.x_ticks] == ["0", "10", "20", "30", "40"]
+    assert "serial" in " ".join(dot.text for dot in some.dots)
+
+
+def test_the_fastest_comes_first_and_the_baseline_is_marked() -> None:
+    rows = sections_of(results())["rows"]
+    assert [row.summary.setting.partition(",")[0] for row in rows] == ["local_sgd", "all_reduce", "async", "serial"]
+    assert [row.is_baseline for row in rows] == [False, False, False, True]
+    bars = sections_of(results())["speeds"]
+    assert [bar.share for bar in bars] == sorted((bar.share for bar in bars), reverse=True)
+    assert bars[-1].name.endswith("serial, the baseline")
+
+
+def test_the_lines_of_2020_are_told_apart_by_their_dashes_and_their_names() -> None:
+    chart = charts(results())["Speed-up over one worker"]
+    theirs = {shape.name: shape.style for shape in chart.shapes if "2020" in shape.name}
+    assert len(theirs) == len(set(theirs.values())) == 2
+    assert [label.text for label in chart.labels] == ["epoch", "batch"]
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        ((1.06, 1.01, 1.2, 1.59), "13\xa0% of what was measured in the median and 59\xa0% at worst, of 4 settings"),
+        ((0.95, 1.01, 0.8, None), "5\xa0% of what was measured in the median and 20\xa0% at worst, of 3 settings"),
+    ],
+)
+def test_the_error_of_forecasts_is_their_median(factors: tuple[float | None, ...], said: str) -> None:
+    forecasts = dict(zip(TOP1, factors, strict=True))
+    rows = [
+        replace(row, forecast_seconds_per_epoch=(row.seconds_per_epoch or 0.0) * factor)
+        if (factor := forecasts.get(row.setting))
+        else row
+        for row in results(repeats=1)
+    ]
+    assert said in charts(rows)["Forecast and measured"].caption
 
 
 NOISE = [100.0, 120, 130, 90, 100, 80, 70, 60, 100, 140, 90, 100, None]
@@ -97,7 +181,7 @@ def test_the_page_holds_every_setting_and_needs_nothing_else(tmp_path: Path) -> 
         assert setting in page
     assert "it wants 64 cores" in page
     assert "2020, every epoch" in page
-    assert page.count('class="dot ') == 3 + 4 + 4 + 3
+    assert page.count('class="dot ') == 3 + 4 + 4 + 4
     assert "Forecast and measured" not in page
 
 
@@ -120,7 +204,9 @@ def test_what_was_forecast_stands_beside_what_was_measured(tmp_path: Path) -> No
     ]
     write_results(str(tmp_path / "compared"), rows)
     page = Path(sunspark.report(str(tmp_path / "compared"), str(tmp_path / "page.html")).path).read_text()
-    assert "The error is 10\xa0% in the median and 20\xa0% at worst, of 3 settings" in page
+    assert "Its error is 10\xa0% of what was measured in the median and 20\xa0% at worst, of 3 settings" in page
+    assert "forecast 10\xa0% too long" in page
+    assert "forecast 20\xa0% too short" in page
     assert "+10%" in page
     assert "-20%" in page
 

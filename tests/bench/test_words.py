@@ -2,7 +2,7 @@
 
 import pytest
 
-from sunspark.bench.words import count, duration, epochs, percent, rate, share, size
+from sunspark.bench.words import count, duration, epochs, off_by, percent, rate, share, size
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ from sunspark.bench.words import count, duration, epochs, percent, rate, share, 
         (size(1234567890), "1.23 GB"),
         (size(0), "0 B"),
         (rate(183.42), "183"),
+        (off_by(0.2), "20 % too long"),
+        (off_by(-0.05), "5 % too short"),
+        (off_by(-0.004), "right within 1 %"),
         (epochs([True]), "1 epoch"),
         (epochs([True, True, False]), "2 epochs and a part of the next"),
         (epochs([False]), "a part of the first epoch"),

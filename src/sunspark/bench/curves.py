@@ -121,7 +121,10 @@ def phase_chart(history: History, words: Mapping[str, str] = PHASE_WORDS) -> Cha
     parts = plot.bins(len(history.step_S), _PHASE_BINS)
     seconds_BP: Floats = np.array([history.phase_seconds_SP[part].mean(axis=0) for part in parts], np.float64)
     upper_BP = np.cumsum(seconds_BP, axis=1)
-    highest = float(np.percentile(upper_BP[:, -1], 99)) * 1.15
+    longest = int(upper_BP[:, -1].argmax())
+    longest_seconds, usual = float(upper_BP[longest, -1]), 2 * float(np.percentile(upper_BP[:, -1], 99))
+    highest = 1.05 * min(longest_seconds, usual)
+    beyond = f" Beyond the top: {_steps_text(history, parts[longest])}, with {duration(longest_seconds)}."
     unit, name = (1.0, "s") if highest >= 2 else (1e3, "ms")
     scale = Scale(low=0.0, high=highest or 1.0)
     edges = _edges(history, parts)
@@ -136,7 +139,8 @@ def phase_chart(history: History, words: Mapping[str, str] = PHASE_WORDS) -> Cha
         history,
         title="One step",
         caption=f"A step takes {duration(float(np.median(history.phase_seconds_SP.sum(axis=1))))} (median), "
-        "mean over its workers. Blue and green compute, yellow, orange and pink wait.",
+        "mean over its workers. Blue and green compute, yellow, orange and pink wait."
+        + (beyond if longest_seconds > usual else ""),
         y_label=f"seconds per step ({name})" if name == "s" else "milliseconds per step",
         y_ticks=plot.number_ticks(ticks),
         shapes=tuple(shapes),

@@ -144,6 +144,14 @@ def images_per_second(history: History, num_bins: int) -> tuple[Floats, Floats]:
     return edges, np.diff(np.interp(edges, ends_S, counted_S)) / np.diff(edges)
 
 
+def seconds_per_epoch(history: History) -> float:
+    """Of the first epoch at the steady pace of all steps but the first one; 0 where there is no second one."""
+    ends_S, samples_S = history.finished_seconds_S, history.samples_S
+    if len(ends_S) < 2:
+        return 0.0
+    return float((ends_S[-1] - ends_S[0]) * samples_S[history.epoch_S == 0].sum() / samples_S[1:].sum())
+
+
 def phase_totals(records: Iterable[Record], clock: TrainingClock) -> dict[str, float]:
     """Seconds of all workers per phase, and `ELSEWHERE` for what lay between the steps that counted."""
     by_life: dict[tuple[int, int], list[StepRecord]] = defaultdict(list)

@@ -56,6 +56,7 @@ def measurement_of(setting: Setting, repeat: int, run: str, told: Mapping[str, A
         peak_worker_bytes=max(peak_memory(records).values(), default=None),
         peak_driver_bytes=told["peak_driver_bytes"],
         top1=told["top1"],
+        num_classes=told["num_classes"],
         seconds_to_target=min(reached, default=None),
         steps_redone=told["steps_redone"],
         exactly_once=told["exactly_once"],

@@ -31,11 +31,12 @@ def main() -> int:
     config = from_dict(TrainConfig, task["config"])
     try:
         trained = sunspark.train(task["dataset"], task["run"], config)
-        top1 = None
+        top1, num_classes = None, None
         if split := task["eval_split"]:
             # Local processes: what is compared is training, and no second Spark session need be started for this.
             launch = replace(config.launch, launcher="local", master=None, workers=1)
-            top1 = sunspark.evaluate(task["run"], task["dataset"], split, launch).top1
+            evaluation = sunspark.evaluate(task["run"], task["dataset"], split, launch)
+            top1, num_classes = evaluation.top1, len(evaluation.per_class)
         verdict = sunspark.verify(task["run"])
     except SunsparkError as error:
         print(error, file=sys.stderr)
@@ -47,6 +48,7 @@ def main() -> int:
         "steps_redone": trained.steps_redone,
         "exactly_once": verdict.exactly_once and verdict.finished,
         "top1": top1,
+        "num_classes": num_classes,
         "peak_driver_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     print(json.dumps(told))

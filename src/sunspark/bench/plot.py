@@ -16,8 +16,14 @@ import numpy.typing as npt
 
 from sunspark.bench.download import Download
 from sunspark.bench.history import Floats, Integers
+from sunspark.bench.words import size_unit
 
 SIZE = 1000
+
+_DOT_WIDTH, _DOT_HEIGHT = 0.05, 0.07
+"""Shares of a chart, within which one dot would hide much of another."""
+_LABELS_SHOWN = 4
+"""Of dots that are joined."""
 
 _TIME_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -38,7 +44,7 @@ class Shape:
     path: str
     """SVG path data."""
     style: str
-    """CSS classes: line, faint, dotted or area, and the colour's."""
+    """CSS classes: line, thin, faint, dotted or area, dashed or not, and the colour's."""
     name: str = ""
     """What the legend says; empty keeps it out of the legend."""
 
@@ -65,6 +71,17 @@ class Dot:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """A word in a chart: beside the end of a line, or on an axis of its own."""
+
+    x: float
+    y: float
+    text: str
+    style: str = ""
+    """The CSS class: empty for right of the place, middle for on it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Chart:
     """All that the template needs to draw one chart."""
 
@@ -78,6 +95,7 @@ class Chart:
     shapes: tuple[Shape, ...]
     hovers: tuple[Strip, ...] = ()
     dots: tuple[Dot, ...] = ()
+    labels: tuple[Label, ...] = ()
     download: Download | None = None
     """The numbers that it shows."""
 
@@ -105,6 +123,26 @@ def line_path(x: Floats, y: Floats) -> str:
             parts.append(f"{'L' if drawing else 'M'}{_point(point_x, point_y)}")
         drawing = math.isfinite(point_y)
     return "".join(parts)
+
+
+def stairs(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The points of a line that keeps each value until the next `x`."""
+    return np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
+
+
+def joined(dots: Sequence[Dot]) -> tuple[Dot, ...]:
+    """Dots that would hide each other as one in their midst, with the labels and the texts of all."""
+    groups: list[list[Dot]] = []
+    for dot in dots:
+        near = (
+            group for group in groups if abs(group[0].x - dot.x) < _DOT_WIDTH and abs(group[0].y - dot.y) < _DOT_HEIGHT
+        )
+        group = next(near, None)
+        if group is None:
+            groups.append([dot])
+        else:
+            group.append(dot)
+    return tuple(_one_dot(group) for group in groups)
 
 
 def area_path(x: Floats, low: Floats, high: Floats) -> str:
@@ -144,6 +182,12 @@ def time_ticks(scale: Scale, count: int = 5) -> tuple[tuple[Tick, ...], str]:
     seconds, unit = next(((size, name) for size, name in _TIME_UNITS if step >= size or size == 1.0))
     values = [number * step for number in range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1)]
     return tuple(Tick(at=float(scale.at(value)), label=f"{value / seconds:g}") for value in values), unit
+
+
+def size_ticks(scale: Scale, count: int = 4) -> tuple[tuple[Tick, ...], str]:
+    """Ticks of an axis of bytes, and the unit in which they are labelled."""
+    unit_bytes, unit = size_unit(scale.high)
+    return number_ticks(Scale(low=scale.low / unit_bytes, high=scale.high / unit_bytes), count), unit
 
 
 def number(value: float) -> str:
@@ -191,6 +235,17 @@ def hovers(edges: Sequence[float], texts: Sequence[str]) -> tuple[Strip, ...]:
     """Strips from edge to edge, each with its text."""
     return tuple(
         Strip(start=start, end=end, text=text) for start, end, text in zip(edges, edges[1:], texts, strict=False)
+    )
+
+
+def _one_dot(dots: Sequence[Dot]) -> Dot:
+    shown, more = [dot.label for dot in dots[:_LABELS_SHOWN]], len(dots) - _LABELS_SHOWN
+    return Dot(
+        x=sum(dot.x for dot in dots) / len(dots),
+        y=sum(dot.y for dot in dots) / len(dots),
+        style=dots[0].style if len({dot.style for dot in dots}) == 1 else "",
+        label=", ".join(shown) + (f" +{more}" if more > 0 else ""),
+        text="\n".join(dot.text for dot in dots),
     )
 
 

@@ -7,7 +7,7 @@ Cost: the records are read once into memory; a run of 100,000 steps and two work
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import markupsafe
 
 from sunspark import storage
 from sunspark.bench import bars, confusion, curves, stragglers
+from sunspark.bench.chosen import choice
 from sunspark.bench.classes import class_section
 from sunspark.bench.download import csv_download
 from sunspark.bench.history import (
@@ -40,7 +41,7 @@ from sunspark.bench.tiles import tiles
 from sunspark.bench.time_line import event_styles, time_line
 from sunspark.bench.trials import is_search, read_trials
 from sunspark.bench.tune_report import sections_of_search
-from sunspark.bench.words import count, duration, plural
+from sunspark.bench.words import count, duration, strategy
 from sunspark.records import EvaluationRecord, EventRecord
 
 _EVENTS_SHOWN = 200
@@ -87,6 +88,7 @@ def render(files: RunFiles) -> str:
             finished=files.is_finished,
             progress=_progress(files, history),
             tiles=tiles(files, history, events),
+            choice=choice(files, history, events),
             curves=_curves(files, history),
             phases=curves.phase_chart(history, phase_words(files.config)) if len(history.step_S) else None,
             segments=bars.phase_segments(totals, phase_words(files.config)) if sum(totals.values()) > 0 else (),
@@ -145,20 +147,9 @@ def _subject(files: RunFiles) -> list[tuple[str, str]]:
     rows = [("dataset", files.config.get("dataset") or (files.result or {}).get("dataset_id"))]
     if files.config:
         model, training = files.config["work"]["model"], files.config["work"]["training"]
-        what = [("split", training["split"]), ("strategy", _strategy(files.config["work"].get("strategy", {})))]
+        what = [("split", training["split"]), ("strategy", strategy(files.config["work"].get("strategy", {})))]
         rows = [("model", model["model"]), *rows, *what]
     return [(term, str(value)) for term, value in [*rows, ("run", files.run)] if value]
-
-
-def _strategy(settings: Mapping[str, Any]) -> str:
-    """Its name, and what of it shapes the exchange; `settings` holds what the strategy heeds."""
-    every, compression = settings.get("sync_every"), settings.get("compression", "none")
-    words = [str(settings.get("strategy", ""))]
-    if every:
-        words.append("every epoch" if every == "epoch" else f"every {plural(every, 'step')}")
-    if compression != "none":
-        words.append(f"in {compression}")
-    return ", ".join(words)
 
 
 def _progress(files: RunFiles, history: History) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
 
 import optuna
 import sqlalchemy.engine
@@ -10,10 +9,8 @@ import sqlalchemy.exc
 from optuna.exceptions import OptunaError
 
 from sunspark import storage
+from sunspark.bench.trials import REDUCTION
 from sunspark.errors import ConfigError, StorageError, first_line_of
-
-_REDUCTION: Final = 3
-"""Of the trials that come to a rung, one in so many goes on."""
 
 
 def url_of(folder: str, given: str) -> str:
@@ -47,7 +44,7 @@ def open_study(url: str, name: str, seed: int) -> optuna.Study:
                 "database for which SQLAlchemy has a driver here, or leave it out for a SQLite file in the folder"
             ) from error
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
-    study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION)
+    study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
     return study
 
 

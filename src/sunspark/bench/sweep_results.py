@@ -67,6 +67,8 @@ class Measurement:
     """Of the Python process of the driver."""
     top1: float | None = None
     """Of the finished model, on `eval_split`."""
+    num_classes: int | None = None
+    """Of that split's dataset."""
     seconds_to_target: float | None = None
     """Until an evaluation while training had reached the target."""
     steps_redone: int | None = None
@@ -100,6 +102,7 @@ class Summary:
     efficiency: float | None
     """Speed-up for each core of the baseline that it has."""
     top1: float | None
+    num_classes: int | None
     is_oversubscribed: bool
 
 
@@ -129,6 +132,7 @@ def _summary(rows: Sequence[Measurement], baseline: Sequence[Measurement]) -> Su
         speed_up_interval=(low, high) if len(ratios) > 1 else None,
         efficiency=speed_up * pairs[0][1][1] / pairs[0][0][1] if speed_up else None,
         top1=statistics.fmean(top1s) if top1s else None,
+        num_classes=next((row.num_classes for row in rows if row.num_classes), None),
         is_oversubscribed=any(row.is_oversubscribed for row in rows),
     )
 

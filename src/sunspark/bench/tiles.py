@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sunspark.bench.history import History, has_server, steps_redone
+from sunspark.bench.history import History, has_server, seconds_per_epoch, steps_redone
 from sunspark.bench.intervals import wilson_interval
 from sunspark.bench.run_files import RunFiles
-from sunspark.bench.words import count, duration, epochs, percent, plural, rate, size
+from sunspark.bench.words import count, duration, epochs, off_by, percent, plural, rate, size
 from sunspark.records import EvaluationRecord, EventRecord, Record, StepRecord
 
 _OF_THE_WHOLE_RUN = frozenset({"steps", "epochs", "samples"})
@@ -109,12 +109,8 @@ def _forecast_tiles(files: RunFiles, history: History) -> list[Tile]:
     forecast = float(((files.forecast or {}).get("recommended") or {}).get("seconds_per_epoch") or 0.0)
     if not forecast:
         return []
-    ends_S, samples_S = history.finished_seconds_S, history.samples_S
-    took = float(ends_S[-1] - ends_S[0]) if len(ends_S) > 1 else 0.0
-    note = "an epoch was forecast to take"
-    if took > 0:
-        epoch_seconds = took * float(samples_S[history.epoch_S == 0].sum() / samples_S[1:].sum())
-        note = f"an epoch was forecast to take; it took {duration(epoch_seconds)} ({epoch_seconds / forecast - 1:+.0%})"
+    took = seconds_per_epoch(history)
+    note = f"an epoch; it took {duration(took)}: forecast {off_by(forecast / took - 1)}" if took > 0 else "an epoch"
     return [Tile(label="Forecast", value=duration(forecast), note=note)]
 
 

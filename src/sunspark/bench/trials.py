@@ -12,8 +12,10 @@ from sunspark.errors import ConfigError, RunError
 if TYPE_CHECKING:
     import optuna
 
-_LEAST_TRIALS: Final = 10
-"""For importances."""
+LEAST_TRIALS: Final = 10
+"""That came to their end, for importances."""
+REDUCTION: Final = 3
+"""Of the trials that come to a rung, one in so many goes on; rungs are evaluations 1, 3, 9 and so on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +70,7 @@ def _importance(study: "optuna.Study") -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 
-    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < _LEAST_TRIALS:
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < LEAST_TRIALS:
         return {}
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -4,7 +4,8 @@ Between a number and its unit stands a space at which no line breaks.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _SPACE = "\u00a0"
 
@@ -57,8 +58,33 @@ def duration(seconds: float) -> str:
 
 def size(num_bytes: int) -> str:
     """1234567890 -> 1.23 GB"""
+    unit_bytes, unit = size_unit(num_bytes)
+    return f"{num_bytes / unit_bytes:.3g}{_SPACE}{unit}"
+
+
+def size_unit(num_bytes: float) -> tuple[int, str]:
+    """1234567890 -> 1000000000 bytes, GB: the largest unit of which it is one at least."""
     power = min(4, max(0, int(math.log10(max(num_bytes, 1)) // 3)))
-    return f"{num_bytes / 1000**power:.3g}{_SPACE}{('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+    return 1000**power, ("B", "kB", "MB", "GB", "TB")[power]
+
+
+def off_by(error: float) -> str:
+    """How wrong a forecast was, by forecast / measured - 1: 0.2 -> 20 % too long; -0.2 -> 20 % too short"""
+    if abs(error) < 0.005:
+        return f"right within {percent(0.01, 0)}"
+    return f"{percent(abs(error), 0)} too {'long' if error > 0 else 'short'}"
+
+
+def strategy(settings: Mapping[str, Any]) -> str:
+    """Its name, and what of it shapes the exchange; `settings` holds what the strategy heeds."""
+    name, compression = str(settings.get("strategy", "")), settings.get("compression", "none")
+    every = None if name in ("serial", "all_reduce") else settings.get("sync_every")
+    words = [name]
+    if every:
+        words.append("every epoch" if every == "epoch" else f"every {plural(every, 'step')}")
+    if compression != "none":
+        words.append(f"in {compression}")
+    return ", ".join(words)
 
 
 def rate(per_second: float) -> str:
