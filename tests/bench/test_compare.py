@@ -77,6 +77,16 @@ def test_a_killed_sweep_goes_on_and_what_fails_is_a_row(law_dataset: str, tmp_pa
     assert sunspark.verify(str(run)).exactly_once
 
 
+def test_a_sweep_has_a_folder_of_its_own(law_dataset: str, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep.toml"
+    sweep.write_text(SWEEP.format(dataset=law_dataset))
+    with pytest.raises(RunError, match=r"not empty and not a sweep .*sweep\.toml"):
+        sunspark.compare(str(sweep), str(tmp_path))
+    with pytest.raises(ConfigError, match="lie in each other"):
+        sunspark.compare(str(sweep), f"{law_dataset}/compared")
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.toml"]
+
+
 def test_runs_on_another_dataset_or_split_are_not_put_beside_each_other(law_dataset: str, tmp_path: Path) -> None:
     sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
     sweep.write_text(SWEEP.format(dataset=law_dataset))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -15,13 +16,13 @@ from unittest.mock import Mock
 
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 import sunspark
 from sunspark import run_directory
-from sunspark.bench.space import load_space
-from sunspark.bench.study import study_errors
+from sunspark.bench.space import distributions_of, load_space, num_points
+from sunspark.bench.study import place_of, study_errors
 from sunspark.bench.trials import Trial, Trials, read_trials
 from sunspark.bench.tune_report import finding
 from sunspark.config import load
@@ -234,6 +235,47 @@ def test_an_error_in_one_trial_ends_the_others_at_once(law_dataset: str, tmp_pat
         )
 
 
+def test_a_full_disk_ends_the_search_and_is_no_failure_of_the_trial(
+    law_dataset: str, tmp_path: Path, stand_in: StandIn
+) -> None:
+    folder = tmp_path / "tuned"
+    records = folder / "trials" / "0" / "records" / "driver.jsonl"
+
+    def train_on_a_full_disk(task: TrialTask) -> str:
+        records.parent.mkdir(parents=True)
+        records.symlink_to("/dev/full")
+        return run_trial(task)
+
+    stand_in(train_on_a_full_disk)
+    with pytest.raises(StorageError, match=r"driver\.jsonl: .*No space left.*the search goes on"):
+        sunspark.tune(law_dataset, space_file(tmp_path, epochs=1), str(folder), sunspark.TuneConfig(trials=1))
+    (left,) = study_of(folder).trials
+    assert left.state is TrialState.RUNNING
+    records.unlink()
+    stand_in(run_trial)
+    result = sunspark.tune(law_dataset, space_file(tmp_path, epochs=1), str(folder), sunspark.TuneConfig(trials=1))
+    assert (result.trials, result.failed, result.best) == (1, 0, left.params)
+
+
+def test_a_trial_with_a_damaged_record_fails_and_the_search_goes_on(
+    law_dataset: str, tmp_path: Path, stand_in: StandIn
+) -> None:
+    def train(task: TrialTask) -> str:
+        if task.run.endswith("1"):
+            return train_at_once(task, [0.5])
+        train_at_once(task, [])
+        Path(driver_file(task.run)).write_text("no record\n{}\n")
+        wait_until(Path(task.stop_file).exists, 60, "its stop")
+        return ""
+
+    stand_in(train)
+    folder = tmp_path / "tuned"
+    result = sunspark.tune(law_dataset, space_file(tmp_path), str(folder), sunspark.TuneConfig(trials=2))
+    assert (result.trials, result.failed, result.best_trial) == (2, 1, 1)
+    assert "driver.jsonl" in read_trials(str(folder)).trials[0].reason
+    assert not list(folder.glob("trials/*.stop"))
+
+
 def on_cluster(collect: Mock) -> tuple[Callable[[TrialTask], str], Mock]:
     """What runs trials on a cluster whose jobs come to `collect`, and what its jobs are asked for."""
     session = Mock()
@@ -245,7 +287,7 @@ def on_cluster(collect: Mock) -> tuple[Callable[[TrialTask], str], Mock]:
 
 
 def test_the_task_of_a_trial_asks_for_the_cores_of_its_worker() -> None:
-    run, with_resources = on_cluster(Mock(return_value=["its reason"]))
+    run, with_resources = on_cluster(Mock(return_value=["its reason", ""]))
     assert run(TrialTask(dataset="", run="", config={})) == "its reason"
     (profile,) = with_resources.call_args.args
     assert profile.taskResources["cpus"].amount == 3
@@ -313,9 +355,109 @@ def test_a_storage_that_cannot_be_used_is_said_so(
 ) -> None:
     with pytest.raises(error, match="storage"):
         sunspark.tune(law_dataset, space_file(tmp_path), str(tmp_path / "t"), sunspark.TuneConfig(storage=url))
+    assert not (tmp_path / "t").exists(), "nothing is searched there yet"
+
+
+def test_a_search_whose_study_is_gone_does_not_begin_anew(law_dataset: str, tmp_path: Path, stand_in: StandIn) -> None:
+    folder = tmp_path / "tuned"
+    stand_in(lambda task: train_at_once(task, [0.5]))
+    sunspark.tune(law_dataset, space_file(tmp_path), str(folder), sunspark.TuneConfig(trials=1))
+    (folder / "study.db").rename(tmp_path / "kept.db")
+    with pytest.raises(RunError, match=r"study\.db does not hold the study .*put back a copy"):
+        sunspark.tune(law_dataset, space_file(tmp_path), str(folder), sunspark.TuneConfig(trials=2))
+    (tmp_path / "kept.db").rename(folder / "study.db")
+    assert sunspark.tune(law_dataset, space_file(tmp_path), str(folder), sunspark.TuneConfig(trials=2)).trials == 2
+
+
+def test_a_search_stays_in_its_storage(law_dataset: str, tmp_path: Path, stand_in: StandIn) -> None:
+    in_folder, elsewhere = tmp_path / "in folder", tmp_path / "elsewhere"
+    other = sunspark.TuneConfig(trials=1, storage=f"sqlite:///{tmp_path}/other.db")
+    stand_in(lambda task: train_at_once(task, [0.5]))
+    sunspark.tune(law_dataset, space_file(tmp_path), str(in_folder), sunspark.TuneConfig(trials=1))
+    with pytest.raises(RunError, match="was begun without --storage"):
+        sunspark.tune(law_dataset, space_file(tmp_path), str(in_folder), other)
+    assert not (tmp_path / "other.db").exists()
+    sunspark.tune(law_dataset, space_file(tmp_path), str(elsewhere), other)
+    assert sunspark.tune(law_dataset, space_file(tmp_path), str(elsewhere), other).trials == 1
+    with pytest.raises(RunError, match=r"was begun with --storage sqlite:///.*/other\.db"):
+        sunspark.tune(law_dataset, space_file(tmp_path), str(elsewhere), sunspark.TuneConfig(trials=1))
+
+
+@pytest.mark.parametrize(("first", "then", "remedy"), [(2, 1, "--at-once 2 or more"), (1, 2, "--at-once 1")])
+def test_trials_of_one_worker_are_not_put_beside_those_of_all(
+    law_dataset: str, tmp_path: Path, stand_in: StandIn, first: int, then: int, remedy: str
+) -> None:
+    folder = str(tmp_path / "tuned")
+    stand_in(lambda task: train_at_once(task, [0.5]))
+    sunspark.tune(law_dataset, space_file(tmp_path), folder, sunspark.TuneConfig(trials=1, at_once=first))
+    with pytest.raises(RunError, match=f"not to be compared; give {remedy}"):
+        sunspark.tune(law_dataset, space_file(tmp_path), folder, sunspark.TuneConfig(trials=2, at_once=then))
+
+
+def test_a_search_has_a_folder_of_its_own(law_dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "beach.jpg").write_bytes(b"mine")
+    with pytest.raises(RunError, match=r"not empty and not a search .*beach\.jpg"):
+        sunspark.tune(law_dataset, space_file(tmp_path), str(tmp_path / "photos"))
+    with pytest.raises(ConfigError, match="lie in each other"):
+        sunspark.tune(law_dataset, space_file(tmp_path), f"{law_dataset}/tuned")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["beach.jpg"]
+    assert not (Path(law_dataset) / "tuned").exists()
+
+
+@pytest.mark.parametrize(("trials", "is_told"), [(2, False), (3, True)])
+def test_more_trials_than_there_are_configurations_are_told(
+    law_dataset: str, tmp_path: Path, stand_in: StandIn, caplog: pytest.LogCaptureFixture, trials: int, is_told: bool
+) -> None:
+    path = Path(space_file(tmp_path))
+    path.write_text(path.read_text().replace("{ low = 1e-4, high = 1e-1, log = true }", "[0.1]"))
+    stand_in(lambda task: train_at_once(task, [0.5]))
+    with caplog.at_level(logging.WARNING, "sunspark"):
+        result = sunspark.tune(law_dataset, str(path), str(tmp_path / "tuned"), sunspark.TuneConfig(trials=trials))
+    assert result.trials == trials
+    assert ("the space has 2 configurations" in caplog.text) is is_told
+
+
+@pytest.mark.parametrize(
+    ("body", "points"),
+    [
+        ("optim.optimizer = ['adam', 'sgd']\ntraining.epochs = { low = 2, high = 9, step = 3 }", 6),
+        ("training.epochs = { low = 2, high = 4 }", 3),
+        ("optim.learning_rate = { low = 0.1, high = 0.3, step = 0.1 }", 3),
+        ("optim.learning_rate = { low = 1, high = 2 }\noptim.optimizer = ['adam', 'sgd']", math.inf),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The distribution is specified by")  # 2 to 9 in threes is 2 to 8
+def test_the_points_of_a_space_are_counted(tmp_path: Path, body: str, points: float) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(f"[base]\nvalidation.eval_every = 1\n[space]\n{body}\n")
+    assert num_points(load_space(path)) == points
+
+
+def test_a_range_of_whole_numbers_for_any_number_has_those_between_too(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        "[base]\nvalidation.eval_every = 1\n[space]\noptim.learning_rate = { low = 1, high = 2 }\n"
+        "model.model_args.n_filters = { low = 4, high = 8 }\n"
+    )
+    assert distributions_of(load_space(path)) == {
+        "optim.learning_rate": FloatDistribution(1.0, 2.0),
+        "model.model_args.n_filters": IntDistribution(4, 8),
+    }
+
+
+def test_a_value_that_takes_another_is_judged_beside_one_that_it_goes_with(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        "[base]\nvalidation.eval_every = 1\n[space]\nstrategy.strategy = ['serial', 'all_reduce']\n"
+        "launch.workers = [1, 2]\n"
+    )
+    assert load_space(path).space
 
 
 def test_the_password_of_a_storage_is_not_told() -> None:
+    kept = place_of("mysql://me:secret@host/name?password=secret")
+    assert kept == "mysql://me:***@host/name"
     with pytest.raises(StorageError, match=r"me:\*\*\*@host") as raised, study_errors("mysql://me:secret@host/name"):
         raise optuna.exceptions.StorageInternalError("it is gone")
     assert "secret" not in str(raised.value)
@@ -459,6 +601,14 @@ def test_another_space_has_no_place_in_the_same_folder(law_dataset: str, tmp_pat
         ("[space]\noptim.learning_rate = 3\n", "list of values or a range"),
         ("[space]\noptim.learning_rate = { low = 2.0, high = 1.0 }\n", "no range"),
         ("[space]\noptim.learnin_rate = [1.0]\n", "learning_rate"),
+        ("[space]\noptim.learning_rate = { low = 0.1, high = 0.2, log = 'false' }\n", "log must be true or false"),
+        ("[space]\ntraining.epochs = { low = 1, high = 3, step = 0.5 }\n", "epochs must be a whole number"),
+        ("[space]\ntraining.epochs = { low = true, high = 3 }\n", "low, high and step are numbers"),
+        ("[space]\noptim.optimizer = ['adam', 'adm', 'adamw']\n", "no optimizer 'adm'"),
+        ("[space]\ntraining.global_batch_size = [32, -5, 16]\n", "got -5"),
+        ("[space]\noptim.optimizer = ['adam', 'sgd', 'adam']\n", "'adam' twice"),
+        ("[space]\nmodel.model_args = [{ n_filters = 4 }, { n_filters = 8 }]\n", "a table to choose"),
+        ("[space]\nvalidation.eval_every = [1, 0, 2]\n", "let no value of the space be 0"),
         ("[space]\n", "empty"),
         ("[space]\noptim.optimizer = ['adam']\n[base]\nvalidation.eval_every = 0\n", "eval_every"),
     ],

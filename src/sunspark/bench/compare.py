@@ -26,6 +26,7 @@ from sunspark.bench.sweep_results import EpochForecast, Measurement, Summary, su
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError, SunsparkError
+from sunspark.launch.own_folder import refuse_other_folders
 from sunspark.launch.trial import one_run, wait_until_free
 
 _LONGEST_REASON: Final = 500
@@ -92,6 +93,7 @@ def compare(
     """
     dataset, folder, opened = storage.absolute(sweep.dataset), storage.absolute(folder), open_dataset(sweep)
     settings = plan(sweep, config)
+    refuse_other_folders(folder, dataset, "sweep", storage.join(folder, "sweep.json"))
     refusal = RunError(f"another `sunspark compare` works on {folder}; wait for it, or choose another folder")
     with storage.only_holder(folder, _LOCK, refusal):
         _claim(folder, {"dataset_id": opened.id, "eval_split": sweep.eval_split, "target_top1": config.target_top1})

@@ -16,8 +16,9 @@ from typing import Final
 
 import sunspark
 from sunspark.config import from_dict
-from sunspark.errors import SunsparkError
+from sunspark.errors import StorageError, SunsparkError, UserError
 from sunspark.launch.config import TrainConfig
+from sunspark.launch.trial import EXIT_STORAGE
 
 _FAILED: Final = 1
 _SAVE_SECONDS: Final = 60.0
@@ -40,7 +41,7 @@ def main() -> int:
         verdict = sunspark.verify(task["run"])
     except SunsparkError as error:
         print(error, file=sys.stderr)
-        return _FAILED
+        return EXIT_STORAGE if isinstance(error, StorageError) and not isinstance(error, UserError) else _FAILED
     told = {
         "samples": trained.samples,
         "epochs": trained.epochs,

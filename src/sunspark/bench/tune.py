@@ -4,7 +4,7 @@ Proposes by a tree-structured Parzen estimator (Bergstra et al., NIPS 2011), end
 arXiv 1810.05934), both Optuna's. What it knows is in its storage: a search that was interrupted goes on with the same
 command, its unfinished trials from their last checkpoints.
 
-FOLDER/tune.json            what is searched, on which dataset, and the name of the study in Optuna's storage
+FOLDER/tune.json            what is searched, on which dataset and by whom, and where in Optuna's storage it is
 FOLDER/study.db             Optuna's storage, unless another is named
 FOLDER/trials/NUMBER        runs, as `sunspark train` leaves them
 FOLDER/trials.json          what came of the trials, for the report
@@ -14,7 +14,6 @@ FOLDER/best.toml            the best configuration, for `sunspark train --config
 import json
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,13 +27,14 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from sunspark import run_directory, storage
-from sunspark.bench.space import SpaceConfig, config_of, distributions_of
-from sunspark.bench.study import open_study, study_errors, url_of
+from sunspark.bench.space import SpaceConfig, config_of, distributions_of, num_points
+from sunspark.bench.study import Searched, open_study, place_of, search_file, study_errors, url_of
 from sunspark.bench.trials import Trial, write_trials
 from sunspark.config import seconds_of, to_dict, to_toml
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
+from sunspark.launch.own_folder import refuse_other_folders
 from sunspark.launch.tail import RecordTail
 from sunspark.launch.trial import TrialTask, run_trial
 from sunspark.records import EvaluationRecord
@@ -42,6 +42,8 @@ from sunspark.training.strategies.config import StrategyConfig
 
 _LOOK_SECONDS: Final = 1.0
 _LOCK: Final = ".tune.lock"
+_LEFT: Final = ("study.db", "study.db-journal")
+"""By a start that was killed before there was a tune.json."""
 _ENDED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _REASON, _SECONDS = "reason", "seconds"
 _MOST_FAILURES: Final = 5
@@ -94,20 +96,28 @@ def tune(
 ) -> TuneResult:
     """Search in `folder`, or go on with the search that is there. `tell` hears of each trial.
 
-    Raises ConfigError when the space makes no sense, RunError when `folder` holds another search or no trial came to
-    an end, StorageError when Optuna's storage does not answer, WorkerError when Spark does not, KeyboardInterrupt.
+    Raises ConfigError when the space makes no sense, RunError when `folder` holds anything else or no trial came to
+    an end, StorageError when Optuna's storage or that of a trial does not answer, WorkerError when Spark does not,
+    KeyboardInterrupt.
     """
     dataset, folder = storage.absolute(dataset), storage.absolute(folder)
     opened = Dataset.open(dataset)
     base = config_of(space, {})
     opened.rows(base.validation.split)
+    refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     is_alone, url = _is_alone(base, config), url_of(folder, config.storage)
     if is_alone:
         _refuse_other_workers(space, base)
+    searched = Searched(
+        dataset_id=opened.id,
+        space=json.loads(json.dumps(asdict(space))),
+        trials_of="one worker" if is_alone else "all workers",
+        storage=place_of(config.storage),
+    )
     refusal = RunError(f"another `sunspark tune` works on {folder}; wait for it, or choose another folder")
     with storage.only_holder(folder, _LOCK, refusal), study_errors(url), ExitStack() as closers:
-        name = _claim(folder, {"dataset_id": opened.id, "space": json.loads(json.dumps(asdict(space)))})
-        study = open_study(url, name, config.seed)
+        study = open_study(folder, searched, url, config.seed)
+        _tell_of_few_points(space, config)
         run, slots = _runner(base, config, closers)
         search = _Search(dataset, space, folder, config, tell, study, run, is_alone=is_alone)
         search.go(slots)
@@ -153,21 +163,15 @@ def _runner(base: TrainConfig, config: TuneConfig, closers: ExitStack) -> tuple[
     return trial_on_spark(session, base.launch), max(1, min(slots, config.at_once or slots))
 
 
-def _claim(folder: str, searched: dict[str, Any]) -> str:
-    """Write down what is searched; the name of its study, which stays the same where the folder is moved.
-
-    Raises RunError when it is another search that is there.
-    """
-    uri = storage.join(folder, "tune.json")
-    if not storage.exists(uri):
-        name = f"sunspark-{secrets.token_hex(8)}"
-        storage.write_json_atomic(uri, {**searched, "study": name})
-        return name
-    there = run_directory.read_object(uri)
-    name = str(there.pop("study", ""))
-    if not name or there != searched:
-        raise RunError(f"{folder} holds the search of another space, or on another dataset; choose another folder")
-    return name
+def _tell_of_few_points(space: SpaceConfig, config: TuneConfig) -> None:
+    if (points := num_points(space)) < config.trials:
+        logger.warning(
+            "the space has %d configurations, and %d trials are asked for: some will be tried again; list more values, "
+            "or give --trials %d or fewer",
+            points,
+            config.trials,
+            points,
+        )
 
 
 @final
@@ -283,12 +287,15 @@ class _Search:
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(self._run, task)
             try:
-                top1s = self._watch(trial, task, running, config)
+                top1s, damage = self._watch(trial, task, running, config), ""
+            except RunError as error:  # its records are damaged
+                storage.write_bytes_atomic(task.stop_file, b"")
+                top1s, damage = {}, str(error)
             except BaseException:
                 storage.write_bytes_atomic(task.stop_file, b"")  # else it would be waited for until its end
                 raise
         storage.delete(task.stop_file)
-        reason = running.result()
+        reason = running.result() or damage
         if reason or not top1s:
             return None, TrialState.FAIL, reason or "it was not evaluated"
         value = max(top1s.values()) if config.validation.keep == "best" else top1s[max(top1s)]
@@ -307,6 +314,7 @@ class _Search:
     ) -> dict[int, float]:
         """Until it has ended, stop it when it lags or the search is over: top-1 by the number of the evaluation.
 
+        Raises RunError when its records are damaged: nobody can tell then how good it is.
         The pruner hears of each evaluation once, and is asked after each, so that a rung holds what was found there.
         After the last one there is nothing left to save by ending early.
         """

@@ -15,6 +15,7 @@ from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.data.target import is_finished
 from sunspark.errors import ConfigError, RunError
+from sunspark.launch import own_folder
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.gpus import gpus_of_this_machine
 from sunspark.models.initial import initial_weights
@@ -52,16 +53,8 @@ def refuse_swapped(dataset: str, run: str) -> None:
 
 def refuse_other_folders(run: str, dataset: str) -> None:
     """A run has a folder of its own: empty, or a run's, or what a start that was refused has left."""
-    if storage.lie_in_each_other(run, dataset):
-        raise ConfigError(f"the run {run} and the dataset {dataset} lie in each other; give the run its own folder")
-    if storage.exists(run_directory.config_file(run)):
-        return
-    ours = ("records", "initial.safetensors", "forecast.json", "pilot")
-    foreign = [e.name for e in storage.list_directory(run) if not e.name.startswith(".") and e.name not in ours]
-    if foreign:
-        raise RunError(
-            f"{run} is not empty and not a run (it holds {', '.join(sorted(foreign)[:5])}); choose another folder"
-        )
+    left = ("records", "initial.safetensors", "forecast.json", "pilot")
+    own_folder.refuse_other_folders(run, dataset, "run", run_directory.config_file(run), left)
 
 
 def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> TrainConfig:

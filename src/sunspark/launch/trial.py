@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from sunspark import run_directory, storage
-from sunspark.errors import DeadlineError
+from sunspark.errors import DeadlineError, StorageError
 
 _LOOK_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 60.0
@@ -23,6 +23,8 @@ _UNLOCK_SECONDS: Final = 60.0
 """How long a run is waited for on which the process of an earlier start still works."""
 _MOST_KILLS: Final = 3
 _KEPT_CHARACTERS: Final = 500
+EXIT_STORAGE: Final = os.EX_IOERR
+"""Of a training whose storage did not answer as it should: no fault of what is trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +59,8 @@ def one_run(told: Mapping[str, Any], stdout: int | IO[bytes], stderr: IO[bytes])
 def run_trial(task: TrialTask) -> str:
     """Train it to its end, to its stop, or until it fails. Gives the reason of a failure; nothing otherwise.
 
-    Raises DeadlineError when another process works on the run, and does not come to its end.
+    Raises StorageError when its storage does not answer: a disk is full, say; DeadlineError when another process works
+    on the run, and does not come to its end.
     """
     told = {"dataset": task.dataset, "run": task.run, "config": task.config, "eval_split": ""}
     for _ in range(_MOST_KILLS):
@@ -69,8 +72,11 @@ def run_trial(task: TrialTask) -> str:
                 return ""
             log.seek(0)
             lines = log.read().decode(errors="replace").strip().splitlines()
+        reason = (lines or [f"it ended with exit code {process.returncode}"])[-1][-_KEPT_CHARACTERS:]
+        if process.returncode == EXIT_STORAGE:
+            raise StorageError(f"{reason}; see to it, and give the same command again: the search goes on")
         if process.returncode > 0:
-            return (lines or [f"it ended with exit code {process.returncode}"])[-1][-_KEPT_CHARACTERS:]
+            return reason
     return f"its process was killed {_MOST_KILLS} times"
 
 
