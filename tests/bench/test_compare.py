@@ -17,6 +17,7 @@ from sunspark.bench.compare import plan
 from sunspark.bench.sweep import load_sweep
 from sunspark.bench.sweep_results import Measurement
 from sunspark.commands.compare import run
+from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, DatasetError, RunError
 from tests.distributed.harness import wait_until
 
@@ -127,6 +128,8 @@ def test_what_is_measured_stays_in_the_results_whatever_is_run_now(law_dataset: 
     (alone, *_) = [one for one in plan(load_sweep(sweep), sunspark.CompareConfig()) if one.name == "serial"]
     there = folder / "runs" / alone.folder
     there.mkdir(parents=True)
+    made_on = {"dataset_id": Dataset.open(law_dataset).id, "eval_split": "train", "target_top1": 0.0}
+    (folder / "sweep.json").write_text(json.dumps(made_on))
     for repeat in range(3):
         row = Measurement(setting="serial", repeat=repeat, status="measured", images_per_second=10.0)
         (there / f"repeat-{repeat}.json").write_text(json.dumps(asdict(row)))

@@ -196,7 +196,7 @@ def _forecast_chart(rows: Sequence[Row]) -> Chart | None:
     ideal = Shape(path=plot.line_path(scale.at(corner), scale.at(corner)), style="dotted ink", name="as forecast")
     return Chart(
         title="Forecast and measured",
-        caption="On the line, an epoch takes as long as was forecast before anything was run; below it, the forecast "
+        caption="On the line, an epoch takes as long as was forecast by a pilot; below it, the forecast "
         f"was too long. Its error is {percent(statistics.median(errors), 0)} of what was measured in the median and "
         f"{percent(max(errors), 0)} at worst, of {plural(len(known), 'setting')}.",
         x_label="forecast, seconds an epoch",

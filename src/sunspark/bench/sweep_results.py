@@ -45,7 +45,7 @@ class Measurement:
     images_per_second: float | None = None
     seconds_per_epoch: float | None = None
     forecast_seconds_per_epoch: float | None = None
-    """What a forecast had said, before anything was run."""
+    """What a forecast by a pilot says."""
     forecast_seconds_with_all: float | None = None
     """The same of as many workers as replicas, where fewer were there: accuracy is that of so many, time is not."""
     seconds: float | None = None

@@ -104,8 +104,8 @@ def tune(
     opened = Dataset.open(dataset)
     base = config_of(space, {})
     opened.rows(base.validation.split)
-    refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     is_alone, url = _is_alone(base, config), url_of(folder, config.storage)
+    refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     if is_alone:
         _refuse_other_workers(space, base)
     searched = Searched(
