@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sunspark.bench.tune import TuneConfig as TuneConfig
     from sunspark.bench.tune import TuneResult
     from sunspark.data.augment import AugmentConfig as AugmentConfig
+    from sunspark.data.ingest import IngestConfig as IngestConfig
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.prediction_table import Prediction
     from sunspark.data.scenes import SampleResult
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sunspark.launch.doctor.examine import DoctorConfig as DoctorConfig
     from sunspark.launch.doctor.examine import DoctorResult
     from sunspark.launch.evaluate import EvaluationResult
+    from sunspark.launch.ingest import IngestResult
     from sunspark.launch.predict import PredictConfig as PredictConfig
     from sunspark.launch.predict import PredictTableResult
     from sunspark.launch.train import TrainResult
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from sunspark.parallel.faults import fail_at as fail_at
     from sunspark.parallel.faults import kill_at as kill_at
     from sunspark.parallel.faults import stall_at as stall_at
-    from sunspark.spark.ingest import IngestConfig as IngestConfig
-    from sunspark.spark.ingest import IngestResult
     from sunspark.training.config import TrainingConfig as TrainingConfig
     from sunspark.training.loss import LossConfig as LossConfig
     from sunspark.training.strategies.config import StrategyConfig as StrategyConfig
@@ -57,7 +57,7 @@ _HOMES: Final = {
     "CompareConfig": "sunspark.bench.compare",
     "DoctorConfig": "sunspark.launch.doctor.examine",
     "ForecastConfig": "sunspark.bench.forecast_config",
-    "IngestConfig": "sunspark.spark.ingest",
+    "IngestConfig": "sunspark.data.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
     "LossConfig": "sunspark.training.loss",
@@ -97,9 +97,10 @@ def ingest(source: str, dataset: str, config: IngestConfig | None = None) -> Ing
 
     Raises SourceError when the images or the split lists are wrong, SetupError when there is no Java.
     """
+    from sunspark.data.ingest import IngestConfig
     from sunspark.spark import ingest as spark_ingest
 
-    return spark_ingest.ingest(source, dataset, config or spark_ingest.IngestConfig())
+    return spark_ingest.ingest(source, dataset, config or IngestConfig())
 
 
 def inspect(dataset: str) -> DatasetSummary:

@@ -23,14 +23,17 @@ import simplejpeg
 from pyspark.sql import SparkSession
 
 from sunspark import storage
+from sunspark.data import ingest as data_ingest
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine, sample_id_of
+from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig, ingest_block
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.sources import ListedImage
 from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, UserError, WorkerError
+from sunspark.launch.ingest import IngestResult
 from sunspark.launch.session import open_session
-from sunspark.spark import ingest as ingest_module
-from sunspark.spark.ingest import BlockPlan, IngestConfig, IngestResult, ingest, ingest_block
+from sunspark.spark import ingest as spark_ingest
+from sunspark.spark.ingest import ingest
 from tests.images import sun_open
 
 pytestmark = pytest.mark.spark
@@ -195,7 +198,7 @@ def test_an_image_that_fails_as_nobody_expected_is_named(tmp_path: Path, monkeyp
         raise ValueError("too odd")
 
     (tmp_path / "odd.png").touch()
-    monkeypatch.setattr(ingest_module, "to_stored_image", fail)
+    monkeypatch.setattr(data_ingest, "to_stored_image", fail)
     plan = BlockPlan(
         block=0,
         source=str(tmp_path),
@@ -268,15 +271,15 @@ def test_a_dataset_that_another_finished_meanwhile_stays_whole(
     """As where there are no locks: the manifest decides."""
     dataset = str(tmp_path / "dataset")
     monkeypatch.setattr(storage, "only_holder", lambda *_: nullcontext())
-    run = ingest_module._run
+    run = spark_ingest._run
 
-    def run_after_another(*arguments: Any) -> list[ingest_module.BlockResult]:
+    def run_after_another(*arguments: Any) -> list[BlockResult]:
         results = run(*arguments)
-        monkeypatch.setattr(ingest_module, "_run", run)
+        monkeypatch.setattr(spark_ingest, "_run", run)
         assert not ingest(str(scenes), dataset, SMALL, two_core_session).reused
         return results
 
-    monkeypatch.setattr(ingest_module, "_run", run_after_another)
+    monkeypatch.setattr(spark_ingest, "_run", run_after_another)
     first = ingest(str(scenes), dataset, SMALL, two_core_session)
     assert first.reused
     assert data_files(tmp_path / "dataset") == named_by_the_manifest(tmp_path / "dataset")
@@ -472,12 +475,13 @@ def test_ingest_needs_no_torch(scenes: Path, tmp_path: Path) -> None:
         import sys
         sys.modules["torch"] = None
         from sunspark.launch.session import open_session
-        from sunspark.spark.ingest import IngestConfig, ingest
+        from sunspark.data.ingest import IngestConfig
+        from sunspark.spark.ingest import ingest
         with open_session("local[1]", "sunspark tests") as session:
             result = ingest({str(scenes)!r}, {str(tmp_path / "d")!r}, IngestConfig(short_side=48), session)
             in_tasks = session.sparkContext.range(1).map(lambda _: sorted(sys.modules)).collect()[0]
         assert result.accepted == 60, result
-        assert "sunspark.spark.ingest" in in_tasks
+        assert "sunspark.data.ingest" in in_tasks
         assert "torch" not in in_tasks
     """
     done = subprocess.run(

@@ -12,7 +12,7 @@ from sunspark.command_line import config_path, parse
 from sunspark.commands.arguments import ConfigFileArguments
 from sunspark.commands.text import Outcome, summary
 from sunspark.config import load
-from sunspark.spark.ingest import IngestConfig
+from sunspark.data.ingest import IngestConfig
 
 _DESCRIPTION = """Turn images into a dataset, with Spark.
 

@@ -1,0 +1,108 @@
+"""Ingest, the driver's part: list the source, have an engine do the blocks, finish the dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sunspark import storage
+from sunspark.data.dataset import Dataset
+from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig, finish, plan_blocks, recipe_of
+from sunspark.data.sources import Listing, list_source
+from sunspark.data.target import LOCK_NAME, is_finished, refuse_foreign_files, reuse
+from sunspark.data.writer import refuse_equal_ids
+from sunspark.errors import ConfigError, DatasetError
+from sunspark.launch.count_display import CountDisplay
+
+Engine = Callable[[Sequence[BlockPlan], CountDisplay], list[BlockResult]]
+"""Has `ingest_block` done for each plan somewhere, and shows how far it is."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IngestResult:
+    """What an ingest did."""
+
+    dataset: str
+    listed: int
+    accepted: int
+    quarantined: int
+    """accepted + quarantined = listed"""
+    classes: int
+    splits: dict[str, int]
+    dataset_id: str
+    seconds: float
+    images_per_second: float
+    """The mean, Spark's start included; 0 when the dataset was there already."""
+    reused: bool
+    """Whether the dataset was there already, made from the same images in the same way."""
+
+
+def ingest(source: str, dataset: str, config: IngestConfig, engine: Engine) -> IngestResult:
+    """Make the dataset `dataset` from the images in `source`; `engine` is called when there is something to do for it.
+
+    A finished dataset of the same images and configuration is left as it is and reported as reused; of
+    anything else, DatasetError. What an unfinished ingest left there is replaced; while another ingest works there,
+    DatasetError. Raises SourceError for sources that cannot be used as they are, ConfigError for options that
+    contradict each other.
+    """
+    started = time.monotonic()
+    source, dataset = storage.absolute(source), storage.absolute(dataset)
+    _refuse_nesting(source, dataset)
+    listing = list_source(source, split_lists=config.split_list, test_fraction=config.test_fraction, seed=config.seed)
+    refuse_equal_ids([image.path for image in listing.images])
+    recipe = recipe_of(listing, config)
+    if is_finished(dataset):
+        return _warned(listing, _result(reuse(dataset, recipe), started, reused=True))
+    refuse_foreign_files(dataset)
+    refusal = DatasetError(f"another `sunspark ingest` works on {dataset}; wait for it, or choose another directory")
+    with storage.only_holder(dataset, LOCK_NAME, refusal):
+        if is_finished(dataset):
+            return _warned(listing, _result(reuse(dataset, recipe), started, reused=True))
+        with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
+            display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
+            results = engine(plan_blocks(listing, dataset, config), display)
+        made, reused = finish(dataset, recipe, results)
+        return _warned(listing, _result(made, started, reused=reused))
+
+
+def _warned(listing: Listing, result: IngestResult) -> IngestResult:
+    """`result`, and a word on each split that came out empty."""
+    for number, (split, num_images) in enumerate(result.splits.items()):
+        if num_images:
+            continue
+        num_listed = sum(image.splits >> number & 1 for image in listing.images)
+        if num_listed:
+            why = f"none of its {num_listed} images could be decoded; `sunspark inspect {result.dataset}` names them"
+        else:
+            why = "no class has two images, of which one could be set aside; add images, or give lists (--split-list)"
+        logger.warning("the split %s is empty: %s", split, why)
+    return result
+
+
+def _refuse_nesting(source: str, dataset: str) -> None:
+    if storage.lie_in_each_other(dataset, source):
+        raise ConfigError(
+            f"the dataset {dataset} and the source {source} lie in each other; give the dataset a directory of its own"
+        )
+
+
+def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
+    seconds = time.monotonic() - started
+    listed = int(dataset.manifest["listed"])
+    return IngestResult(
+        dataset=dataset.uri,
+        listed=listed,
+        accepted=len(dataset),
+        quarantined=int(dataset.manifest["quarantined"]),
+        classes=len(dataset.classes),
+        splits={split: len(dataset.rows(split)) for split in dataset.split_names},
+        dataset_id=dataset.id,
+        seconds=seconds,
+        images_per_second=0.0 if reused else listed / seconds,
+        reused=reused,
+    )
