@@ -54,10 +54,10 @@ def random_box(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Ra
 
 
 def centre_crop(shape: tuple[int, int], share: float) -> Box:
-    """The centre square whose side is `share` of the shorter side."""
+    """The centre square whose side is `share` of the shorter side, in whole pixels: between them, it would be blurred."""
     height, width = shape
-    side = share * min(height, width)
-    return Box((height - side) / 2, (width - side) / 2, side, side)
+    side = max(1, round(share * min(height, width)))
+    return Box(round((height - side) / 2), round((width - side) / 2), side, side)
 
 
 def _largest_centred_crop(shape: tuple[int, int], ratio: Range) -> Box:

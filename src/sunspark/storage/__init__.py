@@ -10,7 +10,7 @@ from sunspark.storage.filesystem import storage_errors
 from sunspark.storage.listing import FileEntry, entry_at, exists, list_directory, list_tree
 from sunspark.storage.lock import is_held, only_holder
 from sunspark.storage.reading import open_random_access, read_bytes, read_json
-from sunspark.storage.uri import absolute, as_local_path, join, lie_in_each_other
+from sunspark.storage.uri import absolute, as_local_path, in_letters, join, lie_in_each_other
 from sunspark.storage.writing import (
     append_text,
     delete,
@@ -31,6 +31,7 @@ __all__ = [
     "delete_abandoned",
     "entry_at",
     "exists",
+    "in_letters",
     "is_held",
     "join",
     "lie_in_each_other",

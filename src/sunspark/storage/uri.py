@@ -9,6 +9,7 @@ from sunspark.errors import ConfigError
 
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_NO_TEXT = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 def join(uri: str, *parts: str) -> str:
@@ -20,21 +21,38 @@ def join(uri: str, *parts: str) -> str:
 
 
 def as_local_path(uri: str) -> Path | None:
-    """The path of a URI on this machine's own file system, absolute; None for every other URI."""
+    """The path of a URI on this machine's own file system, absolute; None for every other URI.
+
+    Its bytes are the file's own: `\\xe9` in the URI is the byte 0xe9, which is no UTF-8 (see `in_letters`).
+    """
     if not uri:
         raise ConfigError("a path or URI is empty; give a directory, for instance ./dataset or s3://bucket/dataset")
     scheme = scheme_of(uri)
     if scheme is None:
-        return Path(os.path.abspath(uri))
+        return Path(os.path.abspath(_with_bytes(uri)))
     if scheme == "file":
-        return Path(os.path.abspath("/" + unquote(uri[len("file://") :]).lstrip("/")))
+        return Path(os.path.abspath(_with_bytes("/" + unquote(uri[len("file://") :]).lstrip("/"))))
     return None
+
+
+def in_letters(name: str) -> str:
+    """The name of a local file as text that can be stored and printed: a byte that is no UTF-8 as `\\xe9`.
+
+    Read back by `as_local_path`. So a name that holds such letters itself, `\\x80` to `\\xff`, cannot be told from one
+    that holds the byte.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _with_bytes(name: str) -> str:
+    """The opposite of `in_letters`: as Python holds names that are no UTF-8."""
+    return _NO_TEXT.sub(lambda found: chr(0xDC00 + int(found[1], 16)), name) if "\\x" in name else name
 
 
 def absolute(uri: str) -> str:
     """`uri` in a form that means the same from every working directory."""
     path = as_local_path(uri)
-    return uri if path is None else str(path)
+    return uri if path is None else in_letters(str(path))
 
 
 def lie_in_each_other(one: str, other: str) -> bool:
