@@ -93,14 +93,21 @@ def sample(directory: str, num_classes: int = 6, images_per_class: int = 100, se
 
 
 def ingest(source: str, dataset: str, config: IngestConfig | None = None) -> IngestResult:
-    """Turn the images at `source` into a dataset at `dataset`, with Spark.
+    """Turn the images at `source` into a dataset at `dataset`, with Spark or without.
 
     Raises SourceError when the images or the split lists are wrong, SetupError when there is no Java.
     """
     from sunspark.data.ingest import IngestConfig
+
+    config = config or IngestConfig()
+    if config.launcher == "local":
+        from sunspark.launch.ingest import ingest
+        from sunspark.launch.processes import process_engine
+
+        return ingest(source, dataset, config, process_engine)
     from sunspark.spark import ingest as spark_ingest
 
-    return spark_ingest.ingest(source, dataset, config or IngestConfig())
+    return spark_ingest.ingest(source, dataset, config)
 
 
 def inspect(dataset: str) -> DatasetSummary:

@@ -28,7 +28,7 @@ from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine, sample_id_of
 from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig, ingest_block
 from sunspark.data.scenes import draw_scenes
-from sunspark.data.sources import ListedImage
+from sunspark.data.sources import Container, ListedImage
 from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, UserError, WorkerError
 from sunspark.launch.ingest import IngestResult
 from sunspark.launch.session import open_session
@@ -62,6 +62,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encode_jpeg(pixels))
     return folder
+
+
+def listed(source: Path, path: str) -> ListedImage:
+    container = Container(kind="folder", uri=str(source))
+    return ListedImage(path=path, label=0, splits=0, size_bytes=1, container=container)
 
 
 def data_files(dataset: Path) -> set[str]:
@@ -175,14 +180,12 @@ def test_a_file_that_is_gone_is_quarantined_and_trouble_with_storage_is_not(tmp_
     """The second would make the dataset depend on the weather: it fails the task, and Spark tries again."""
 
     def plan(path: str) -> BlockPlan:
-        image = ListedImage(path=path, label=0, splits=0, size_bytes=1)
         return BlockPlan(
             block=0,
-            source=str(tmp_path),
             dataset=str(tmp_path / "d"),
             short_side=48,
             jpeg_quality=92,
-            images=(image,),
+            images=(listed(tmp_path, path),),
         )
 
     result = ingest_block(plan("gone.jpg"))
@@ -201,11 +204,10 @@ def test_an_image_that_fails_as_nobody_expected_is_named(tmp_path: Path, monkeyp
     monkeypatch.setattr(data_ingest, "to_stored_image", fail)
     plan = BlockPlan(
         block=0,
-        source=str(tmp_path),
         dataset=str(tmp_path / "d"),
         short_side=48,
         jpeg_quality=92,
-        images=(ListedImage(path="odd.png", label=0, splits=0, size_bytes=1),),
+        images=(listed(tmp_path, "odd.png"),),
     )
     with pytest.raises(WorkerError, match=r"odd\.png cannot be decoded: unexpected ValueError: too odd"):
         ingest_block(plan)

@@ -14,14 +14,15 @@ Cost: about 10 ms of one core per image of 1024x768; docs/concepts/memory.md say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from sunspark import storage
 from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
+from sunspark.data.containers import ImageBytes, read_images
 from sunspark.data.dataset import Dataset, Quarantined
-from sunspark.data.image_files import failures_named, read_image
-from sunspark.data.sources import ListedImage, Listing
+from sunspark.data.image_files import failures_named
+from sunspark.data.sources import ListedImage, Listing, SourceFormat
 from sunspark.data.target import delete_blocks, delete_orphans, is_finished, reuse
 from sunspark.data.writer import Recipe, StoredSample, WrittenBlock, finish_dataset, order_key, write_block
 from sunspark.errors import ConfigError, SourceError
@@ -31,6 +32,13 @@ from sunspark.errors import ConfigError, SourceError
 class IngestConfig:
     """How images become a dataset."""
 
+    source_format: SourceFormat = "auto"
+    """What the source is. auto: recognised. folder: class folders, or SUN397's layout. tar: such a folder in a .tar or
+    .tar.gz. parquet: images in Parquet. webdataset: tars of KEY.jpg and KEY.cls. table: path,label[,split]."""
+    labels: str | None = None
+    """File that names the classes in the order of their labels, one a line; if not given, the source decides."""
+    endpoint_url: str | None = None
+    """Of a store that answers as S3 does, for instance http://minio:9000; for all s3:// URIs given here."""
     short_side: int = DEFAULT_SHORT_SIDE
     """Short side of the stored images in pixels; smaller images keep their size."""
     jpeg_quality: int = DEFAULT_JPEG_QUALITY
@@ -43,6 +51,8 @@ class IngestConfig:
     """Splits by list, each as NAME=FILE; a file names one image a line, relative to the source."""
     block_size: int = 256
     """Images per block, the unit that is read at once: about 8 MB at a short side of 256 pixels."""
+    launcher: Literal["spark", "local"] = "spark"
+    """spark: as tasks of a Spark cluster. local: on all cores of this machine, without Spark and Java."""
     partitions: int | None = None
     """Spark partitions; if not given, one per block. Does not change the dataset."""
     master: str | None = None
@@ -61,6 +71,16 @@ class IngestConfig:
             raise ConfigError(f"block_size must be 1 to 65536 images, got {self.block_size}; use 256 if in doubt")
         if self.partitions is not None and self.partitions < 1:
             raise ConfigError(f"partitions must be at least 1, got {self.partitions}; leave it out if in doubt")
+        for name in ("partitions", "master"):
+            if self.launcher == "local" and (given := getattr(self, name)) is not None:
+                raise ConfigError(f"--{name} {given} has no effect with --launcher local; leave one of them out")
+
+
+class HasPath(Protocol):
+    """What stands for an image in a plan."""
+
+    @property
+    def path(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +88,6 @@ class BlockPlan:
     """The work of one block, as it travels to whoever does it."""
 
     block: int
-    source: str
     dataset: str
     short_side: int
     jpeg_quality: int
@@ -89,7 +108,6 @@ def plan_blocks(listing: Listing, dataset: str, config: IngestConfig) -> list[Bl
     return [
         BlockPlan(
             block=block,
-            source=listing.source,
             dataset=dataset,
             short_side=config.short_side,
             jpeg_quality=config.jpeg_quality,
@@ -103,11 +121,11 @@ def ingest_block(plan: BlockPlan) -> BlockResult:
     """Read, normalise and write one block; one image at a time is decoded."""
     samples: list[StoredSample] = []
     quarantine: list[Quarantined] = []
-    for image in plan.images:
-        try:
-            samples.append(_sample(plan, image))
-        except DecodeError as error:
-            quarantine.append(Quarantined(path=image.path, stage=error.stage, reason=error.reason))
+    for sample in normalised(read_images(plan.images), plan.short_side, plan.jpeg_quality):
+        if isinstance(sample, Quarantined):
+            quarantine.append(sample)
+        else:
+            samples.append(sample)
     written = write_block(plan.dataset, plan.block, samples)
     return BlockResult(written=written, quarantine=tuple(quarantine))
 
@@ -151,10 +169,22 @@ def recipe_of(listing: Listing, config: IngestConfig) -> Recipe:
     )
 
 
-def _sample(plan: BlockPlan, image: ListedImage) -> StoredSample:
-    data = read_image(storage.join(plan.source, image.path))
+def normalised(
+    images: Iterable[ImageBytes], short_side: int, jpeg_quality: int
+) -> Iterator[StoredSample | Quarantined]:
+    """Each image as it is stored, or why it cannot be; one at a time is decoded."""
+    for image, data in images:
+        try:
+            if isinstance(data, DecodeError):
+                raise data
+            yield _sample(image, data, short_side, jpeg_quality)
+        except DecodeError as error:
+            yield Quarantined(path=image.path, stage=error.stage, reason=error.reason)
+
+
+def _sample(image: ListedImage, data: bytes, short_side: int, jpeg_quality: int) -> StoredSample:
     with failures_named(image.path):
-        stored = to_stored_image(data, short_side=plan.short_side, jpeg_quality=plan.jpeg_quality)
+        stored = to_stored_image(data, short_side=short_side, jpeg_quality=jpeg_quality)
     return StoredSample(
         path=image.path,
         label=image.label,

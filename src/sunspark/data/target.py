@@ -1,6 +1,7 @@
 """The folder that a dataset is made in: finished already, free, or somebody else's; what dead attempts left there."""
 
 import logging
+import re
 from collections.abc import Iterable
 
 from sunspark import storage
@@ -10,6 +11,11 @@ from sunspark.errors import DatasetError, first_five
 from sunspark.storage import FileEntry
 
 LOCK_NAME = ".ingest.lock"
+STAGING_NAME = "staging"
+"""Images on their way from an archive into blocks; gone when the dataset is finished."""
+
+_STAGED = re.compile(r"piece-\d{6,}-[0-9a-f]{16}\.bin|seek-\d{6,}-[0-9a-f]{16}\.gztool")
+_TEMPORARY = re.compile(rf"\.({_STAGED.pattern})\.[0-9a-f]{{32}}\.tmp")
 logger = logging.getLogger(__name__)
 
 
@@ -47,6 +53,9 @@ def refuse_foreign_files(dataset: str) -> None:
         if entry.name == DATA_NAME and entry.is_directory:
             inside = storage.list_directory(storage.join(dataset, DATA_NAME))
             foreign += [f"{DATA_NAME}/{one.name}" for one in inside if not _is_block(one)]
+        elif entry.name == STAGING_NAME and entry.is_directory:
+            inside = storage.list_directory(storage.join(dataset, STAGING_NAME))
+            foreign += [f"{STAGING_NAME}/{one.name}" for one in inside if not _is_staged(one)]
         elif entry.is_directory or not _is_ours(entry.name):
             foreign.append(entry.name)
     if foreign:
@@ -63,6 +72,11 @@ def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
             storage.delete(entry.uri)
 
 
+def delete_staging(dataset: str) -> None:
+    """Delete what is on its way into blocks, or what a killed ingest left of that."""
+    storage.delete(storage.join(dataset, STAGING_NAME))
+
+
 def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
     """Delete blocks that this ingest wrote; nobody else has given a file one of their names."""
     for block in written:
@@ -76,3 +90,8 @@ def _is_ours(name: str) -> bool:
 
 def _is_block(entry: FileEntry) -> bool:
     return not entry.is_directory and is_block_file(entry.name)
+
+
+def _is_staged(entry: FileEntry) -> bool:
+    is_ours = _STAGED.fullmatch(entry.name) or _TEMPORARY.fullmatch(entry.name)
+    return not entry.is_directory and is_ours is not None

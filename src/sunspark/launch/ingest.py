@@ -6,21 +6,39 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from sunspark import storage
 from sunspark.data.dataset import Dataset
-from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig, finish, plan_blocks, recipe_of
+from sunspark.data.ingest import BlockResult, HasPath, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
 from sunspark.data.sources import Listing, list_source
-from sunspark.data.target import LOCK_NAME, is_finished, refuse_foreign_files, reuse
+from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
+from sunspark.data.target import LOCK_NAME, delete_staging, is_finished, refuse_foreign_files, reuse
 from sunspark.data.writer import refuse_equal_ids
 from sunspark.errors import ConfigError, DatasetError
 from sunspark.launch.count_display import CountDisplay
 
-Engine = Callable[[Sequence[BlockPlan], CountDisplay], list[BlockResult]]
-"""Has `ingest_block` done for each plan somewhere, and shows how far it is."""
+PlanT = TypeVar("PlanT", bound="Plan")
+ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger(__name__)
+
+
+class Plan(Protocol):
+    """Work on some images."""
+
+    @property
+    def images(self) -> Sequence[HasPath]: ...
+
+
+class Engine(Protocol):
+    """Has work done for each plan somewhere, results in the order of the plans, and shows how far it is."""
+
+    def __call__(
+        self, work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+    ) -> list[ResultT]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,8 +60,10 @@ class IngestResult:
     """Whether the dataset was there already, made from the same images in the same way."""
 
 
-def ingest(source: str, dataset: str, config: IngestConfig, engine: Engine) -> IngestResult:
-    """Make the dataset `dataset` from the images in `source`; `engine` is called when there is something to do for it.
+def ingest(
+    source: str, dataset: str, config: IngestConfig, opened_engine: Callable[[], AbstractContextManager[Engine]]
+) -> IngestResult:
+    """Make the dataset `dataset` from the images in `source`; the engine is opened when there is work for it.
 
     A finished dataset of the same images and configuration is left as it is and reported as reused; of
     anything else, DatasetError. What an unfinished ingest left there is replaced; while another ingest works there,
@@ -51,9 +71,17 @@ def ingest(source: str, dataset: str, config: IngestConfig, engine: Engine) -> I
     contradict each other.
     """
     started = time.monotonic()
-    source, dataset = storage.absolute(source), storage.absolute(dataset)
+    source, dataset = _located(source, config), _located(dataset, config)
+    _refuse_idle_endpoint(source, dataset, config)
     _refuse_nesting(source, dataset)
-    listing = list_source(source, split_lists=config.split_list, test_fraction=config.test_fraction, seed=config.seed)
+    listing = list_source(
+        source,
+        source_format=config.source_format,
+        labels=None if config.labels is None else _located(config.labels, config),
+        split_lists=[_located_list(entry, config) for entry in config.split_list],
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+    )
     refuse_equal_ids([image.path for image in listing.images])
     recipe = recipe_of(listing, config)
     if is_finished(dataset):
@@ -65,9 +93,42 @@ def ingest(source: str, dataset: str, config: IngestConfig, engine: Engine) -> I
             return _warned(listing, _result(reuse(dataset, recipe), started, reused=True))
         with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
             display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
-            results = engine(plan_blocks(listing, dataset, config), display)
+            with opened_engine() as engine:
+                results = _blocks(listing, dataset, config, engine, display)
         made, reused = finish(dataset, recipe, results)
         return _warned(listing, _result(made, started, reused=reused))
+
+
+def _blocks(
+    listing: Listing, dataset: str, config: IngestConfig, engine: Engine, display: CountDisplay
+) -> list[BlockResult]:
+    """Have all blocks written; by way of staging where images are best read in the order of their archive."""
+    delete_staging(dataset)
+    if not listing.is_read_in_order:
+        return engine(ingest_block, plan_blocks(listing, dataset, config), display)
+    staged = engine(stage_piece, plan_pieces(listing, dataset, config), display)
+    display.event("all images are decoded; they are put in order")
+    with contextlib.closing(CountDisplay("images", len(listing.images))) as second:
+        results = engine(assemble_block, plan_assembly(listing, dataset, config, staged), second)
+    delete_staging(dataset)
+    return results
+
+
+def _located(uri: str, config: IngestConfig) -> str:
+    uri = storage.absolute(uri)
+    return uri if config.endpoint_url is None else storage.with_endpoint(uri, config.endpoint_url)
+
+
+def _located_list(entry: str, config: IngestConfig) -> str:
+    name, mark, uri = entry.partition("=")
+    return f"{name}{mark}{_located(uri, config)}" if uri else entry
+
+
+def _refuse_idle_endpoint(source: str, dataset: str, config: IngestConfig) -> None:
+    if config.endpoint_url is not None and not any(storage.scheme_of(uri) == "s3" for uri in (source, dataset)):
+        raise ConfigError(
+            f"--endpoint-url {config.endpoint_url} has no effect: neither {source} nor {dataset} is an s3:// URI"
+        )
 
 
 def _warned(listing: Listing, result: IngestResult) -> IngestResult:

@@ -9,15 +9,17 @@ import logging
 import os
 import stat
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.fs as pafs
 
 from sunspark.storage.filesystem import resolve, storage_errors
 from sunspark.storage.uri import as_local_path, in_letters, join
 
+_PREFIXES_AT_ONCE: Final = 16
 logger = logging.getLogger(__name__)
 
 
@@ -61,10 +63,11 @@ def list_directory(uri: str) -> list[FileEntry]:
 def list_tree(uri: str) -> list[FileEntry]:
     """Everything below a directory, sorted by path; `name` is the path below `uri`.
 
-    Local: no folder is listed twice, so a link to one that is in the tree, or above it, is not followed.
+    Local: no folder is listed twice, so a link to one that is in the tree, or above it, is not followed. Elsewhere: the
+    folders directly below `uri` are listed at the same time, since a store answers with 1,000 names at once.
     """
     path = as_local_path(uri)
-    return _list(uri, recursive=True) if path is None else _list_local_tree(uri, path)
+    return _list_remote_tree(uri) if path is None else _list_local_tree(uri, path)
 
 
 def _info(uri: str) -> Any:
@@ -95,6 +98,19 @@ def _list(uri: str, *, recursive: bool) -> list[FileEntry]:
             if name and info.type != pafs.FileType.NotFound
         ]
     return sorted(entries, key=lambda entry: entry.name)
+
+
+def _list_remote_tree(uri: str) -> list[FileEntry]:
+    entries = _list(uri, recursive=False)
+    folders = [entry for entry in entries if entry.is_directory]
+    with ThreadPoolExecutor(_PREFIXES_AT_ONCE, thread_name_prefix="listing") as pool:
+        below = pool.map(lambda folder: _list(folder.uri, recursive=True), folders)
+        found = [
+            replace(entry, name=f"{folder.name}/{entry.name}")
+            for folder, tree in zip(folders, below, strict=True)
+            for entry in tree
+        ]
+    return sorted(entries + found, key=lambda entry: entry.name)
 
 
 def _list_local(uri: str, folder: Path) -> list[FileEntry]:
