@@ -375,12 +375,14 @@ def executors() -> list[int]:
     return [process for process, command, _ in descendants() if "CoarseGrainedExecutorBackend" in command]
 
 
-def kill_one_while_it_works(dataset: Path, victims: Callable[[], list[int]], running: Future[IngestResult]) -> None:
-    """SIGKILL a process once blocks have been written, before the last one is."""
+def kill_one_while_it_works(
+    folder: Path, victims: Callable[[], list[int]], running: Future[IngestResult], files: str = "*", count: int = 2
+) -> None:
+    """SIGKILL a process once so many files have been written to a folder, before the last one is."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(data_files(dataset)) < 2 or not victims():
+    while len(list(folder.glob(files))) < count or not victims():
         assert not running.done(), "over before the kill"
-        assert time.monotonic() < deadline, "no block was written in time"
+        assert time.monotonic() < deadline, "nothing was written in time"
         time.sleep(0.01)
     os.kill(victims()[0], signal.SIGKILL)
     assert not running.done(), "over before the kill"
@@ -408,7 +410,7 @@ def test_a_killed_task_changes_nothing(
         running = pool.submit(
             ingest, str(many), str(dataset), IngestConfig(block_size=10, partitions=3), two_core_session
         )
-        kill_one_while_it_works(dataset, python_workers, running)
+        kill_one_while_it_works(dataset / "data", python_workers, running)
         result = running.result(timeout=DEADLINE_SECONDS)
     assert num_failed_tasks(two_core_session) > failed_before
     assert result.dataset_id == undisturbed.dataset_id
@@ -507,7 +509,7 @@ def test_a_killed_executor_changes_nothing(many: Path, tmp_path: Path, undisturb
         dataset = tmp_path / "dataset"
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(ingest, str(many), str(dataset), IngestConfig(block_size=10, partitions=6), session)
-            kill_one_while_it_works(dataset, executors, running)
+            kill_one_while_it_works(dataset / "data", executors, running)
             result = running.result(timeout=DEADLINE_SECONDS)
         assert num_failed_tasks(session) > 0
     assert result.dataset_id == undisturbed.dataset_id
