@@ -36,6 +36,7 @@ WITHOUT_TORCH = [
     "sunspark.launch.session",
     "sunspark.spark.doctor",
     "sunspark.spark.ingest",
+    "sunspark.bench.dataset_page",
     "sunspark.bench.live",
     "sunspark.bench.report",
     "sunspark.commands.sample",

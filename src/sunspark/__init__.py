@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sunspark.bench.compare import CompareConfig as CompareConfig
     from sunspark.bench.compare import CompareResult
+    from sunspark.bench.dataset_page import PageResult
     from sunspark.bench.forecast_config import ForecastConfig as ForecastConfig
     from sunspark.bench.live import RunState
     from sunspark.bench.outlook import ForecastResult
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from sunspark.bench.tune import TuneConfig as TuneConfig
     from sunspark.bench.tune import TuneResult
     from sunspark.data.augment import AugmentConfig as AugmentConfig
+    from sunspark.data.contact_sheet import SheetConfig as SheetConfig
+    from sunspark.data.contact_sheet import SheetResult
     from sunspark.data.ingest import IngestConfig as IngestConfig
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.prediction_table import Prediction
+    from sunspark.data.quarantine import QuarantineTable
     from sunspark.data.scenes import SampleResult
     from sunspark.data.summary import DatasetSummary
     from sunspark.launch.config import LaunchConfig as LaunchConfig
@@ -64,6 +68,7 @@ _HOMES: Final = {
     "ModelConfig": "sunspark.models.registry",
     "OptimConfig": "sunspark.optim",
     "PredictConfig": "sunspark.launch.predict",
+    "SheetConfig": "sunspark.data.contact_sheet",
     "StrategyConfig": "sunspark.training.strategies.config",
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
@@ -116,6 +121,35 @@ def inspect(dataset: str) -> DatasetSummary:
     from sunspark.data.summary import summarize
 
     return summarize(Dataset.open(dataset))
+
+
+def quarantine(dataset: str) -> QuarantineTable:
+    """The images that ingest could not take, with their reasons; also where they were so many that there is no dataset.
+
+    Raises DatasetError when there is neither.
+    """
+    from sunspark.data.quarantine import quarantine_table
+
+    return quarantine_table(dataset)
+
+
+def dataset_page(dataset: str, out: str) -> PageResult:
+    """Write what is in a dataset, with some of its images, as one self-contained HTML file at `out`."""
+    from sunspark.bench.dataset_page import write_dataset_page
+    from sunspark.data.dataset import Dataset
+
+    return write_dataset_page(Dataset.open(dataset), out)
+
+
+def augmented(
+    dataset: str, out: str, sheet: SheetConfig | None = None, augment: AugmentConfig | None = None
+) -> SheetResult:
+    """Draw some images of a dataset as training and evaluation see them, as a PNG file at `out`."""
+    from sunspark.data.augment import AugmentConfig
+    from sunspark.data.contact_sheet import SheetConfig, write_contact_sheet
+    from sunspark.data.dataset import Dataset
+
+    return write_contact_sheet(Dataset.open(dataset), out, sheet or SheetConfig(), augment or AugmentConfig())
 
 
 def train(dataset: str, run: str, config: TrainConfig | None = None, *, faults: Sequence[Fault] = ()) -> TrainResult:

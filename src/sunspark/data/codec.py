@@ -266,7 +266,7 @@ def _decode_with_pillow(data: bytes, name: str) -> Picture:
         except DecodeError:
             raise
         except Image.DecompressionBombError as error:
-            raise DecodeError("size", str(error)) from error
+            raise DecodeError("size", f"more than {MAX_PIXELS} pixels: {first_line_of(error)}") from error
         except MemoryError:
             raise
         except Exception as error:

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from sunspark import storage
 from sunspark.config import suggestion
+from sunspark.data.leaks import contents_of
 from sunspark.errors import ConfigError, DatasetError, StorageError, first_line_of
 
 FORMAT = "sunspark-dataset"
@@ -159,8 +160,9 @@ class Dataset:
         return np.flatnonzero(self._split_bits & bit).astype(np.int64)
 
     def num_shared(self, split: str, other: str) -> int:
-        """How many images are in both splits."""
-        return len(np.intersect1d(self.rows(split), self.rows(other), assume_unique=True))
+        """How many images of `split` are in `other` too, themselves or as exact copies."""
+        contents = contents_of(self.index)
+        return int(np.isin(contents[self.rows(split)], contents[self.rows(other)]).sum())
 
     def path_of(self, row: int) -> str:
         """The path of a sample relative to the source it came from."""
@@ -197,9 +199,12 @@ class Dataset:
 
 def read_quarantine(dataset: Dataset) -> list[Quarantined]:
     """The images that ingest could not take, sorted by path."""
-    entry = dataset.manifest["files"][QUARANTINE_NAME]
-    table = _read_table(storage.join(dataset.uri, QUARANTINE_NAME), entry["size_bytes"])
-    return [Quarantined(**row) for row in table.to_pylist()]
+    return parse_quarantine(dataset.uri, storage.read_bytes(storage.join(dataset.uri, QUARANTINE_NAME)))
+
+
+def parse_quarantine(uri: str, body: bytes) -> list[Quarantined]:
+    """The rows of a quarantine table that lies at the dataset `uri`; DatasetError when it is damaged."""
+    return [Quarantined(**row) for row in _parse_table(uri, body).to_pylist()]
 
 
 def sample_id_of(path: str) -> int:
@@ -284,6 +289,10 @@ def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> 
     """A small Parquet file, fetched whole with one ranged read; page checksums are verified."""
     with storage.open_random_access(uri) as file, storage.storage_errors(uri):
         body = file.read_buffer(size_bytes)
+    return _parse_table(uri, body, columns)
+
+
+def _parse_table(uri: str, body: Any, columns: list[str] | None = None) -> pa.Table:
     try:
         reader = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
         return reader.read(columns=columns, use_threads=False)

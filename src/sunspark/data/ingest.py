@@ -22,9 +22,18 @@ from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, Decode
 from sunspark.data.containers import ImageBytes, read_images
 from sunspark.data.dataset import Dataset, Quarantined
 from sunspark.data.image_files import failures_named
+from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import ListedImage, Listing, SourceFormat
 from sunspark.data.target import delete_blocks, delete_orphans, is_finished, reuse
-from sunspark.data.writer import Recipe, StoredSample, WrittenBlock, finish_dataset, order_key, write_block
+from sunspark.data.writer import (
+    Recipe,
+    StoredSample,
+    WrittenBlock,
+    finish_dataset,
+    order_key,
+    write_block,
+    write_quarantine,
+)
 from sunspark.errors import ConfigError, SourceError
 
 
@@ -51,6 +60,10 @@ class IngestConfig:
     """Splits by list, each as NAME=FILE; a file names one image a line, relative to the source."""
     block_size: int = 256
     """Images per block, the unit that is read at once: about 8 MB at a short side of 256 pixels."""
+    max_bad_fraction: float = 0.01
+    """Share of the images that may be bad; with more there is no dataset, and the commonest reasons are told."""
+    drop_leaks: bool = False
+    """Take images out of the training split whose exact copies are in its test split."""
     launcher: Literal["spark", "local"] = "spark"
     """spark: as tasks of a Spark cluster. local: on all cores of this machine, without Spark and Java."""
     partitions: int | None = None
@@ -69,6 +82,10 @@ class IngestConfig:
             )
         if not 1 <= self.block_size <= 65_536:
             raise ConfigError(f"block_size must be 1 to 65536 images, got {self.block_size}; use 256 if in doubt")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError(
+                f"max_bad_fraction must be 0 to 1, got {self.max_bad_fraction}; use 1 to leave out whatever is bad"
+            )
         if self.partitions is not None and self.partitions < 1:
             raise ConfigError(f"partitions must be at least 1, got {self.partitions}; leave it out if in doubt")
         for name in ("partitions", "master"):
@@ -130,10 +147,13 @@ def ingest_block(plan: BlockPlan) -> BlockResult:
     return BlockResult(written=written, quarantine=tuple(quarantine))
 
 
-def finish(dataset: str, recipe: Recipe, results: Sequence[BlockResult]) -> tuple[Dataset, bool]:
+def finish(
+    dataset: str, recipe: Recipe, results: Sequence[BlockResult], max_bad_fraction: float
+) -> tuple[Dataset, bool]:
     """Make the blocks that were written a dataset, unless another has finished one here; whether it was another.
 
-    That can be where there are no locks: then the other's dataset stays as it is, and these blocks go.
+    That can be where there are no locks: then the other's dataset stays as it is, and these blocks go. They go too when
+    too many images are bad (SourceError); the table of those stays.
     """
     quarantine = [entry for result in results for entry in result.quarantine]
     if len(quarantine) == recipe.num_listed:
@@ -143,6 +163,13 @@ def finish(dataset: str, recipe: Recipe, results: Sequence[BlockResult]) -> tupl
             f"the first is {first.path}: {first.reason}"
         )
     written = [result.written for result in results]
+    try:
+        refuse_too_many(dataset, quarantine, recipe.num_listed, max_bad_fraction)
+    except SourceError:
+        delete_blocks(dataset, written)
+        if not is_finished(dataset):
+            write_quarantine(dataset, quarantine)
+        raise
     if not is_finished(dataset):
         delete_orphans(dataset, written)
     if is_finished(dataset):
@@ -166,6 +193,7 @@ def recipe_of(listing: Listing, config: IngestConfig) -> Recipe:
         num_listed=len(listing.images),
         source=listing.source,
         listing=listing.fingerprint,
+        drop_leaks=config.drop_leaks,
     )
 
 

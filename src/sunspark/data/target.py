@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sunspark import storage
 from sunspark.data.dataset import DATA_NAME, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME, Dataset, read_manifest
+from sunspark.data.leaks import find_leaks
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
 from sunspark.errors import DatasetError, first_five
 from sunspark.storage import FileEntry
@@ -35,6 +36,8 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
     ]
     if manifest["split_names"] != list(recipe.split_names):
         differences.append(f"its splits are {first_five(manifest['split_names'])}")
+    if manifest.get("leaks_dropped", 0) and not recipe.drop_leaks:
+        differences.append(f"--drop-leaks took {manifest['leaks_dropped']} images out of its training splits")
     if not differences and manifest["listing"] != recipe.listing:
         differences.append(f"it was made from other images, labels or split lists ({manifest['listed']} images)")
     if differences:
@@ -42,8 +45,14 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
             f"{uri} holds a dataset that differs from the one asked for: {'; '.join(differences)}; "
             "choose another directory, or delete that one first"
         )
+    there_already = Dataset.open(uri)
+    if recipe.drop_leaks and (leaks := find_leaks(there_already.index, recipe.split_names)):
+        raise DatasetError(
+            f"{uri} holds a dataset of the same images without --drop-leaks: its split {leaks[0].train} has "
+            f"{leaks[0].images} images of {leaks[0].test}; choose another directory, or delete that one first"
+        )
     logger.info("%s holds this dataset already; nothing to do", uri)
-    return Dataset.open(uri)
+    return there_already
 
 
 def refuse_foreign_files(dataset: str) -> None:

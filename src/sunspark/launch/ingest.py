@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sunspark import storage
-from sunspark.data.dataset import Dataset
+from sunspark.data.dataset import Dataset, read_quarantine
 from sunspark.data.ingest import BlockResult, HasPath, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
+from sunspark.data.leaks import find_leaks
+from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import Listing, list_source
 from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.data.target import LOCK_NAME, delete_staging, is_finished, refuse_foreign_files, reuse
-from sunspark.data.writer import refuse_equal_ids
+from sunspark.data.writer import Recipe, refuse_equal_ids
 from sunspark.errors import ConfigError, DatasetError
 from sunspark.launch.count_display import CountDisplay
 
@@ -52,6 +54,10 @@ class IngestResult:
     """accepted + quarantined = listed"""
     classes: int
     splits: dict[str, int]
+    leaks: dict[str, int]
+    """By pair of splits: images of a training split that are in its test split too, as exact copies."""
+    leaks_dropped: int
+    """Images that --drop-leaks took out of training splits."""
     dataset_id: str
     seconds: float
     images_per_second: float
@@ -85,18 +91,25 @@ def ingest(
     refuse_equal_ids([image.path for image in listing.images])
     recipe = recipe_of(listing, config)
     if is_finished(dataset):
-        return _warned(listing, _result(reuse(dataset, recipe), started, reused=True))
+        return _reused(dataset, recipe, listing, config, started)
     refuse_foreign_files(dataset)
     refusal = DatasetError(f"another `sunspark ingest` works on {dataset}; wait for it, or choose another directory")
     with storage.only_holder(dataset, LOCK_NAME, refusal):
         if is_finished(dataset):
-            return _warned(listing, _result(reuse(dataset, recipe), started, reused=True))
+            return _reused(dataset, recipe, listing, config, started)
         with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
             display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
             with opened_engine() as engine:
                 results = _blocks(listing, dataset, config, engine, display)
-        made, reused = finish(dataset, recipe, results)
+        made, reused = finish(dataset, recipe, results, config.max_bad_fraction)
         return _warned(listing, _result(made, started, reused=reused))
+
+
+def _reused(dataset: str, recipe: Recipe, listing: Listing, config: IngestConfig, started: float) -> IngestResult:
+    """The dataset that is there, under the rules for one that is made."""
+    there = reuse(dataset, recipe)
+    refuse_too_many(dataset, read_quarantine(there), recipe.num_listed, config.max_bad_fraction)
+    return _warned(listing, _result(there, started, reused=True))
 
 
 def _blocks(
@@ -132,7 +145,13 @@ def _refuse_idle_endpoint(source: str, dataset: str, config: IngestConfig) -> No
 
 
 def _warned(listing: Listing, result: IngestResult) -> IngestResult:
-    """`result`, and a word on each split that came out empty."""
+    """`result`, and a word on each split that came out empty, or that holds what it is tested on."""
+    for pair, num_images in result.leaks.items():
+        logger.warning(
+            "%s share images, as exact copies, %d of the first: what is measured on the second is too good; "
+            "--drop-leaks takes them out of the first, `sunspark inspect %s` names some",
+            pair, num_images, result.dataset,
+        )  # fmt: skip
     for number, (split, num_images) in enumerate(result.splits.items()):
         if num_images:
             continue
@@ -162,6 +181,8 @@ def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
         quarantined=int(dataset.manifest["quarantined"]),
         classes=len(dataset.classes),
         splits={split: len(dataset.rows(split)) for split in dataset.split_names},
+        leaks={f"{leak.train} & {leak.test}": leak.images for leak in find_leaks(dataset.index, dataset.split_names)},
+        leaks_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
         dataset_id=dataset.id,
         seconds=seconds,
         images_per_second=0.0 if reused else listed / seconds,

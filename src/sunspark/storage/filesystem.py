@@ -42,7 +42,7 @@ def storage_errors(uri: str) -> Iterator[None]:
 
 
 def resolve(uri: str) -> tuple[Any, Any]:
-    """The Arrow file system of a URI and the path in it: text, or bytes where it is local, whose names may be no text."""
+    """The Arrow file system of a URI and the path in it: text; bytes where it is local, since names may be no text."""
     path = as_local_path(uri)
     if path is not None:
         return _local_filesystem(), os.fsencode(path)

@@ -1,7 +1,7 @@
 """What is there: one file or directory, a directory, a whole tree.
 
-Local names that are not UTF-8 come with their odd bytes in letters (`storage.in_letters`). A link that leads nowhere, or
-in a circle, is listed as an empty file: what reads it says what is wrong with it.
+Local names that are not UTF-8 come with their odd bytes in letters (`storage.in_letters`). A link that leads nowhere,
+or in a circle, is listed as an empty file: what reads it says what is wrong with it.
 """
 
 import contextlib
