@@ -95,7 +95,7 @@ def test_evaluation_sees_what_pillow_makes_of_the_same_bytes(short_side: int, si
     assert max(differences(jpegs, size)) < MOST_DIFFERENCE
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2), (2, 500), (500, 2)])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 2), (2, 500), (500, 2)])
 def test_images_that_are_hardly_any_too(width: int, height: int) -> None:
     ramp = np.linspace(0, 255, width * height).reshape(height, width, 1).repeat(3, axis=2)
     assert max(differences([encode_jpeg(ramp.astype(np.uint8))], 16)) < MOST_DIFFERENCE
