@@ -65,7 +65,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(scenes: Path, two_core_session: SparkSession) -> str:
     uri = str(scenes.parent / "dataset")
-    ingest(str(scenes), uri, IngestConfig(short_side=64, test_fraction=0.6), two_core_session)
+    config = IngestConfig(short_side=64, test_fraction=0.6, max_bad_fraction=1)
+    ingest(str(scenes), uri, config, two_core_session)
     return uri
 
 

@@ -121,7 +121,8 @@ def test_a_split_that_came_out_empty_is_told_with_its_cause(
     caplog.clear()
     (tmp_path / "photos" / "class 0" / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "list.txt").write_text("class 0/broken.jpg\n")
-    config = IngestConfig(short_side=48, split_list=(f"odd={tmp_path}/list.txt", f"all={tmp_path}/all.txt"))
+    lists = (f"odd={tmp_path}/list.txt", f"all={tmp_path}/all.txt")
+    config = IngestConfig(short_side=48, split_list=lists, max_bad_fraction=1)
     (tmp_path / "all.txt").write_text("class 0/only.jpg\nclass 1/only.jpg\n")
     ingest(str(tmp_path / "photos"), str(tmp_path / "two"), config, two_core_session)
     assert "the split odd is empty: none of its 1 images could be decoded; `sunspark inspect" in caplog.text
@@ -163,7 +164,7 @@ def test_bad_images_go_to_quarantine_with_their_reason(
     for path, body in bodies.items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_bytes(body)
-    config = IngestConfig(short_side=48, block_size=2)
+    config = IngestConfig(short_side=48, block_size=2, max_bad_fraction=1)
     result = ingest(str(source), str(tmp_path / "dataset"), config, two_core_session)
     assert (result.listed, result.accepted, result.quarantined) == (6, 2, 4)
     dataset = Dataset.open(str(tmp_path / "dataset"))

@@ -2,7 +2,7 @@
 
     DATASET/manifest.json              written last; what it does not name does not exist
     DATASET/index.parquet              one row per sample, in the dataset's order, without pixels
-    DATASET/quarantine.parquet         path, stage and reason of every image that could not be decoded
+    DATASET/quarantine.parquet         path, stage and reason of every image that could not be taken, by path
     DATASET/data/block-NNNNNN-*.parquet   one block: one row group, one row per sample, JPEG bytes as they are
     DATASET/.ingest.lock               held while an ingest works here; empty, no part of the dataset
 
@@ -10,6 +10,11 @@ Samples are sorted by a hash of (seed, path) and cut into blocks of a fixed coun
 decoded, so the layout depends on the list of images and the configuration, never on who wrote what. A
 quarantined image leaves its block one sample shorter. The dataset id hashes the configuration and the
 ordered (path, label, splits, hash of the stored image); file names, times and versions are not in it.
+
+The splits of a sample are those in the index. A block repeats them as they were listed: with --drop-leaks the index has
+lost the mark of a training split where its test split holds an equal image (`leaks.py`), the block has not. A byte of a
+path that is no UTF-8 stands there in letters: `\\xe9`. Without a manifest, a quarantine table alone says why there is no
+dataset.
 
 Cost: opening reads the manifest and the index (about 100 bytes per sample) and lists one directory;
 a block is one ranged read of about 8 MB at the default size.
