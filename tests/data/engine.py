@@ -8,19 +8,27 @@ says "begins" when everything is imported, and the dataset's id at the end.
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig, ingest_block
+from sunspark.data.ingest import IngestConfig
 from sunspark.launch.count_display import CountDisplay
-from sunspark.launch.ingest import ingest
+from sunspark.launch.ingest import Engine, PlanT, ResultT, ingest
 
 CONFIG = IngestConfig(short_side=24, block_size=4, max_bad_fraction=1)
 
 
-def here(plans: Sequence[BlockPlan], display: CountDisplay) -> list[BlockResult]:
-    """An engine of `sunspark.launch.ingest`: block after block, in this process."""
+@contextmanager
+def here() -> Iterator[Engine]:
+    """Plan after plan, in this process."""
+    yield one_after_the_other
+
+
+def one_after_the_other(
+    work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+) -> list[ResultT]:
     del display
-    return [ingest_block(plan) for plan in plans]
+    return [work(plan) for plan in plans]
 
 
 def die_before_rename(number: int) -> None:

@@ -10,17 +10,18 @@ import json
 import random
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from sunspark.data.codec import MAX_PIXELS
-from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig, ingest_block
+from sunspark.data.ingest import IngestConfig
 from sunspark.data.scenes import draw_scene
 from sunspark.launch.count_display import CountDisplay
-from sunspark.launch.ingest import ingest
+from sunspark.launch.ingest import Engine, PlanT, ResultT, ingest
 from tests.data.odd_images import quadrants, saved, taken, transparent_palette
 
 BUDGET_BYTES = 17 * MAX_PIXELS + 200 * 10**6
@@ -82,7 +83,7 @@ def ingest_within_budget(source: Path, dataset: Path) -> dict[str, object]:
     """Ingest in this process. Its hard limit is twice the budget: a breach of the budget must show, not be survived."""
     before = _virtual_bytes("VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (before + 2 * BUDGET_BYTES,) * 2)
-    result = ingest(str(source), str(dataset), IngestConfig(block_size=BLOCK_SIZE, max_bad_fraction=1), _watched)
+    result = ingest(str(source), str(dataset), IngestConfig(block_size=BLOCK_SIZE, max_bad_fraction=1), watched)
     grown = _virtual_bytes("VmPeak") - before
     return {
         "listed": result.listed,
@@ -93,15 +94,22 @@ def ingest_within_budget(source: Path, dataset: Path) -> dict[str, object]:
     }
 
 
-def _watched(plans: list[BlockPlan], display: CountDisplay) -> list[BlockResult]:
-    """An engine: a block that takes too long ends the process, and says where it hung."""
-    del display
-    results = []
-    for plan in plans:
-        faulthandler.dump_traceback_later(BLOCK_SECONDS, exit=True)
-        results.append(ingest_block(plan))
-        faulthandler.cancel_dump_traceback_later()
-    return results
+@contextmanager
+def watched() -> Iterator[Engine]:
+    """An engine in this process: a block that takes too long ends it, and says where it hung."""
+
+    def each_within_its_time(
+        work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+    ) -> list[ResultT]:
+        del display
+        results = []
+        for plan in plans:
+            faulthandler.dump_traceback_later(BLOCK_SECONDS, exit=True)
+            results.append(work(plan))
+            faulthandler.cancel_dump_traceback_later()
+        return results
+
+    yield each_within_its_time
 
 
 def _virtual_bytes(name: str) -> int:

@@ -1,9 +1,9 @@
 """Convert, never drop: each odd file that we know of is taken as it looks, or named with its reason."""
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ import simplejpeg
 
 from sunspark.data.codec import DecodeError, to_stored_image
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
-from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig
-from sunspark.launch.count_display import CountDisplay
-from sunspark.launch.ingest import ingest
-from tests.data.engine import here
+from sunspark.data.ingest import IngestConfig
+from sunspark.launch.ingest import Engine, ingest
+from tests.data.engine import one_after_the_other
 from tests.data.odd_images import HEIGHT, WIDTH, of_odd_shape, quadrants, refused, saved, taken, transparent_palette
 
 NOBODY = 65_534
@@ -30,7 +29,7 @@ ODD_NAMES = (
 """As the system has them: the fourth holds a byte that is no UTF-8."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def without_privileges() -> Iterator[None]:
     """As one who may not read everything."""
     if os.geteuid():
@@ -43,12 +42,13 @@ def without_privileges() -> Iterator[None]:
         os.seteuid(0)
 
 
-def as_nobody(plans: Sequence[BlockPlan], display: CountDisplay) -> list[BlockResult]:
-    """An engine: block after block in this process, which may not even read all of Python: so it is imported before."""
+@contextmanager
+def as_nobody() -> Iterator[Engine]:
+    """An engine in this process, which may then not even read all of Python: so what it needs is imported before."""
     for body in taken().values():
         to_stored_image(body, short_side=8)
     with without_privileges():
-        return here(plans, display)
+        yield one_after_the_other
 
 
 @pytest.fixture(scope="module")

@@ -99,3 +99,28 @@ def test_killed_again_and_again_at_random(
             dataset = tmp_path / f"dataset {killed}"
     assert killed, "all were over before they were killed"
     assert_whole(source, dataset, wanted)
+
+
+@pytest.mark.laws
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("num_kills", [12])
+def test_killed_with_all_its_processes(
+    source: Path, tmp_path: Path, wanted: str, num_kills: int, dice: random.Random
+) -> None:
+    """As from the command line, on all cores; the processes of a driver that was killed end by themselves."""
+    words = ["--launcher", "local", "--short-side", "24", "--block-size", "4", "--max-bad-fraction", "1"]
+    code = "from sunspark.cli import console; console()"
+    dataset, killed = tmp_path / "dataset", 0
+    for _ in range(num_kills):
+        command = [sys.executable, "-c", code, "ingest", str(source), str(dataset), *words]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert "listed in" in process.stderr.readline()
+            time.sleep(dice.uniform(0.0, 3.0))
+            process.kill()
+            process.communicate(timeout=DEADLINE_SECONDS)
+        killed += process.returncode == -signal.SIGKILL
+        if is_dataset(dataset, wanted):
+            dataset = tmp_path / f"dataset {killed}"
+    assert killed, "all were over before they were killed"
+    assert_whole(source, dataset, wanted)

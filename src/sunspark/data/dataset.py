@@ -13,8 +13,7 @@ ordered (path, label, splits, hash of the stored image); file names, times and v
 
 The splits of a sample are those in the index. A block repeats them as they were listed: with --drop-leaks the index has
 lost the mark of a training split where its test split holds an equal image (`leaks.py`), the block has not. A byte of a
-path that is no UTF-8 stands there in letters: `\\xe9`. Without a manifest, a quarantine table alone says why there is no
-dataset.
+path that is no UTF-8 stands in letters: `\\xe9`. A quarantine table without a manifest says why there is no dataset.
 
 Cost: opening reads the manifest and the index (about 100 bytes per sample) and lists one directory;
 a block is one ranged read of about 8 MB at the default size.
