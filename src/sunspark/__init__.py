@@ -123,7 +123,7 @@ def inspect(dataset: str) -> DatasetSummary:
     return summarize(Dataset.open(dataset))
 
 
-def quarantine(dataset: str) -> QuarantineTable:
+def inspect_quarantine(dataset: str) -> QuarantineTable:
     """The images that ingest could not take, with their reasons; also where they were so many that there is no dataset.
 
     Raises DatasetError when there is neither.
@@ -133,7 +133,7 @@ def quarantine(dataset: str) -> QuarantineTable:
     return quarantine_table(dataset)
 
 
-def dataset_page(dataset: str, out: str) -> PageResult:
+def inspect_page(dataset: str, out: str) -> PageResult:
     """Write what is in a dataset, with some of its images, as one self-contained HTML file at `out`."""
     from sunspark.bench.dataset_page import write_dataset_page
     from sunspark.data.dataset import Dataset
@@ -141,7 +141,7 @@ def dataset_page(dataset: str, out: str) -> PageResult:
     return write_dataset_page(Dataset.open(dataset), out)
 
 
-def augmented(
+def inspect_augmented(
     dataset: str, out: str, sheet: SheetConfig | None = None, augment: AugmentConfig | None = None
 ) -> SheetResult:
     """Draw some images of a dataset as training and evaluation see them, as a PNG file at `out`."""

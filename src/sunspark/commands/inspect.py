@@ -50,10 +50,10 @@ def run(argv: Sequence[str]) -> Outcome:
     arguments = parse(Arguments, argv, prog="sunspark inspect", description=description)
     written = []
     if arguments.html is not None:
-        written.append(sunspark.dataset_page(arguments.dataset, arguments.html).path)
+        written.append(sunspark.inspect_page(arguments.dataset, arguments.html).path)
     if arguments.augmented is not None:
         written.append(
-            sunspark.augmented(arguments.dataset, arguments.augmented, arguments.sheet, arguments.augment).path
+            sunspark.inspect_augmented(arguments.dataset, arguments.augmented, arguments.sheet, arguments.augment).path
         )
     outcome = _quarantine_outcome(arguments.dataset) if arguments.quarantine else _summary_outcome(arguments.dataset)
     tail = "".join(f"\nwritten: {path}" for path in written)
@@ -73,7 +73,7 @@ def _summary_outcome(dataset: str) -> Outcome:
 
 
 def _quarantine_outcome(dataset: str) -> Outcome:
-    result = sunspark.quarantine(dataset)
+    result = sunspark.inspect_quarantine(dataset)
     parts = [summary(result, leave_out=("reasons", "images"))]
     if result.images:
         reasons = [(one.images, one.stage, one.reason, printable(one.example)) for one in result.reasons]
