@@ -87,12 +87,16 @@ def without_adobe_marker(jpeg: bytes) -> bytes:
     return jpeg[:start] + jpeg[start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big") :]
 
 
+def turned_away(orientation: int) -> Image.Image:
+    """`quadrants` as a camera stores them that says so by EXIF's `orientation`."""
+    return quadrants() if orientation == 1 else quadrants().transpose(_UNDO[orientation])
+
+
 def turned(orientation: int) -> bytes:
     """A JPEG that EXIF's `orientation` sets upright."""
-    stored = quadrants() if orientation == 1 else quadrants().transpose(_UNDO[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return saved(stored, "JPEG", exif=exif, quality=95)
+    return saved(turned_away(orientation), "JPEG", exif=exif, quality=95)
 
 
 def taken() -> dict[str, bytes]:
