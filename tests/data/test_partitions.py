@@ -24,7 +24,7 @@ Lists = dict[str, bytes]
 
 
 def made() -> Lists:
-    """Lists in the form of the official ones: line ends of both kinds, leaf names that repeat, labels in another order."""
+    """Lists in the form of the official ones: both kinds of line ends, leaf names that repeat, labels in any order."""
     rng = random.Random(397)
     leaves = ["", "/indoor", "/outdoor", "/exterior"]
     names = [f"{chr(97 + number % 26)}/place_{number // 4:03d}{leaves[number % 4]}" for number in range(NUM_CLASSES)]

@@ -152,7 +152,7 @@ def test_it_needs_neither_spark_nor_java_nor_torch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"partitions": 2}, {"master": "local[2]"}])
 def test_options_without_effect_are_refused(options: dict[str, object], tmp_path: Path) -> None:
-    name, value = next(iter(options.items()))
+    name = next(iter(options))
     with pytest.raises(ConfigError, match=rf"--{name} .* has no effect with --launcher local"):
         config_of(**options)
     with pytest.raises(ConfigError, match=r"--endpoint-url http://h:1 has no effect: neither"):

@@ -15,7 +15,7 @@ from sunspark.spark.ingest import ingest
 from tests.data.source_kinds import KINDS, images, make, write_hugging_face, write_tar
 from tests.spark.test_ingest import DEADLINE_SECONDS, kill_one_while_it_works, num_failed_tasks, python_workers
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
 
 def test_every_kind_gives_the_dataset_of_the_local_launcher_for_any_partition_count(
@@ -37,7 +37,6 @@ def test_every_kind_gives_the_dataset_of_the_local_launcher_for_any_partition_co
     assert len(ids) == 1
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["tar.gz", "parquet"])
 def test_a_task_killed_while_it_stages_changes_nothing(
     kind: str, tmp_path: Path, two_core_session: SparkSession

@@ -59,7 +59,7 @@ def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[
     with (
         storage.storage_errors(container.uri),
         storage.open_random_access(container.uri) as file,
-        opened_gzip(file, container.uri, 1, seek_index) as reader,
+        opened_gzip(file, 1, lambda why: StorageError(f"{container.uri}: {why}"), seek_index) as reader,
     ):
         for image in images:
             reader.seek(image.position)

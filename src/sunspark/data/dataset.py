@@ -4,6 +4,7 @@
     DATASET/index.parquet              one row per sample, in the dataset's order, without pixels
     DATASET/quarantine.parquet         path, stage and reason of every image that could not be taken, by path
     DATASET/data/block-NNNNNN-*.parquet   one block: one row group, one row per sample, JPEG bytes as they are
+    DATASET/staging/                   images on their way into blocks while an ingest works here; gone at its end
     DATASET/.ingest.lock               held while an ingest works here; empty, no part of the dataset
 
 Samples are sorted by a hash of (seed, path) and cut into blocks of a fixed count before anything is

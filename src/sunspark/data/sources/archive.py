@@ -64,7 +64,7 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants) -> Archive:
         head = file.read(6)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
-            with opened_gzip(file, uri, os.cpu_count() or 1) as reader:
+            with opened_gzip(file, len(os.sched_getaffinity(0)), lambda why: _damaged(uri, why)) as reader:
                 members, bodies, left_out = _scan(uri, reader, wants)
                 reader.seek(0, io.SEEK_END)
                 seek_index = _exported(reader)
@@ -81,8 +81,10 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants) -> Archive:
 
 
 @contextlib.contextmanager
-def opened_gzip(file: Any, uri: str, num_threads: int, seek_index: bytes = b"") -> Iterator[Any]:
-    """A gzip file as one that is not compressed, and can be sought; SourceError where it is damaged."""
+def opened_gzip(
+    file: Any, num_threads: int, refusal: Callable[[str], Exception], seek_index: bytes = b""
+) -> Iterator[Any]:
+    """A gzip file as one that is not compressed, and can be sought; raises `refusal` of the reason where it is damaged."""
     import rapidgzip
 
     reader = rapidgzip.RapidgzipFile(file, parallelization=num_threads)
@@ -91,9 +93,13 @@ def opened_gzip(file: Any, uri: str, num_threads: int, seek_index: bytes = b"") 
             reader.import_index(io.BytesIO(seek_index))
         yield reader
     except (ValueError, RuntimeError) as error:
-        raise SourceError(f"{uri} cannot be decompressed ({first_line_of(error)}); get it again") from error
+        raise refusal(first_line_of(error)) from error
     finally:
         reader.close()
+
+
+def _damaged(uri: str, why: str) -> SourceError:
+    return SourceError(f"{uri} cannot be decompressed ({why}); get it again")
 
 
 def _exported(reader: Any) -> bytes:
