@@ -84,7 +84,7 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants) -> Archive:
 def opened_gzip(
     file: Any, num_threads: int, refusal: Callable[[str], Exception], seek_index: bytes = b""
 ) -> Iterator[Any]:
-    """A gzip file as one that is not compressed, and can be sought; raises `refusal` of the reason where it is damaged."""
+    """A gzip file as one that is not compressed, and can be sought; raises `refusal` of the reason if it is damaged."""
     import rapidgzip
 
     reader = rapidgzip.RapidgzipFile(file, parallelization=num_threads)
