@@ -28,7 +28,8 @@ BAD = {"a/abbey/sun_900.jpg": b"<html>", "a/abbey/sun_901.jpg": b""}
 
 
 def config_of(**options: object) -> IngestConfig:
-    return IngestConfig(**{"launcher": "local", "short_side": 32, "block_size": 5, **options})  # type: ignore[arg-type]
+    defaults = {"launcher": "local", "short_side": 32, "block_size": 5, "max_bad_fraction": 0.1}
+    return IngestConfig(**{**defaults, **options})  # type: ignore[arg-type]
 
 
 def ids(kind: str, folder: Path, bodies: dict[str, bytes]) -> str:
