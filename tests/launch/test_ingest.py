@@ -34,7 +34,7 @@ def config_of(**options: object) -> IngestConfig:
 
 def ids(kind: str, folder: Path, bodies: dict[str, bytes]) -> str:
     made = make(kind, folder / kind, bodies)
-    config = config_of(labels=made.labels, split_list=made.split_list)
+    config = config_of(labels=made.labels, split_list=made.split_list, max_bad_fraction=1)
     return ingest(made.source, str(folder / f"{kind} dataset"), config, partial(process_engine, 2)).dataset_id
 
 
