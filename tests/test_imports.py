@@ -22,6 +22,7 @@ WITHOUT_TORCH = [
     "sunspark.data.cache",
     "sunspark.data.codec",
     "sunspark.data.image_files",
+    "sunspark.data.ingest",
     "sunspark.data.prediction_table",
     "sunspark.data.dataset",
     "sunspark.data.loader",
@@ -30,10 +31,12 @@ WITHOUT_TORCH = [
     "sunspark.data.sources",
     "sunspark.launch.doctor.examine",
     "sunspark.launch.doctor.probe",
+    "sunspark.launch.ingest",
     "sunspark.launch.java",
     "sunspark.launch.session",
     "sunspark.spark.doctor",
     "sunspark.spark.ingest",
+    "sunspark.bench.dataset_page",
     "sunspark.bench.live",
     "sunspark.bench.report",
     "sunspark.commands.sample",
@@ -48,6 +51,7 @@ WITHOUT_SPARK = [
     "sunspark.launch.local",
     "sunspark.launch.doctor.examine",
     "sunspark.launch.evaluate",
+    "sunspark.launch.ingest",
     "sunspark.launch.predict",
     "sunspark.launch.train",
     "sunspark.bench.report",
@@ -105,7 +109,7 @@ import sys
 import sunspark
 assert "numpy" not in sys.modules
 assert sunspark.IngestConfig().short_side == 256
-assert "sunspark.spark.ingest" in sys.modules
+assert "sunspark.data.ingest" in sys.modules
 """)
 
 

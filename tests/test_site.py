@@ -46,6 +46,7 @@ def test_the_reference_has_every_option_of_every_command(site: Path) -> None:
         "--no-once",
         "--no-pixels",
         "--no-dry-run",
+        "--no-quarantine",
     }  # of options that are off unless given
     for name in COMMANDS:
         assert f'id="sunspark-{name}"' in said

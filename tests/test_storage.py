@@ -287,3 +287,30 @@ def test_of_many_who_come_and_go_one_at_a_time_holds_a_lock(tmp_path: Path) -> N
         thread.join(60)
     assert most == [1]
     assert taken[0] >= 50
+
+
+def test_local_names_that_are_no_utf8_are_written_in_letters(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    Path(os.fsdecode(folder + b"/\xff.jpg")).write_bytes(b"1")
+    (directory,) = storage.list_directory(str(tmp_path))
+    assert (directory.name, directory.uri) == (r"caf\xe9", rf"{tmp_path}/caf\xe9")
+    assert [entry.name for entry in storage.list_tree(str(tmp_path))] == [r"caf\xe9", r"caf\xe9/\xff.jpg"]
+    uri = storage.join(directory.uri, r"\xff.jpg")
+    entry = storage.entry_at(uri)
+    assert entry is not None
+    assert (entry.name, entry.size_bytes) == (r"\xff.jpg", 1)
+    assert storage.read_bytes(uri) == b"1"
+    assert storage.absolute(os.fsdecode(folder)) == directory.uri
+    storage.write_bytes_atomic(uri, b"22")
+    assert Path(os.fsdecode(folder + b"/\xff.jpg")).read_bytes() == b"22"
+    storage.delete(directory.uri)
+    assert not list(tmp_path.iterdir())
+
+
+def test_links_that_lead_nowhere_or_in_a_circle_are_listed_as_files(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    found = {entry.name: (entry.is_file, entry.is_directory) for entry in storage.list_tree(str(tmp_path))}
+    assert found == {"circle": (True, False), "nowhere": (True, False), "pipe": (False, False)}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from sunspark.bench.compare import CompareConfig as CompareConfig
     from sunspark.bench.compare import CompareResult
+    from sunspark.bench.dataset_page import PageResult
     from sunspark.bench.forecasting.config import ForecastConfig as ForecastConfig
     from sunspark.bench.forecasting.forecast import ForecastResult
     from sunspark.bench.live import RunState
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     from sunspark.bench.tune import TuneConfig as TuneConfig
     from sunspark.bench.tune import TuneResult
     from sunspark.data.augment import AugmentConfig as AugmentConfig
+    from sunspark.data.contact_sheet import SheetConfig as SheetConfig
+    from sunspark.data.contact_sheet import SheetResult
+    from sunspark.data.ingest import IngestConfig as IngestConfig
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.prediction_table import Prediction
+    from sunspark.data.quarantine import QuarantineTable
     from sunspark.data.scenes import SampleResult
     from sunspark.data.summary import DatasetSummary
     from sunspark.launch.config import LaunchConfig as LaunchConfig
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from sunspark.launch.doctor.examine import DoctorConfig as DoctorConfig
     from sunspark.launch.doctor.examine import DoctorResult
     from sunspark.launch.evaluate import EvaluationResult
+    from sunspark.launch.ingest import IngestResult
     from sunspark.launch.predict import PredictConfig as PredictConfig
     from sunspark.launch.predict import PredictTableResult
     from sunspark.launch.train import TrainResult
@@ -42,8 +48,6 @@ if TYPE_CHECKING:
     from sunspark.parallel.faults import fail_at as fail_at
     from sunspark.parallel.faults import kill_at as kill_at
     from sunspark.parallel.faults import stall_at as stall_at
-    from sunspark.spark.ingest import IngestConfig as IngestConfig
-    from sunspark.spark.ingest import IngestResult
     from sunspark.training.config import TrainingConfig as TrainingConfig
     from sunspark.training.loss import LossConfig as LossConfig
     from sunspark.training.strategies.config import StrategyConfig as StrategyConfig
@@ -57,13 +61,14 @@ _HOMES: Final = {
     "CompareConfig": "sunspark.bench.compare",
     "DoctorConfig": "sunspark.launch.doctor.examine",
     "ForecastConfig": "sunspark.bench.forecasting.config",
-    "IngestConfig": "sunspark.spark.ingest",
+    "IngestConfig": "sunspark.data.ingest",
     "LaunchConfig": "sunspark.launch.config",
     "LoaderConfig": "sunspark.data.loader",
     "LossConfig": "sunspark.training.loss",
     "ModelConfig": "sunspark.models.registry",
     "OptimConfig": "sunspark.optim",
     "PredictConfig": "sunspark.launch.predict",
+    "SheetConfig": "sunspark.data.contact_sheet",
     "StrategyConfig": "sunspark.training.strategies.config",
     "TrainConfig": "sunspark.launch.config",
     "TrainingConfig": "sunspark.training.config",
@@ -93,13 +98,21 @@ def sample(directory: str, num_classes: int = 6, images_per_class: int = 100, se
 
 
 def ingest(source: str, dataset: str, config: IngestConfig | None = None) -> IngestResult:
-    """Turn the images at `source` into a dataset at `dataset`, with Spark.
+    """Turn the images at `source` into a dataset at `dataset`, with Spark or without.
 
     Raises SourceError when the images or the split lists are wrong, SetupError when there is no Java.
     """
+    from sunspark.data.ingest import IngestConfig
+
+    config = config or IngestConfig()
+    if config.launcher == "local":
+        from sunspark.launch.ingest import ingest
+        from sunspark.launch.processes import process_engine
+
+        return ingest(source, dataset, config, process_engine)
     from sunspark.spark import ingest as spark_ingest
 
-    return spark_ingest.ingest(source, dataset, config or spark_ingest.IngestConfig())
+    return spark_ingest.ingest(source, dataset, config)
 
 
 def inspect(dataset: str) -> DatasetSummary:
@@ -108,6 +121,35 @@ def inspect(dataset: str) -> DatasetSummary:
     from sunspark.data.summary import summarize
 
     return summarize(Dataset.open(dataset))
+
+
+def inspect_quarantine(dataset: str) -> QuarantineTable:
+    """The images that ingest could not take, with their reasons; also where they were so many that there is no dataset.
+
+    Raises DatasetError when there is neither.
+    """
+    from sunspark.data.quarantine import quarantine_table
+
+    return quarantine_table(dataset)
+
+
+def inspect_page(dataset: str, out: str) -> PageResult:
+    """Write what is in a dataset, with some of its images, as one self-contained HTML file at `out`."""
+    from sunspark.bench.dataset_page import write_dataset_page
+    from sunspark.data.dataset import Dataset
+
+    return write_dataset_page(Dataset.open(dataset), out)
+
+
+def inspect_augmented(
+    dataset: str, out: str, sheet: SheetConfig | None = None, augment: AugmentConfig | None = None
+) -> SheetResult:
+    """Draw some images of a dataset as training and evaluation see them, as a PNG file at `out`."""
+    from sunspark.data.augment import AugmentConfig
+    from sunspark.data.contact_sheet import SheetConfig, write_contact_sheet
+    from sunspark.data.dataset import Dataset
+
+    return write_contact_sheet(Dataset.open(dataset), out, sheet or SheetConfig(), augment or AugmentConfig())
 
 
 def train(dataset: str, run: str, config: TrainConfig | None = None, *, faults: Sequence[Fault] = ()) -> TrainResult:

@@ -82,3 +82,8 @@ def first_line_of(error: BaseException) -> str:
     """What a foreign error says, without what follows its first line (the stack of C++ or Java)."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
+
+
+def printable(name: str) -> str:
+    """A name of a file on one line, whatever is in it: a line break as `\\n`."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)

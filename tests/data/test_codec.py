@@ -1,14 +1,11 @@
 """Laws of the codec: whatever can be converted becomes upright RGB, whatever cannot says why."""
 
 import contextlib
-import io
-import struct
 import subprocess
 import sys
 import threading
 import time
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,7 @@ from PIL import Image
 
 from sunspark.data import codec
 from sunspark.data.codec import DecodeError, decode, encode_jpeg, resize_short_side, sniff, to_stored_image
-
-WIDTH, HEIGHT = 60, 40
-
-
-def quadrants() -> Image.Image:
-    """Red, green over blue, yellow: tells every turn from every other."""
-    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    pixels[:20, :30] = (220, 30, 30)
-    pixels[:20, 30:] = (30, 200, 30)
-    pixels[20:, :30] = (30, 30, 220)
-    pixels[20:, 30:] = (220, 220, 30)
-    return Image.fromarray(pixels)
-
-
-def saved(image: Image.Image, name: str, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    image.save(sink, name, **options)
-    return sink.getvalue()
+from tests.data.odd_images import HEIGHT, WIDTH, png_of_16_bits, quadrants, saved, turned_away
 
 
 def corners(pixels: np.ndarray) -> np.ndarray:
@@ -126,15 +106,8 @@ def test_sixteen_bits_keep_their_high_byte() -> None:
 
 def test_sixteen_bits_a_channel_in_colour() -> None:
     """A PNG that Pillow cannot write: 48 bits a pixel."""
-    values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3)).astype(">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)
-    body = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert (decode(body).pixels == (values >> 8).astype(np.uint8)).all()
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), np.uint16)
+    assert (decode(png_of_16_bits(values)).pixels == (values >> 8).astype(np.uint8)).all()
 
 
 def test_gray_values_that_fit_no_byte_are_refused_not_clipped() -> None:
@@ -146,17 +119,7 @@ def test_gray_values_that_fit_no_byte_are_refused_not_clipped() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_images_are_turned_upright_by_exif(name: str, orientation: int) -> None:
-    undo = {
-        1: None,
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
-    stored = quadrants() if undo is None else quadrants().transpose(undo)
+    stored = turned_away(orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture = decode(saved(stored, name, exif=exif, quality=95))

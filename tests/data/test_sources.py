@@ -210,9 +210,11 @@ def test_sources_without_images_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(SourceError, match=match):
             list_source(str(tmp_path / name))
-    touch(tmp_path, "images.tar")
-    with pytest.raises(SourceError, match="is a file; give a folder of images"):
+    touch(tmp_path, "images.tar", "images.rar")
+    with pytest.raises(SourceError, match=r"images\.tar is no whole tar archive .* get it again"):
         list_source(str(tmp_path / "images.tar"))
+    with pytest.raises(SourceError, match=r"is a file of no known kind; give a folder, a \.tar, \.tar\.gz"):
+        list_source(str(tmp_path / "images.rar"))
 
 
 def test_classes_without_images_are_refused(folders: Path, sun: Path) -> None:
@@ -231,7 +233,7 @@ def test_images_of_no_class_are_refused(folders: Path, sun: Path) -> None:
     with pytest.raises(SourceError, match=r"1 images outside of any class folder \(loose\.jpg\)"):
         list_source(str(folders))
     touch(sun, "z/zoo/sun_0.jpg", "loose.jpg")
-    with pytest.raises(SourceError, match=r"2 images lie in no class that .*ClassName\.txt names"):
+    with pytest.raises(SourceError, match=r"2 images lie in no class that ClassName\.txt of .* names"):
         list_source(str(sun))
 
 

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.image_files import find_images
+from sunspark.data.ingest import IngestConfig
 from sunspark.data.scenes import draw_scenes
 from sunspark.errors import SetupError
 from sunspark.launch import session as session_module
@@ -22,7 +23,7 @@ from sunspark.launch.job import Job
 from sunspark.launch.predict import batches_of
 from sunspark.spark import executors
 from sunspark.spark.inference import predict_in_session
-from sunspark.spark.ingest import IngestConfig, ingest
+from sunspark.spark.ingest import ingest
 from sunspark.training.predict import PredictSpec
 from tests.distributed.harness import wait_until
 from tests.spark.executors import session_with

@@ -16,6 +16,7 @@ import sunspark
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine
 from sunspark.data.image_files import ImageFile
+from sunspark.data.ingest import IngestConfig
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.scenes import draw_scenes
 from sunspark.errors import WorkerError
@@ -25,7 +26,7 @@ from sunspark.launch.train import train
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
 from sunspark.spark.inference import predict_in_session
-from sunspark.spark.ingest import IngestConfig, ingest
+from sunspark.spark.ingest import ingest
 from sunspark.training.config import TrainingConfig
 from tests.large_images import make_large_files, peak_of_memory
 from tests.spark.test_ingest import num_failed_tasks, python_workers
@@ -64,7 +65,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(scenes: Path, two_core_session: SparkSession) -> str:
     uri = str(scenes.parent / "dataset")
-    ingest(str(scenes), uri, IngestConfig(short_side=64, test_fraction=0.6), two_core_session)
+    config = IngestConfig(short_side=64, test_fraction=0.6, max_bad_fraction=1)
+    ingest(str(scenes), uri, config, two_core_session)
     return uri
 
 

@@ -23,14 +23,17 @@ import simplejpeg
 from pyspark.sql import SparkSession
 
 from sunspark import storage
+from sunspark.data import ingest as data_ingest
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset, read_quarantine, sample_id_of
+from sunspark.data.ingest import BlockPlan, BlockResult, IngestConfig, ingest_block
 from sunspark.data.scenes import draw_scenes
-from sunspark.data.sources import ListedImage
+from sunspark.data.sources import Container, ListedImage
 from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError, UserError, WorkerError
+from sunspark.launch.ingest import IngestResult
 from sunspark.launch.session import open_session
-from sunspark.spark import ingest as ingest_module
-from sunspark.spark.ingest import BlockPlan, IngestConfig, IngestResult, ingest, ingest_block
+from sunspark.spark import ingest as spark_ingest
+from sunspark.spark.ingest import ingest
 from tests.images import sun_open
 
 pytestmark = pytest.mark.spark
@@ -59,6 +62,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encode_jpeg(pixels))
     return folder
+
+
+def listed(source: Path, path: str) -> ListedImage:
+    container = Container(kind="folder", uri=str(source))
+    return ListedImage(path=path, label=0, splits=0, size_bytes=1, container=container)
 
 
 def data_files(dataset: Path) -> set[str]:
@@ -113,7 +121,8 @@ def test_a_split_that_came_out_empty_is_told_with_its_cause(
     caplog.clear()
     (tmp_path / "photos" / "class 0" / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "list.txt").write_text("class 0/broken.jpg\n")
-    config = IngestConfig(short_side=48, split_list=(f"odd={tmp_path}/list.txt", f"all={tmp_path}/all.txt"))
+    lists = (f"odd={tmp_path}/list.txt", f"all={tmp_path}/all.txt")
+    config = IngestConfig(short_side=48, split_list=lists, max_bad_fraction=1)
     (tmp_path / "all.txt").write_text("class 0/only.jpg\nclass 1/only.jpg\n")
     ingest(str(tmp_path / "photos"), str(tmp_path / "two"), config, two_core_session)
     assert "the split odd is empty: none of its 1 images could be decoded; `sunspark inspect" in caplog.text
@@ -155,7 +164,7 @@ def test_bad_images_go_to_quarantine_with_their_reason(
     for path, body in bodies.items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_bytes(body)
-    config = IngestConfig(short_side=48, block_size=2)
+    config = IngestConfig(short_side=48, block_size=2, max_bad_fraction=1)
     result = ingest(str(source), str(tmp_path / "dataset"), config, two_core_session)
     assert (result.listed, result.accepted, result.quarantined) == (6, 2, 4)
     dataset = Dataset.open(str(tmp_path / "dataset"))
@@ -172,14 +181,12 @@ def test_a_file_that_is_gone_is_quarantined_and_trouble_with_storage_is_not(tmp_
     """The second would make the dataset depend on the weather: it fails the task, and Spark tries again."""
 
     def plan(path: str) -> BlockPlan:
-        image = ListedImage(path=path, label=0, splits=0, size_bytes=1)
         return BlockPlan(
             block=0,
-            source=str(tmp_path),
             dataset=str(tmp_path / "d"),
             short_side=48,
             jpeg_quality=92,
-            images=(image,),
+            images=(listed(tmp_path, path),),
         )
 
     result = ingest_block(plan("gone.jpg"))
@@ -195,14 +202,13 @@ def test_an_image_that_fails_as_nobody_expected_is_named(tmp_path: Path, monkeyp
         raise ValueError("too odd")
 
     (tmp_path / "odd.png").touch()
-    monkeypatch.setattr(ingest_module, "to_stored_image", fail)
+    monkeypatch.setattr(data_ingest, "to_stored_image", fail)
     plan = BlockPlan(
         block=0,
-        source=str(tmp_path),
         dataset=str(tmp_path / "d"),
         short_side=48,
         jpeg_quality=92,
-        images=(ListedImage(path="odd.png", label=0, splits=0, size_bytes=1),),
+        images=(listed(tmp_path, "odd.png"),),
     )
     with pytest.raises(WorkerError, match=r"odd\.png cannot be decoded: unexpected ValueError: too odd"):
         ingest_block(plan)
@@ -268,15 +274,15 @@ def test_a_dataset_that_another_finished_meanwhile_stays_whole(
     """As where there are no locks: the manifest decides."""
     dataset = str(tmp_path / "dataset")
     monkeypatch.setattr(storage, "only_holder", lambda *_: nullcontext())
-    run = ingest_module._run
+    run = spark_ingest._run
 
-    def run_after_another(*arguments: Any) -> list[ingest_module.BlockResult]:
+    def run_after_another(*arguments: Any) -> list[BlockResult]:
         results = run(*arguments)
-        monkeypatch.setattr(ingest_module, "_run", run)
+        monkeypatch.setattr(spark_ingest, "_run", run)
         assert not ingest(str(scenes), dataset, SMALL, two_core_session).reused
         return results
 
-    monkeypatch.setattr(ingest_module, "_run", run_after_another)
+    monkeypatch.setattr(spark_ingest, "_run", run_after_another)
     first = ingest(str(scenes), dataset, SMALL, two_core_session)
     assert first.reused
     assert data_files(tmp_path / "dataset") == named_by_the_manifest(tmp_path / "dataset")
@@ -370,12 +376,14 @@ def executors() -> list[int]:
     return [process for process, command, _ in descendants() if "CoarseGrainedExecutorBackend" in command]
 
 
-def kill_one_while_it_works(dataset: Path, victims: Callable[[], list[int]], running: Future[IngestResult]) -> None:
-    """SIGKILL a process once blocks have been written, before the last one is."""
+def kill_one_while_it_works(
+    folder: Path, victims: Callable[[], list[int]], running: Future[IngestResult], files: str = "*", count: int = 2
+) -> None:
+    """SIGKILL a process once so many files have been written to a folder, before the last one is."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(data_files(dataset)) < 2 or not victims():
+    while len(list(folder.glob(files))) < count or not victims():
         assert not running.done(), "over before the kill"
-        assert time.monotonic() < deadline, "no block was written in time"
+        assert time.monotonic() < deadline, "nothing was written in time"
         time.sleep(0.01)
     os.kill(victims()[0], signal.SIGKILL)
     assert not running.done(), "over before the kill"
@@ -403,7 +411,7 @@ def test_a_killed_task_changes_nothing(
         running = pool.submit(
             ingest, str(many), str(dataset), IngestConfig(block_size=10, partitions=3), two_core_session
         )
-        kill_one_while_it_works(dataset, python_workers, running)
+        kill_one_while_it_works(dataset / "data", python_workers, running)
         result = running.result(timeout=DEADLINE_SECONDS)
     assert num_failed_tasks(two_core_session) > failed_before
     assert result.dataset_id == undisturbed.dataset_id
@@ -472,12 +480,13 @@ def test_ingest_needs_no_torch(scenes: Path, tmp_path: Path) -> None:
         import sys
         sys.modules["torch"] = None
         from sunspark.launch.session import open_session
-        from sunspark.spark.ingest import IngestConfig, ingest
+        from sunspark.data.ingest import IngestConfig
+        from sunspark.spark.ingest import ingest
         with open_session("local[1]", "sunspark tests") as session:
             result = ingest({str(scenes)!r}, {str(tmp_path / "d")!r}, IngestConfig(short_side=48), session)
             in_tasks = session.sparkContext.range(1).map(lambda _: sorted(sys.modules)).collect()[0]
         assert result.accepted == 60, result
-        assert "sunspark.spark.ingest" in in_tasks
+        assert "sunspark.data.ingest" in in_tasks
         assert "torch" not in in_tasks
     """
     done = subprocess.run(
@@ -501,7 +510,7 @@ def test_a_killed_executor_changes_nothing(many: Path, tmp_path: Path, undisturb
         dataset = tmp_path / "dataset"
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(ingest, str(many), str(dataset), IngestConfig(block_size=10, partitions=6), session)
-            kill_one_while_it_works(dataset, executors, running)
+            kill_one_while_it_works(dataset / "data", executors, running)
             result = running.result(timeout=DEADLINE_SECONDS)
         assert num_failed_tasks(session) > 0
     assert result.dataset_id == undisturbed.dataset_id

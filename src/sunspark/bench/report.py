@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import markupsafe
 
 from sunspark import storage
-from sunspark.bench import bars, confusion, curves, stragglers
+from sunspark.bench import bars, curves, stragglers
 from sunspark.bench.chosen import choice
 from sunspark.bench.classes import class_section
 from sunspark.bench.download import csv_download
 from sunspark.bench.history import (
-    PHASES,
     History,
     TrainingClock,
     has_server,
@@ -32,6 +30,7 @@ from sunspark.bench.history import (
     steps_redone,
     training_clock,
 )
+from sunspark.bench.page import environment
 from sunspark.bench.plot import Chart
 from sunspark.bench.repeat import repeat
 from sunspark.bench.run_files import RunFiles, read_run
@@ -80,7 +79,7 @@ def render(files: RunFiles) -> str:
     totals = phase_totals(files.records, clock)
     memory = peak_memory(files.records)
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             name=files.name,
@@ -112,10 +111,10 @@ def render(files: RunFiles) -> str:
 
 def _render_sweep(folder: str) -> str:
     name = "/".join(folder.rstrip("/").split("/")[-2:])
-    environment = _environment()
-    script = environment.get_template("sort.js.j2").render()
+    templates = environment()
+    script = templates.get_template("sort.js.j2").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("sweep.html.j2").render(
+    return templates.get_template("sweep.html.j2").render(
         name=name,
         script=markupsafe.Markup(script),
         script_hash=f"sha256-{digest}",
@@ -125,21 +124,7 @@ def _render_sweep(folder: str) -> str:
 
 def _render_search(folder: str) -> str:
     name = "/".join(folder.rstrip("/").split("/")[-2:])
-    return _environment().get_template("tune.html.j2").render(name=name, **sections_of_search(read_trials(folder)))
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sunspark.bench"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["percent_of"] = lambda value: f"{100 * value:.2f}%"
-    environment.globals["all_phases"] = (*PHASES, "elsewhere")
-    environment.globals["levels"] = {"right": confusion.RIGHT_LEVELS, "wrong": confusion.WRONG_LEVELS}
-    return environment
+    return environment().get_template("tune.html.j2").render(name=name, **sections_of_search(read_trials(folder)))
 
 
 def _subject(files: RunFiles) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`sunspark ingest SOURCE DATASET`: turn images into a dataset, with Spark."""
+"""`sunspark ingest SOURCE DATASET`: turn images into a dataset, with Spark or without."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +12,13 @@ from sunspark.command_line import config_path, parse
 from sunspark.commands.arguments import ConfigFileArguments
 from sunspark.commands.text import Outcome, summary
 from sunspark.config import load
-from sunspark.spark.ingest import IngestConfig
+from sunspark.data.ingest import IngestConfig
 
-_DESCRIPTION = """Turn images into a dataset, with Spark.
+_DESCRIPTION = """Turn images into a dataset, with Spark or without.
 
-SOURCE is a folder of class folders, or a folder in SUN397's layout (ClassName.txt, Training_NN.txt, ...).
+SOURCE is a folder of class folders, or in SUN397's layout (ClassName.txt, Training_NN.txt, ...); a .tar or .tar.gz
+of such a folder; Parquet with the images in it; WebDataset shards; or a table of path,label[,split]. What it is, is
+seen; --source-format says it. It may lie in s3://, gs:// or hdfs://.
 Images that cannot be decoded go to the quarantine table with their reason.
 """
 
@@ -26,7 +28,7 @@ class Arguments(ConfigFileArguments):
     """The command line."""
 
     source: Positional[str]
-    """Folder of images."""
+    """Folder, archive, Parquet, shards or table of images."""
     dataset: Positional[str]
     """Folder to write the dataset to."""
     config: Annotated[IngestConfig, tyro.conf.arg(name="")] = field(default_factory=IngestConfig)

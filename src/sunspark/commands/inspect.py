@@ -1,15 +1,21 @@
-"""`sunspark inspect DATASET`: count what is in a dataset."""
+"""`sunspark inspect DATASET`: count what is in a dataset; its bad images, its page, its augmentation as a picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from tyro.conf import Positional
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional
 
 import sunspark
-from sunspark.command_line import parse
+from sunspark.command_line import parse, words_of
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
+from sunspark.data.augment import AugmentConfig
+from sunspark.data.contact_sheet import SheetConfig
+from sunspark.data.leaks import Leak
 from sunspark.data.summary import DatasetSummary
+from sunspark.errors import ConfigError, printable
 
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
@@ -23,19 +29,57 @@ class Arguments(CommonArguments):
 
     dataset: Positional[str]
     """Dataset made by 'sunspark ingest'."""
+    quarantine: Annotated[bool, FlagCreatePairsOff] = False
+    """Show the images that could not be taken, all of them, with their reasons."""
+    html: str | None = None
+    """HTML file to write: what is in the dataset, with some of its images; it holds everything it shows."""
+    augmented: str | None = None
+    """PNG file to write: some images as training sees them in its first epochs, and as evaluation does."""
+    sheet: Annotated[SheetConfig, tyro.conf.arg(name="")] = field(default_factory=SheetConfig)
+    augment: Annotated[AugmentConfig, tyro.conf.arg(name="")] = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        changed = words_of(self.sheet, SheetConfig()) + words_of(self.augment, AugmentConfig())
+        if changed and self.augmented is None:
+            raise ConfigError(f"{changed[0]} has no effect without --augmented FILE; give that, or leave it out")
 
 
 def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv` and count."""
-    description = "Count what is in a dataset, by class and split, size and format; reads no pixels."
+    description = "Count what is in a dataset, by class and split, size and format; show what could not be taken."
     arguments = parse(Arguments, argv, prog="sunspark inspect", description=description)
-    result = sunspark.inspect(arguments.dataset)
+    written = []
+    if arguments.html is not None:
+        written.append(sunspark.inspect_page(arguments.dataset, arguments.html).path)
+    if arguments.augmented is not None:
+        written.append(
+            sunspark.inspect_augmented(arguments.dataset, arguments.augmented, arguments.sheet, arguments.augment).path
+        )
+    outcome = _quarantine_outcome(arguments.dataset) if arguments.quarantine else _summary_outcome(arguments.dataset)
+    tail = "".join(f"\nwritten: {path}" for path in written)
+    return Outcome(result=outcome.result, text=outcome.text + ("\n" + tail if tail else ""))
+
+
+def _summary_outcome(dataset: str) -> Outcome:
+    result = sunspark.inspect(dataset)
     parts = [
-        summary(result, leave_out=("class_counts", "quarantine", "splits")),
+        summary(result, leave_out=("class_counts", "quarantine", "splits", "leaks")),
         _splits(result),
         _classes(result),
+        *_leaks(result.leaks),
         *_quarantine(result),
     ]
+    return Outcome(result=result, text="\n".join(parts))
+
+
+def _quarantine_outcome(dataset: str) -> Outcome:
+    result = sunspark.inspect_quarantine(dataset)
+    parts = [summary(result, leave_out=("reasons", "images"))]
+    if result.images:
+        reasons = [(one.images, one.stage, one.reason, printable(one.example)) for one in result.reasons]
+        parts.append(table("commonest reasons", ["images", "stage", "reason", "for instance"], reasons))
+        rows = [(printable(one.path), one.stage, one.reason) for one in result.images]
+        parts.append(table("all of them", ["path", "stage", "reason"], rows))
     return Outcome(result=result, text="\n".join(parts))
 
 
@@ -56,9 +100,17 @@ def _classes(result: DatasetSummary) -> str:
     return table(title, ["class", "images", *splits], rows)
 
 
+def _leaks(leaks: Sequence[Leak]) -> list[str]:
+    if not leaks:
+        return []
+    rows = [(leak.train, leak.test, leak.images, *(printable(path) for path in leak.examples[0])) for leak in leaks]
+    title = "leaks: exact copies across a training split and its test split (ingest --drop-leaks takes them out)"
+    return [table(title, ["train", "test", "images", "for instance", "is"], rows)]
+
+
 def _quarantine(result: DatasetSummary) -> list[str]:
     if not result.quarantine:
         return []
     shown = result.quarantine[:_MOST_QUARANTINED]
-    title = f"quarantine ({len(shown)} of {len(result.quarantine)}; --json has all)"
-    return [table(title, ["path", "stage", "reason"], [(one.path, one.stage, one.reason) for one in shown])]
+    title = f"quarantine ({len(shown)} of {len(result.quarantine)}; --quarantine has all)"
+    return [table(title, ["path", "stage", "reason"], [(printable(one.path), one.stage, one.reason) for one in shown])]

@@ -15,7 +15,14 @@ import numpy as np
 from PIL import Image
 
 from sunspark.data.color_jitter import Strengths, color_jitter
-from sunspark.data.crop import Range, centre_crop, crop_and_resize, random_resized_crop, shape_of
+from sunspark.data.crop import (
+    EVALUATION_OVERSAMPLING,
+    Range,
+    centre_crop,
+    crop_and_resize,
+    random_resized_crop,
+    shape_of,
+)
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.pixels import Pixels
 from sunspark.data.random_erasing import random_erasing
@@ -88,7 +95,8 @@ def evaluation_pixels(jpeg: bytes, size: int, config: AugmentConfig | None = Non
     """
     config = config or AugmentConfig()
     shape = shape_of(jpeg)
-    return np.asarray(crop_and_resize(jpeg, shape, centre_crop(shape, config.evaluation_crop), size))
+    box = centre_crop(shape, config.evaluation_crop)
+    return np.asarray(crop_and_resize(jpeg, shape, box, size, EVALUATION_OVERSAMPLING))
 
 
 def _changed(pixels: Pixels, rng: KeyedRandom, config: AugmentConfig) -> Pixels:

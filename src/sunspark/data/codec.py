@@ -22,8 +22,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from sunspark.data.jpeg_frame import odd_kind
 from sunspark.errors import SunsparkError, first_line_of
 
 MAX_PIXELS = 100_000_000
@@ -265,16 +266,20 @@ def _decode_with_pillow(data: bytes, name: str) -> Picture:
         except DecodeError:
             raise
         except Image.DecompressionBombError as error:
-            raise DecodeError("size", str(error)) from error
+            raise DecodeError("size", f"more than {MAX_PIXELS} pixels: {first_line_of(error)}") from error
         except MemoryError:
             raise
         except Exception as error:
-            raise DecodeError("decode", f"{name}: {_first_line(error)}") from error
+            raise DecodeError("decode", f"{name}: {_why(error, data, name)}") from error
     return Picture(pixels=pixels, source_format=name, source_width=width, source_height=height)
 
 
-def _first_line(error: Exception) -> str:
-    return first_line_of(error).replace("<_io.BytesIO object at", "<bytes at")
+def _why(error: Exception, data: bytes, name: str) -> str:
+    """The same words for the same bytes."""
+    kind = odd_kind(data) if name == "JPEG" else ""
+    if isinstance(error, UnidentifiedImageError):  # its words hold an address
+        return kind or "its header cannot be read"
+    return kind or first_line_of(error)
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

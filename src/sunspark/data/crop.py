@@ -17,7 +17,10 @@ from sunspark.data.keyed_random import KeyedRandom
 
 _BOX_ATTEMPTS = 10  # torchvision's
 _DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
-_OVERSAMPLING = 2  # source pixels per output pixel that DCT scaling must leave, so that it cannot be seen
+TRAINING_OVERSAMPLING = 2
+"""Source pixels per output pixel that DCT scaling must leave: 0.6 of 255 away from decoding all, on average."""
+EVALUATION_OVERSAMPLING = 4
+"""So that a network says the same as of an image that was decoded whole: 0.1 of 255."""
 
 Range = tuple[float, float]
 
@@ -54,10 +57,10 @@ def random_box(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Ra
 
 
 def centre_crop(shape: tuple[int, int], share: float) -> Box:
-    """The centre square whose side is `share` of the shorter side."""
+    """The centre square whose side is `share` of the shorter side, in whole pixels: between them it would blur."""
     height, width = shape
-    side = share * min(height, width)
-    return Box((height - side) / 2, (width - side) / 2, side, side)
+    side = max(1, round(share * min(height, width)))
+    return Box(round((height - side) / 2), round((width - side) / 2), side, side)
 
 
 def _largest_centred_crop(shape: tuple[int, int], ratio: Range) -> Box:
@@ -75,13 +78,15 @@ def shape_of(jpeg: bytes) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def crop_and_resize(jpeg: bytes, shape: tuple[int, int], box: Box, size: int) -> Image.Image:
-    """Decode as small as the box allows, then resample the box to `size` x `size`, RGB.
+def crop_and_resize(
+    jpeg: bytes, shape: tuple[int, int], box: Box, size: int, oversampling: int = TRAINING_OVERSAMPLING
+) -> Image.Image:
+    """Decode as small as the box and `oversampling` allow, then resample the box to `size` x `size`, RGB.
 
     Raises ValueError when `jpeg` cannot be decoded.
     """
     height, width = shape
-    factor = _dct_factor(box, size)
+    factor = _dct_factor(box, size * oversampling)
     if factor == 1:
         decoded = simplejpeg.decode_jpeg(jpeg)
     else:
@@ -92,7 +97,7 @@ def crop_and_resize(jpeg: bytes, shape: tuple[int, int], box: Box, size: int) ->
     return Image.fromarray(decoded).resize((size, size), Image.Resampling.BILINEAR, box=region)
 
 
-def _dct_factor(box: Box, size: int) -> int:
-    """How much smaller libjpeg may decode at once: 1, 2, 4 or 8."""
+def _dct_factor(box: Box, least: int) -> int:
+    """How much smaller libjpeg may decode at once, so that the box keeps `least` pixels a side: 1, 2, 4 or 8."""
     smallest_side = min(box.height, box.width)
-    return next((factor for factor in _DCT_FACTORS if smallest_side >= factor * _OVERSAMPLING * size), 1)
+    return next((factor for factor in _DCT_FACTORS if smallest_side >= factor * least), 1)

@@ -2,14 +2,19 @@
 
     DATASET/manifest.json              written last; what it does not name does not exist
     DATASET/index.parquet              one row per sample, in the dataset's order, without pixels
-    DATASET/quarantine.parquet         path, stage and reason of every image that could not be decoded
+    DATASET/quarantine.parquet         path, stage and reason of every image that could not be taken, by path
     DATASET/data/block-NNNNNN-*.parquet   one block: one row group, one row per sample, JPEG bytes as they are
+    DATASET/staging/                   images on their way into blocks while an ingest works here; gone at its end
     DATASET/.ingest.lock               held while an ingest works here; empty, no part of the dataset
 
 Samples are sorted by a hash of (seed, path) and cut into blocks of a fixed count before anything is
 decoded, so the layout depends on the list of images and the configuration, never on who wrote what. A
 quarantined image leaves its block one sample shorter. The dataset id hashes the configuration and the
 ordered (path, label, splits, hash of the stored image); file names, times and versions are not in it.
+
+The splits of a sample are those in the index. A block repeats them as they were listed: with --drop-leaks the index has
+lost the mark of a training split where its test split holds an equal image (`leaks.py`), the block has not. A byte of a
+path that is no UTF-8 stands in letters: `\\xe9`. A quarantine table without a manifest says why there is no dataset.
 
 Cost: opening reads the manifest and the index (about 100 bytes per sample) and lists one directory;
 a block is one ranged read of about 8 MB at the default size.
@@ -29,6 +34,7 @@ import pyarrow.parquet as pq
 
 from sunspark import storage
 from sunspark.config import suggestion
+from sunspark.data.leaks import contents_of
 from sunspark.errors import ConfigError, DatasetError, StorageError, first_line_of
 
 FORMAT = "sunspark-dataset"
@@ -159,8 +165,9 @@ class Dataset:
         return np.flatnonzero(self._split_bits & bit).astype(np.int64)
 
     def num_shared(self, split: str, other: str) -> int:
-        """How many images are in both splits."""
-        return len(np.intersect1d(self.rows(split), self.rows(other), assume_unique=True))
+        """How many images of `split` are in `other` too, themselves or as exact copies."""
+        contents = contents_of(self.index)
+        return int(np.isin(contents[self.rows(split)], contents[self.rows(other)]).sum())
 
     def path_of(self, row: int) -> str:
         """The path of a sample relative to the source it came from."""
@@ -197,9 +204,12 @@ class Dataset:
 
 def read_quarantine(dataset: Dataset) -> list[Quarantined]:
     """The images that ingest could not take, sorted by path."""
-    entry = dataset.manifest["files"][QUARANTINE_NAME]
-    table = _read_table(storage.join(dataset.uri, QUARANTINE_NAME), entry["size_bytes"])
-    return [Quarantined(**row) for row in table.to_pylist()]
+    return parse_quarantine(dataset.uri, storage.read_bytes(storage.join(dataset.uri, QUARANTINE_NAME)))
+
+
+def parse_quarantine(uri: str, body: bytes) -> list[Quarantined]:
+    """The rows of a quarantine table that lies at the dataset `uri`; DatasetError when it is damaged."""
+    return [Quarantined(**row) for row in _parse_table(uri, body).to_pylist()]
 
 
 def sample_id_of(path: str) -> int:
@@ -284,6 +294,10 @@ def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> 
     """A small Parquet file, fetched whole with one ranged read; page checksums are verified."""
     with storage.open_random_access(uri) as file, storage.storage_errors(uri):
         body = file.read_buffer(size_bytes)
+    return _parse_table(uri, body, columns)
+
+
+def _parse_table(uri: str, body: Any, columns: list[str] | None = None) -> pa.Table:
     try:
         reader = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
         return reader.read(columns=columns, use_threads=False)

@@ -7,6 +7,7 @@ of a folder that is done.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,8 +52,9 @@ def read_image(uri: str) -> bytes:
     try:
         return storage.read_bytes(uri)
     except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError | PermissionError):
-            raise DecodeError("read", str(error)) from error
+        reason = _lasting_reason(error.__cause__)
+        if reason:
+            raise DecodeError("read", reason) from error
         raise
 
 
@@ -67,6 +69,17 @@ def failures_named(path: str) -> Iterator[None]:
         raise WorkerError(
             f"{path} cannot be decoded: unexpected {type(error).__name__}: {first_line_of(error)}; take it out"
         ) from error
+
+
+def _lasting_reason(cause: BaseException | None) -> str:
+    """Why reading fails and always will; empty for what may pass."""
+    if isinstance(cause, FileNotFoundError):
+        return "there is no such file, or a link that leads nowhere"
+    if isinstance(cause, PermissionError):
+        return "it may not be read; check its owner and mode"
+    if isinstance(cause, OSError) and cause.errno == errno.ELOOP:
+        return "it is a link that leads in a circle"
+    return ""
 
 
 def _entry_at(place: str) -> storage.FileEntry:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
+from sunspark.data.leaks import Leak, find_leaks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,8 @@ class DatasetSummary:
     blocks: int
     listed: int
     quarantined: int
+    leaks: tuple[Leak, ...]
+    """Pairs of splits that share images."""
     quarantine: tuple[Quarantined, ...]
     """All of them, with their reasons."""
 
@@ -68,5 +71,6 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         blocks=dataset.num_blocks,
         listed=dataset.manifest["listed"],
         quarantined=dataset.manifest["quarantined"],
+        leaks=find_leaks(index, dataset.split_names),
         quarantine=tuple(read_quarantine(dataset)),
     )

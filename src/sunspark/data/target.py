@@ -1,15 +1,22 @@
 """The folder that a dataset is made in: finished already, free, or somebody else's; what dead attempts left there."""
 
 import logging
+import re
 from collections.abc import Iterable
 
 from sunspark import storage
 from sunspark.data.dataset import DATA_NAME, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME, Dataset, read_manifest
+from sunspark.data.leaks import find_leaks
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
 from sunspark.errors import DatasetError, first_five
 from sunspark.storage import FileEntry
 
 LOCK_NAME = ".ingest.lock"
+STAGING_NAME = "staging"
+"""Images on their way from an archive into blocks; gone when the dataset is finished."""
+
+_STAGED = re.compile(r"piece-\d{6,}-[0-9a-f]{16}\.bin|seek-\d{6,}-[0-9a-f]{16}\.gztool")
+_TEMPORARY = re.compile(rf"\.({_STAGED.pattern})\.[0-9a-f]{{32}}\.tmp")
 logger = logging.getLogger(__name__)
 
 
@@ -29,6 +36,8 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
     ]
     if manifest["split_names"] != list(recipe.split_names):
         differences.append(f"its splits are {first_five(manifest['split_names'])}")
+    if manifest.get("leaks_dropped", 0) and not recipe.drop_leaks:
+        differences.append(f"--drop-leaks took {manifest['leaks_dropped']} images out of its training splits")
     if not differences and manifest["listing"] != recipe.listing:
         differences.append(f"it was made from other images, labels or split lists ({manifest['listed']} images)")
     if differences:
@@ -36,8 +45,14 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
             f"{uri} holds a dataset that differs from the one asked for: {'; '.join(differences)}; "
             "choose another directory, or delete that one first"
         )
+    there_already = Dataset.open(uri)
+    if recipe.drop_leaks and (leaks := find_leaks(there_already.index, recipe.split_names)):
+        raise DatasetError(
+            f"{uri} holds a dataset of the same images without --drop-leaks: its split {leaks[0].train} has "
+            f"{leaks[0].images} images of {leaks[0].test}; choose another directory, or delete that one first"
+        )
     logger.info("%s holds this dataset already; nothing to do", uri)
-    return Dataset.open(uri)
+    return there_already
 
 
 def refuse_foreign_files(dataset: str) -> None:
@@ -47,6 +62,9 @@ def refuse_foreign_files(dataset: str) -> None:
         if entry.name == DATA_NAME and entry.is_directory:
             inside = storage.list_directory(storage.join(dataset, DATA_NAME))
             foreign += [f"{DATA_NAME}/{one.name}" for one in inside if not _is_block(one)]
+        elif entry.name == STAGING_NAME and entry.is_directory:
+            inside = storage.list_directory(storage.join(dataset, STAGING_NAME))
+            foreign += [f"{STAGING_NAME}/{one.name}" for one in inside if not _is_staged(one)]
         elif entry.is_directory or not _is_ours(entry.name):
             foreign.append(entry.name)
     if foreign:
@@ -63,6 +81,11 @@ def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
             storage.delete(entry.uri)
 
 
+def delete_staging(dataset: str) -> None:
+    """Delete what is on its way into blocks, or what a killed ingest left of that."""
+    storage.delete(storage.join(dataset, STAGING_NAME))
+
+
 def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
     """Delete blocks that this ingest wrote; nobody else has given a file one of their names."""
     for block in written:
@@ -76,3 +99,8 @@ def _is_ours(name: str) -> bool:
 
 def _is_block(entry: FileEntry) -> bool:
     return not entry.is_directory and is_block_file(entry.name)
+
+
+def _is_staged(entry: FileEntry) -> bool:
+    is_ours = _STAGED.fullmatch(entry.name) or _TEMPORARY.fullmatch(entry.name)
+    return not entry.is_directory and is_ours is not None

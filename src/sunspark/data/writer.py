@@ -41,6 +41,7 @@ from sunspark.data.dataset import (
     refuse_split_name,
     sample_id_of,
 )
+from sunspark.data.leaks import without_leaks
 from sunspark.errors import ConfigError, SourceError
 
 _MAX_BLOCK_BYTES = 2**31 - 1
@@ -93,6 +94,8 @@ class Recipe:
     """Where the images came from; for people, not part of the id."""
     listing: str = ""
     """Fingerprint of the list of images: recognises a second ingest of the same."""
+    drop_leaks: bool = False
+    """Take out of each training split what its test split holds too; part of the id by what it does to the splits."""
 
     def __post_init__(self) -> None:
         _check_names("class", self.classes)
@@ -181,9 +184,9 @@ def finish_dataset(
     """Write index, quarantine table and, last, the manifest; then open the dataset, which checks it."""
     kept = [block for block in sorted(blocks, key=lambda block: block.block) if block.num_samples]
     index = pa.concat_tables([_index_table([]), *(_from_stream(block.index) for block in kept)])
-    quarantine = sorted(quarantine, key=lambda entry: entry.path)
+    index, num_dropped = without_leaks(index, recipe.split_names) if recipe.drop_leaks else (index, 0)
     _check_account(recipe, index, quarantine)
-    bodies = {INDEX_NAME: _to_parquet(index), QUARANTINE_NAME: _to_parquet(_quarantine_table(quarantine))}
+    bodies = {INDEX_NAME: _to_parquet(index), QUARANTINE_NAME: _quarantine_body(quarantine)}
     for name, body in bodies.items():
         storage.write_bytes_atomic(storage.join(uri, name), body)
     manifest = {
@@ -193,6 +196,7 @@ def finish_dataset(
         "listed": recipe.num_listed,
         "images": index.num_rows,
         "quarantined": len(quarantine),
+        "leaks_dropped": num_dropped,
         "source": recipe.source,
         "listing": recipe.listing,
         "configuration": recipe.configuration,
@@ -205,6 +209,11 @@ def finish_dataset(
     }
     storage.write_json_atomic(storage.join(uri, MANIFEST_NAME), manifest)
     return Dataset.open(uri)
+
+
+def write_quarantine(uri: str, quarantine: Iterable[Quarantined]) -> None:
+    """Leave the table alone: for whoever asks why there is no dataset at `uri`."""
+    storage.write_bytes_atomic(storage.join(uri, QUARANTINE_NAME), _quarantine_body(quarantine))
 
 
 def dataset_id_of(recipe: Recipe, index: pa.Table) -> str:
@@ -268,9 +277,10 @@ def _index_table(samples: Sequence[StoredSample]) -> pa.Table:
     return pa.table(columns, schema=INDEX_SCHEMA)
 
 
-def _quarantine_table(quarantine: Sequence[Quarantined]) -> pa.Table:
-    columns = {name: [getattr(entry, name) for entry in quarantine] for name in QUARANTINE_SCHEMA.names}
-    return pa.table(columns, schema=QUARANTINE_SCHEMA)
+def _quarantine_body(quarantine: Iterable[Quarantined]) -> bytes:
+    ordered = sorted(quarantine, key=lambda entry: entry.path)
+    columns = {name: [getattr(entry, name) for entry in ordered] for name in QUARANTINE_SCHEMA.names}
+    return _to_parquet(pa.table(columns, schema=QUARANTINE_SCHEMA))
 
 
 def _to_parquet(table: pa.Table) -> bytes:

@@ -10,7 +10,18 @@ from sunspark.storage.filesystem import storage_errors
 from sunspark.storage.listing import FileEntry, entry_at, exists, list_directory, list_tree
 from sunspark.storage.lock import is_held, only_holder
 from sunspark.storage.reading import open_random_access, read_bytes, read_json
-from sunspark.storage.uri import absolute, as_local_path, join, lie_in_each_other
+from sunspark.storage.uri import (
+    absolute,
+    as_local_path,
+    beside,
+    in_letters,
+    join,
+    lie_in_each_other,
+    name_of,
+    parent,
+    scheme_of,
+    with_endpoint,
+)
 from sunspark.storage.writing import (
     append_text,
     delete,
@@ -27,22 +38,28 @@ __all__ = [
     "absolute",
     "append_text",
     "as_local_path",
+    "beside",
     "delete",
     "delete_abandoned",
     "entry_at",
     "exists",
+    "in_letters",
     "is_held",
     "join",
     "lie_in_each_other",
     "list_directory",
     "list_tree",
     "make_directory",
+    "name_of",
     "only_holder",
     "open_atomic",
     "open_random_access",
+    "parent",
     "read_bytes",
     "read_json",
+    "scheme_of",
     "storage_errors",
+    "with_endpoint",
     "write_bytes",
     "write_bytes_atomic",
     "write_json_atomic",

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -34,19 +35,17 @@ def storage_errors(uri: str) -> Iterator[None]:
         raise PathError(
             f"{uri}: there is a folder where a file is needed ({first_line_of(error)}); choose another path"
         ) from error
-    except UnicodeError as error:
-        raise StorageError(f"{uri} holds a file name that is not UTF-8 ({error}); rename it") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno == errno.EROFS:
             raise PathError(f"{uri} is on a disk that may only be read; choose another path") from error
         raise StorageError(f"{uri}: {first_line_of(error)}{_remedy(uri)}") from error
 
 
-def resolve(uri: str) -> tuple[Any, str]:
-    """The Arrow file system of a URI and the path in it."""
+def resolve(uri: str) -> tuple[Any, Any]:
+    """The Arrow file system of a URI and the path in it: text; bytes where it is local, since names may be no text."""
     path = as_local_path(uri)
     if path is not None:
-        return _local_filesystem(), str(path)
+        return _local_filesystem(), os.fsencode(path)
     match = re.match(r"^([^:]+://[^/?]*)([^?]*)(\?.*)?$", uri)
     assert match is not None, uri
     authority, tail, options = match.group(1), match.group(2), match.group(3) or ""

@@ -1,16 +1,25 @@
-"""What is there: one file or directory, a directory, a whole tree."""
+"""What is there: one file or directory, a directory, a whole tree.
 
+Local names that are not UTF-8 come with their odd bytes in letters (`storage.in_letters`). A link that leads nowhere,
+or in a circle, is listed as an empty file: what reads it says what is wrong with it.
+"""
+
+import contextlib
 import logging
+import os
+import stat
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.fs as pafs
 
 from sunspark.storage.filesystem import resolve, storage_errors
-from sunspark.storage.uri import as_local_path, join
+from sunspark.storage.uri import as_local_path, in_letters, join
 
+_PREFIXES_AT_ONCE: Final = 16
 logger = logging.getLogger(__name__)
 
 
@@ -42,21 +51,23 @@ def entry_at(uri: str) -> FileEntry | None:
         info = _info(uri)
     if info.type == pafs.FileType.NotFound:
         return None
-    return _entry(uri, info.base_name, info)
+    return _entry(uri, uri.rstrip("/").rpartition("/")[2], info)
 
 
 def list_directory(uri: str) -> list[FileEntry]:
     """The entries of a directory, sorted by name; a directory that does not exist has none."""
-    return _list(uri, recursive=False)
+    path = as_local_path(uri)
+    return _list(uri, recursive=False) if path is None else _list_local(uri, path)
 
 
 def list_tree(uri: str) -> list[FileEntry]:
     """Everything below a directory, sorted by path; `name` is the path below `uri`.
 
-    Local: no folder is listed twice, so a link to one that is in the tree, or above it, is not followed.
+    Local: no folder is listed twice, so a link to one that is in the tree, or above it, is not followed. Elsewhere: the
+    folders directly below `uri` are listed at the same time, since a store answers with 1,000 names at once.
     """
     path = as_local_path(uri)
-    return _list(uri, recursive=True) if path is None else _list_local_tree(uri, path)
+    return _list_remote_tree(uri) if path is None else _list_local_tree(uri, path)
 
 
 def _info(uri: str) -> Any:
@@ -89,29 +100,77 @@ def _list(uri: str, *, recursive: bool) -> list[FileEntry]:
     return sorted(entries, key=lambda entry: entry.name)
 
 
+def _list_remote_tree(uri: str) -> list[FileEntry]:
+    entries = _list(uri, recursive=False)
+    folders = [entry for entry in entries if entry.is_directory]
+    with ThreadPoolExecutor(_PREFIXES_AT_ONCE, thread_name_prefix="listing") as pool:
+        below = pool.map(lambda folder: _list(folder.uri, recursive=True), folders)
+        found = [
+            replace(entry, name=f"{folder.name}/{entry.name}")
+            for folder, tree in zip(folders, below, strict=True)
+            for entry in tree
+        ]
+    return sorted(entries + found, key=lambda entry: entry.name)
+
+
+def _list_local(uri: str, folder: Path) -> list[FileEntry]:
+    with storage_errors(uri), contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(os.scandir(folder))
+        except FileNotFoundError:
+            return []
+        entries = [_local_entry(uri, one) for one in found]
+    return sorted((entry for entry in entries if entry is not None), key=lambda entry: entry.name)
+
+
+def _local_entry(uri: str, found: os.DirEntry[str]) -> FileEntry | None:
+    """None for what has been deleted since it was found."""
+    try:
+        about = found.stat()
+    except OSError:
+        if not found.is_symlink():
+            if os.path.lexists(found):
+                raise
+            return None
+        about = None
+    name, mode = in_letters(found.name), about.st_mode if about else stat.S_IFREG
+    return FileEntry(
+        uri=join(uri, name),
+        name=name,
+        is_directory=stat.S_ISDIR(mode),
+        is_file=stat.S_ISREG(mode),
+        size_bytes=about.st_size if about and stat.S_ISREG(mode) else 0,
+        modified_ns=about.st_mtime_ns if about else 0,
+    )
+
+
 def _list_local_tree(uri: str, root: Path) -> list[FileEntry]:
     """Real folders first, then what links lead to, so that it is the link that is left out."""
     top = root.resolve()
     seen, found, links = {top}, [], deque[str]()
 
     def walk(folder: str) -> None:
-        for entry in _list(str(root / folder), recursive=False):
+        for entry in list_directory(join(uri, folder)):
             name = f"{folder}/{entry.name}" if folder else entry.name
-            found.append(replace(entry, uri=join(uri, name), name=name))
+            found.append(replace(entry, name=name))
             if not entry.is_directory:
                 continue
-            if (root / name).is_symlink():
+            path = as_local_path(entry.uri)
+            assert path is not None, entry.uri
+            if path.is_symlink():
                 links.append(name)
-            elif (root / name).resolve() not in seen:
-                seen.add((root / name).resolve())
+            elif (real := path.resolve()) not in seen:
+                seen.add(real)
                 walk(name)
 
     walk("")
     while links:
         link = links.popleft()
-        target = (root / link).resolve()
+        path = as_local_path(join(uri, link))
+        assert path is not None, link
+        target = path.resolve()
         if target in seen or target in top.parents:
-            logger.warning("%s is a link to %s, which is listed already; it is not followed", root / link, target)
+            logger.warning("%s is a link to %s, which is listed already; it is not followed", path, target)
         else:
             seen.add(target)
             walk(link)

@@ -9,37 +9,93 @@ from sunspark.errors import ConfigError
 
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_NO_TEXT = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 def join(uri: str, *parts: str) -> str:
     """The URI of something below `uri`; options behind a `?` stay at the end."""
-    base, mark, options = uri.partition("?") if _SCHEME.match(uri) else (uri, "", "")
+    base, options = _parted(uri)
     for part in parts:
         base = f"{base.rstrip('/')}/{part.strip('/')}"
-    return base + mark + options
+    return base + options
+
+
+def parent(uri: str) -> str:
+    """The folder that holds a file or folder."""
+    base, options = _parted(uri)
+    return (base.rstrip("/").rpartition("/")[0] or "/") + options
+
+
+def name_of(uri: str) -> str:
+    """The last part of a URI."""
+    return _parted(uri)[0].rstrip("/").rpartition("/")[2]
+
+
+def beside(folder: str, reference: str) -> str:
+    """What a file in `folder` means by `reference`: a path relative to the folder, an absolute one, or a URI."""
+    if scheme_of(reference) is not None:
+        options = _parted(folder)[1] if scheme_of(reference) == scheme_of(folder) else ""
+        return reference if "?" in reference else reference + options
+    return reference if reference.startswith("/") else join(folder, reference)
+
+
+def with_endpoint(uri: str, endpoint_url: str) -> str:
+    """An s3:// URI at the store that answers at `endpoint_url`; every other URI as it is."""
+    if scheme_of(uri) != "s3":
+        return uri
+    match = re.fullmatch(r"(https?)://([^/?]+)/?", endpoint_url)
+    if match is None:
+        raise ConfigError(f"an endpoint is given as http://HOST:PORT or https://HOST, got {endpoint_url!r}")
+    if "endpoint_override=" in uri:
+        raise ConfigError(f"{uri} names an endpoint itself; leave that, or --endpoint-url {endpoint_url}, out")
+    mark = "&" if "?" in uri else "?"
+    return f"{uri}{mark}endpoint_override={match[2]}&scheme={match[1]}"
 
 
 def as_local_path(uri: str) -> Path | None:
-    """The path of a URI on this machine's own file system, absolute; None for every other URI."""
+    """The path of a URI on this machine's own file system, absolute; None for every other URI.
+
+    Its bytes are the file's own: `\\xe9` in the URI is the byte 0xe9, which is no UTF-8 (see `in_letters`).
+    """
     if not uri:
         raise ConfigError("a path or URI is empty; give a directory, for instance ./dataset or s3://bucket/dataset")
     scheme = scheme_of(uri)
     if scheme is None:
-        return Path(os.path.abspath(uri))
+        return Path(os.path.abspath(_with_bytes(uri)))
     if scheme == "file":
-        return Path(os.path.abspath("/" + unquote(uri[len("file://") :]).lstrip("/")))
+        return Path(os.path.abspath(_with_bytes("/" + unquote(uri[len("file://") :]).lstrip("/"))))
     return None
+
+
+def in_letters(name: str) -> str:
+    """The name of a local file as text that can be stored and printed: a byte that is no UTF-8 as `\\xe9`.
+
+    Read back by `as_local_path`. So a name that holds such letters itself, `\\x80` to `\\xff`, cannot be told from one
+    that holds the byte.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _parted(uri: str) -> tuple[str, str]:
+    """A URI without its options, and these with their `?`."""
+    base, mark, options = uri.partition("?") if _SCHEME.match(uri) else (uri, "", "")
+    return base, mark + options
+
+
+def _with_bytes(name: str) -> str:
+    """The opposite of `in_letters`: as Python holds names that are no UTF-8."""
+    return _NO_TEXT.sub(lambda found: chr(0xDC00 + int(found[1], 16)), name) if "\\x" in name else name
 
 
 def absolute(uri: str) -> str:
     """`uri` in a form that means the same from every working directory."""
     path = as_local_path(uri)
-    return uri if path is None else str(path)
+    return uri if path is None else in_letters(str(path))
 
 
 def lie_in_each_other(one: str, other: str) -> bool:
     """Whether one of two absolute URIs is the other, or a folder above it."""
-    inner, outer = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    inner, outer = (f"{_parted(uri)[0].rstrip('/')}/" for uri in (one, other))
     return inner.startswith(outer) or outer.startswith(inner)
 
 

@@ -1,0 +1,120 @@
+"""Augmentation shown as a picture: some images, what training makes of each in its first epochs, what evaluation sees.
+
+What is drawn for an epoch is what a training with the same seed, size and settings feeds its network, pixel by pixel.
+Shapes: H W pixels, 3 RGB.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from sunspark import storage
+from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
+from sunspark.data.codec import decode
+from sunspark.data.dataset import Dataset
+from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.pixels import Pixels
+from sunspark.errors import ConfigError, DatasetError, printable
+
+NUM_EPOCHS: Final = 6
+_MOST_IMAGES: Final = 8
+_GAP: Final = 6
+_TEXT_HEIGHT: Final = 26
+_FONT_SIZE: Final = 14
+_GROUND, _INK = (253, 252, 250), (29, 31, 36)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheetConfig:
+    """What training is shown: the same settings as those of `sunspark train`."""
+
+    image_size: int = 128
+    """Pixels of a side that the network gets."""
+    seed: int = 0
+    """That of the training."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.image_size <= 1024:
+            raise ConfigError(f"image_size must be 8 to 1024 pixels, got {self.image_size}; use 128 if in doubt")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheetResult:
+    """Where the picture was written."""
+
+    dataset: str
+    path: str
+    width: int
+    height: int
+
+
+def write_contact_sheet(dataset: Dataset, out: str, config: SheetConfig, augment: AugmentConfig) -> SheetResult:
+    """Write the picture as a PNG file to `out`."""
+    pixels = contact_sheet(dataset, config, augment)
+    body = io.BytesIO()
+    Image.fromarray(pixels).save(body, "PNG")
+    storage.write_bytes_atomic(out, body.getvalue())
+    return SheetResult(dataset=dataset.uri, path=out, width=pixels.shape[1], height=pixels.shape[0])
+
+
+def contact_sheet(dataset: Dataset, config: SheetConfig, augment: AugmentConfig) -> Pixels:
+    """A row for each of some images, of different classes: the image, its first epochs, its evaluation."""
+    rows = _spread_over_classes(dataset)
+    if not rows:
+        raise DatasetError(f"{dataset.uri} has no image to show; ingest some")
+    size = config.image_size
+    heads = ["as stored", *(f"epoch {epoch + 1}" for epoch in range(NUM_EPOCHS)), "evaluation"]
+    canvas = Image.new("RGB", (_place(len(heads), size), _TEXT_HEIGHT + len(rows) * (size + _TEXT_HEIGHT)), _GROUND)
+    for column, head in enumerate(heads):
+        _write(canvas, head, _place(column, size), 0, size)
+    for number, row in enumerate(rows):
+        top = _TEXT_HEIGHT + number * (size + _TEXT_HEIGHT)
+        for column, view in enumerate(_views(dataset, row, config, augment)):
+            canvas.paste(view, (_place(column, size), top))
+        name = f"{dataset.classes[dataset.labels[row]]}: {dataset.path_of(row)}"
+        _write(canvas, printable(name), _place(0, size), top + size, canvas.width - 2 * _GAP)
+    return np.asarray(canvas)
+
+
+def _spread_over_classes(dataset: Dataset) -> list[int]:
+    """The first row of each of some classes, those with most distance between their labels."""
+    labels, first_rows = np.unique(dataset.labels, return_index=True)
+    places: Sequence[int] = np.linspace(0, len(labels) - 1, min(_MOST_IMAGES, len(labels))).round().astype(int).tolist()
+    return [int(first_rows[place]) for place in places]
+
+
+def _views(dataset: Dataset, row: int, config: SheetConfig, augment: AugmentConfig) -> Sequence[Image.Image]:
+    block = dataset.read_block(dataset.block_of(row))
+    place = row - block.first_row
+    jpeg, sample_id = block.images[place], int(block.sample_ids[place])
+    randoms = [KeyedRandom(config.seed, epoch, sample_id) for epoch in range(NUM_EPOCHS)]
+    pixels = [training_pixels(jpeg, config.image_size, rng, augment) for rng in randoms]
+    seen = evaluation_pixels(jpeg, config.image_size, augment)
+    return [_whole(jpeg, config.image_size), *map(Image.fromarray, [*pixels, seen])]
+
+
+def _whole(jpeg: bytes, size: int) -> Image.Image:
+    """All of an image, in the middle of a square."""
+    image = Image.fromarray(decode(jpeg).pixels)
+    image.thumbnail((size, size), Image.Resampling.BICUBIC)
+    square = Image.new("RGB", (size, size), _GROUND)
+    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return square
+
+
+def _place(column: int, size: int) -> int:
+    return _GAP + column * (size + _GAP)
+
+
+def _write(canvas: Image.Image, text: str, left: int, top: int, width: int) -> None:
+    """One line, cut where the room ends."""
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_FONT_SIZE)
+    while text and draw.textlength(text, font) > width:
+        text = text[:-2] + "…" if len(text) > 2 else ""
+    draw.text((left, top + (_TEXT_HEIGHT - _FONT_SIZE) // 2), text, _INK, font)

@@ -1,0 +1,103 @@
+"""The bytes of images, read out of what holds them: a folder, a tar, a tar.gz, a Parquet file.
+
+From a folder or a tar, any image is read by itself. From a tar.gz or Parquet, images are best read in the order of
+their positions: what lies between two of them is decompressed or skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+
+from sunspark import storage
+from sunspark.data.codec import DecodeError
+from sunspark.data.image_files import read_image
+from sunspark.data.sources.archive import opened_gzip
+from sunspark.data.sources.listing import Container, ListedImage
+from sunspark.data.sources.parquet import image_columns, opened_parquet
+from sunspark.errors import StorageError
+
+_ROWS_AT_ONCE: Final = 16
+_BUFFER_BYTES: Final = 8 * 2**20
+
+ImageBytes = tuple[ListedImage, bytes | DecodeError]
+"""An image, and its bytes or why it has none and never will."""
+
+
+def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
+    """The bytes of each image, in the order given, one at a time.
+
+    Raises StorageError for trouble that may pass.
+    """
+    with contextlib.ExitStack() as stack:
+        tars: dict[str, Any] = {}
+        for image in images:
+            container = image.container
+            try:
+                if container.kind == "folder":
+                    yield image, read_image(storage.beside(container.uri, image.path))
+                    continue
+                assert container.kind == "tar", container.kind
+                if container.uri not in tars:
+                    tars[container.uri] = stack.enter_context(storage.open_random_access(container.uri))
+                yield image, _range(tars[container.uri], image)
+            except DecodeError as error:
+                yield image, error
+
+
+def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[ImageBytes]:
+    """The same for images of one tar.gz or Parquet file, which come in the order of their positions."""
+    images = list(images)
+    container = images[0].container
+    if container.kind == "parquet":
+        yield from _rows(container, images)
+        return
+    with (
+        storage.storage_errors(container.uri),
+        storage.open_random_access(container.uri) as file,
+        opened_gzip(file, 1, lambda why: StorageError(f"{container.uri}: {why}"), seek_index) as reader,
+    ):
+        for image in images:
+            reader.seek(image.position)
+            yield image, _whole(image, reader.read(image.size_bytes))
+
+
+def _range(file: Any, image: ListedImage) -> bytes:
+    with storage.storage_errors(image.container.uri):
+        file.seek(image.position)
+        return _whole(image, file.read(image.size_bytes))
+
+
+def _whole(image: ListedImage, data: bytes) -> bytes:
+    if len(data) < image.size_bytes:
+        raise StorageError(
+            f"{image.container.uri} ended within {image.path}: it has changed since it was listed; start again"
+        )
+    return data
+
+
+def _rows(container: Container, images: list[ListedImage]) -> Iterator[ImageBytes]:
+    """Row groups are passed page by page, so that memory does not depend on their size."""
+    wanted = {image.position: image for image in images}
+    first, last = (bisect_right(container.row_groups, image.position) - 1 for image in (images[0], images[-1]))
+    row = container.row_groups[first]
+    with opened_parquet(container.uri, buffer_size=_BUFFER_BYTES, pre_buffer=False) as parquet:
+        columns = image_columns(parquet.schema_arrow)
+        assert columns is not None, container.uri
+        with storage.storage_errors(container.uri):
+            for batch in parquet.iter_batches(
+                batch_size=_ROWS_AT_ONCE, row_groups=range(first, last + 1), columns=[columns.data], use_threads=False
+            ):
+                column = pa.Table.from_batches([batch]).flatten().column(columns.data)
+                for value in column:
+                    if row in wanted:
+                        yield wanted[row], _bytes_of(value.as_py())
+                    row += 1
+
+
+def _bytes_of(value: bytes | None) -> bytes | DecodeError:
+    return DecodeError("read", "the row holds no bytes") if value is None else value

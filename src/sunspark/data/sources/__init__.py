@@ -1,0 +1,34 @@
+"""Image sources: which images there are, where their bytes lie, their labels and their splits. No image is opened.
+
+    folder       class folders, or SUN397's layout (ClassName.txt, Training_NN.txt, Testing_NN.txt)
+    tar          such a folder in a tar or tar.gz
+    parquet      files with the images in them, as the Hugging Face Hub holds them
+    webdataset   tars with KEY.jpg and KEY.cls, KEY.json or KEY.txt
+    table        CSV, JSON lines or Parquet of path,label[,split]
+
+Each format finds images (`Found`); what they have in common, labels and splits, comes after.
+"""
+
+from sunspark.data.sources.listing import (
+    IMAGE_SUFFIXES,
+    Container,
+    ListedImage,
+    Listing,
+    is_hidden,
+)
+from sunspark.data.sources.lists import parse_class_list, parse_path_list
+from sunspark.data.sources.source import SourceFormat, list_source
+from sunspark.data.sources.splits import stratified_splits
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Container",
+    "ListedImage",
+    "Listing",
+    "SourceFormat",
+    "is_hidden",
+    "list_source",
+    "parse_class_list",
+    "parse_path_list",
+    "stratified_splits",
+]

@@ -1,0 +1,148 @@
+"""Tar archives: one pass over the headers tells where each member's bytes are.
+
+A tar is passed over by seeking; a tar.gz is decompressed once, on all cores, and gives an index of places where
+decompression can begin (rapidgzip). Nothing is unpacked.
+
+Cost: of a tar.gz about 6 ms of a core per MB; the index takes some 300 bytes per 4 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+from sunspark import storage
+from sunspark.data.sources.listing import Container
+from sunspark.errors import SourceError, first_line_of
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_OTHER_COMPRESSIONS: Final = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK": "zip",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_REMOTE_READ_BYTES: Final = 4 * 2**20
+"""Read at once where every request costs time; reading over a member's bytes is cheaper than asking twice."""
+
+Wants = Callable[[str, int], bool]
+"""Whether the content of a member is to be kept, by its path and size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One file of an archive."""
+
+    path: str
+    offset: int
+    """Of its first byte in the archive, decompressed."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """What one pass over an archive tells."""
+
+    container: Container
+    members: dict[str, Member]
+    """By path; of two with one path, the later counts, as when unpacking."""
+    bodies: dict[str, bytes]
+    """The content of those that were wanted."""
+    left_out: tuple[str, ...]
+    """Members that are no files: links that lead nowhere, devices."""
+
+
+def scan_archive(uri: str, size_bytes: int, wants: Wants) -> Archive:
+    """Pass once over the headers of a tar or tar.gz; keep the content of small members whose path is wanted."""
+    with storage.storage_errors(uri), storage.open_random_access(uri) as file:
+        head = file.read(6)
+        file.seek(0)
+        if head.startswith(_GZIP_MAGIC):
+            with opened_gzip(file, len(os.sched_getaffinity(0)), lambda why: _damaged(uri, why)) as reader:
+                members, bodies, left_out = _scan(uri, reader, wants)
+                reader.seek(0, io.SEEK_END)
+                seek_index = _exported(reader)
+            container = Container(kind="tar.gz", uri=uri, size_bytes=size_bytes, seek_index=seek_index)
+        else:
+            for magic, name in _OTHER_COMPRESSIONS.items():
+                if head.startswith(magic):
+                    raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
+            is_local = storage.as_local_path(uri) is not None
+            buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
+            members, bodies, left_out = _scan(uri, buffered, wants)
+            container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
+    return Archive(container=container, members=members, bodies=bodies, left_out=left_out)
+
+
+@contextlib.contextmanager
+def opened_gzip(
+    file: Any, num_threads: int, refusal: Callable[[str], Exception], seek_index: bytes = b""
+) -> Iterator[Any]:
+    """A gzip file as one that is not compressed, and can be sought; raises `refusal` of the reason if it is damaged."""
+    import rapidgzip
+
+    reader = rapidgzip.RapidgzipFile(file, parallelization=num_threads)
+    try:
+        if seek_index:
+            reader.import_index(io.BytesIO(seek_index))
+        yield reader
+    except (ValueError, RuntimeError) as error:
+        raise refusal(first_line_of(error)) from error
+    finally:
+        reader.close()
+
+
+def _damaged(uri: str, why: str) -> SourceError:
+    return SourceError(f"{uri} cannot be decompressed ({why}); get it again")
+
+
+def _exported(reader: Any) -> bytes:
+    import rapidgzip
+
+    index = io.BytesIO()
+    reader.export_index(index, rapidgzip.IndexFormat.GZTOOL)
+    return index.getvalue()
+
+
+def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], dict[str, bytes], tuple[str, ...]]:
+    members: dict[str, Member] = {}
+    bodies: dict[str, bytes] = {}
+    links: list[tuple[str, str]] = []
+    left_out: list[str] = []
+    try:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+            for info in tar:
+                tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+                path = _path_of(info.name)
+                if info.islnk():
+                    links.append((path, _path_of(info.linkname)))
+                elif info.issym():
+                    links.append((path, os.path.normpath(os.path.join(os.path.dirname(path), info.linkname))))
+                elif info.isreg() and not info.sparse:
+                    members[path] = Member(path=path, offset=info.offset_data, size_bytes=info.size)
+                    if wants(path, info.size):
+                        body = tar.extractfile(info)
+                        assert body is not None, path
+                        bodies[path] = body.read()
+                elif not info.isdir():
+                    left_out.append(path)
+    except tarfile.TarError as error:
+        raise SourceError(
+            f"{uri} is no whole tar archive ({first_line_of(error)} after {len(members)} files); get it again"
+        ) from error
+    for path, target in links:
+        if target in members:
+            members[path] = Member(path=path, offset=members[target].offset, size_bytes=members[target].size_bytes)
+        else:
+            left_out.append(path)
+    return members, bodies, tuple(left_out)
+
+
+def _path_of(name: str) -> str:
+    return storage.in_letters(os.path.normpath(name).lstrip("/"))

@@ -1,0 +1,48 @@
+"""A folder of images, of any depth: what lies in which folder is told by paths alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sunspark import storage
+from sunspark.data.sources.listing import IMAGE_SUFFIXES, Container, Found, FoundImage, is_hidden, is_image_name
+from sunspark.data.sources.lists import is_list_name, read_lists
+from sunspark.errors import SourceError, first_five
+
+logger = logging.getLogger(__name__)
+
+
+def find_in_folder(source: str, entries: Sequence[storage.FileEntry]) -> Found:
+    """The images below the folder `source`, of which `entries` is the whole tree."""
+    visible = [entry for entry in entries if not is_hidden(entry.name)]
+    special = [entry.name for entry in visible if not (entry.is_file or entry.is_directory)]
+    if special:
+        logger.warning("left out, because no files (pipes, sockets, devices): %s", first_five(special))
+    files = [entry for entry in visible if entry.is_file]
+    images = [entry for entry in files if is_image_name(entry.name)]
+    if not images:
+        raise SourceError(
+            f"{source} holds no images ({sum(not entry.is_directory for entry in entries)} other files); it needs one "
+            f"folder per class with files that end in {', '.join(IMAGE_SUFFIXES)}"
+        )
+    warn_of_others([entry.name for entry in files])
+    container = Container(kind="folder", uri=source)
+    return Found(
+        images=[
+            FoundImage(path=entry.name, size_bytes=entry.size_bytes, container=container)
+            for entry in sorted(images, key=lambda entry: entry.name)
+        ],
+        folders=tuple(entry.name for entry in visible if entry.is_directory and "/" not in entry.name),
+        lists=read_lists(source) if any(is_list_name(entry.name) for entry in files) else {},
+    )
+
+
+def warn_of_others(names: Sequence[str]) -> None:
+    """Say which files among the images are left out."""
+    others = [name for name in names if "/" in name and not is_image_name(name)]
+    if others:
+        logger.warning(
+            "%d files are not named like images and are left out, for instance %s; images end in %s",
+            len(others), others[0], ", ".join(IMAGE_SUFFIXES),
+        )  # fmt: skip

@@ -1,0 +1,135 @@
+"""Which class an image is of: by a class list, by its folder, or as the source says.
+
+* A class list (`ClassName.txt` of the source, or `--labels`) holds one class a line, and the line's number is the
+  label. Where paths tell the class, a line is a folder (`/d/desert/sand`). The class is named by the whole path after
+  SUN397's letter, since leaf names such as `indoor` repeat.
+* Without one, each folder directly in the source is a class, named after it, in the order of the names.
+* Where the source itself labels its images by names, the order is that of the names; by numbers, that of the names
+  that come with them, or of the numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from sunspark import storage
+from sunspark.data.sources.listing import Found, is_hidden
+from sunspark.data.sources.lists import CLASS_LIST, parse_class_list
+from sunspark.errors import SourceError, first_five
+
+logger = logging.getLogger(__name__)
+
+Labelled = tuple[tuple[str, ...], list[int]]
+"""Classes in the order of their labels, and the label of each image."""
+
+
+def label_images(source: str, found: Found, labels: str | None) -> Labelled:
+    """The classes of a source and the label of each image that was found. `labels` is the URI of a class list."""
+    listed: dict[str, str] = {}
+    list_name = ""
+    if labels is not None:
+        if not storage.exists(labels):
+            raise SourceError(f"the class list {labels} does not exist; check its path (--labels)")
+        list_name, listed = labels, parse_class_list(storage.read_bytes(labels), labels)
+    if found.images[0].label is not None:
+        return _own_labels(source, found, listed, list_name)
+    if not listed and CLASS_LIST in found.lists:
+        list_name = f"{CLASS_LIST} of {source}"
+        listed = parse_class_list(found.lists[CLASS_LIST], list_name)
+    classes, numbers = _listed_labels(found, listed, list_name) if listed else _folder_labels(source, found)
+    _refuse_empty_classes(source, classes, numbers)
+    return classes, numbers
+
+
+def _folder_labels(source: str, found: Found) -> Labelled:
+    paths = [image.path for image in found.images]
+    loose = [path for path in paths if "/" not in path]
+    if loose:
+        raise SourceError(
+            f"{source} holds {len(loose)} images outside of any class folder ({first_five(loose)}); "
+            "move each into the folder of its class"
+        )
+    folders = {name for name in found.folders if not is_hidden(name)} | {path.split("/", 1)[0] for path in paths}
+    classes = tuple(sorted(folders))
+    if all(len(name) == 1 for name in classes) and all(path.count("/") >= 2 for path in paths):
+        raise SourceError(
+            f"{source} looks like SUN397 (folders {first_five(classes)}) but has no {CLASS_LIST}; "
+            "put the release's ClassName.txt there: it gives the classes and the order of their labels"
+        )
+    number_of = {name: number for number, name in enumerate(classes)}
+    return classes, [number_of[path.split("/", 1)[0]] for path in paths]
+
+
+def _listed_labels(found: Found, listed: dict[str, str], list_name: str) -> Labelled:
+    """By the folder that the list names, which may be anywhere above the image."""
+    number_of = {directory: number for number, directory in enumerate(listed)}
+    numbers: list[int] = []
+    strangers: list[str] = []
+    for image in found.images:
+        directory = image.path.rpartition("/")[0]
+        while directory and directory not in number_of:
+            directory = directory.rpartition("/")[0]
+        if directory:
+            numbers.append(number_of[directory])
+        else:
+            strangers.append(image.path)
+    if strangers:
+        raise SourceError(
+            f"{len(strangers)} images lie in no class that {list_name} names ({first_five(strangers)}); "
+            "add their folders to it or move them away"
+        )
+    return tuple(listed.values()), numbers
+
+
+def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: str) -> Labelled:
+    values = {image.label for image in found.images}
+    unlabelled = [image.path for image in found.images if image.label is None]
+    if unlabelled:
+        raise SourceError(f"{len(unlabelled)} images of {source} have no label ({first_five(unlabelled)}); add them")
+    names = tuple(listed.values()) or found.class_names
+    if all(isinstance(value, int) for value in values):
+        ordered = sorted(int(value) for value in values if value is not None)
+        if not names:
+            return tuple(map(str, ordered)), _numbers(found, {value: n for n, value in enumerate(ordered)})
+        number_of: dict[str | int | None, int] = {number: number for number in range(len(names))}
+    else:
+        names = names or tuple(sorted(str(value) for value in values))
+        number_of = {name: number for number, name in enumerate(names)}
+        number_of |= {directory: number for number, directory in enumerate(listed)}
+    strangers = sorted(str(value) for value in values if value not in number_of)
+    if strangers:
+        whose = list_name or f"the names that come with {source}"
+        raise SourceError(
+            f"{len(strangers)} labels of {source} are not among the {len(names)} classes of {whose} "
+            f"({first_five(strangers)}); give all classes, one a line, in the order of their labels (--labels)"
+        )
+    numbers = _numbers(found, number_of)
+    _warn_of_empty_classes(source, names, numbers)
+    return names, numbers
+
+
+def _numbers(found: Found, number_of: dict[int, int] | dict[str | int | None, int]) -> list[int]:
+    return [number_of[image.label] for image in found.images]  # type: ignore[index]
+
+
+def _empty_classes(classes: Sequence[str], numbers: Iterable[int]) -> list[str]:
+    counts = Counter(numbers)
+    return [name for label, name in enumerate(classes) if not counts[label]]
+
+
+def _refuse_empty_classes(source: str, classes: Sequence[str], numbers: Iterable[int]) -> None:
+    if empty := _empty_classes(classes, numbers):
+        raise SourceError(
+            f"{len(empty)} of the {len(classes)} classes of {source} have no images ({first_five(empty)}); "
+            "add images, or remove the empty folders (with a class list: their lines)"
+        )
+
+
+def _warn_of_empty_classes(source: str, classes: Sequence[str], numbers: Iterable[int]) -> None:
+    """Names that come with labels are often those of a larger set."""
+    if empty := _empty_classes(classes, numbers):
+        logger.warning(
+            "%d of the %d classes of %s have no images: %s", len(empty), len(classes), source, first_five(empty)
+        )

@@ -1,0 +1,112 @@
+"""Lists of paths: SUN397's class list and its partitions, and lists of a split that the user names.
+
+Source: the files of the release of Xiao et al., CVPR 2010: `ClassName.txt` and the lists in `Partitions.zip`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sunspark import storage
+from sunspark.data.dataset import refuse_split_name
+from sunspark.errors import ConfigError, SourceError
+
+CLASS_LIST = "ClassName.txt"
+PARTITIONS_ZIP = "Partitions.zip"
+
+_PARTITION_LIST = re.compile(r"((?:Training|Testing)_\d+)\.txt")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitList:
+    """A list of the images of a split."""
+
+    place: str
+    """Where it comes from, for people."""
+    body: bytes
+
+
+def is_list_name(name: str) -> bool:
+    """Whether a file of this name tells classes or splits: one of SUN397's lists, or the archive that holds them."""
+    return name in (CLASS_LIST, PARTITIONS_ZIP) or _PARTITION_LIST.fullmatch(name) is not None
+
+
+def read_lists(folder: str) -> dict[str, bytes]:
+    """The lists that lie in a folder, or in a Partitions.zip there: name -> content."""
+    found = {
+        entry.name: storage.read_bytes(entry.uri)
+        for entry in storage.list_directory(folder)
+        if entry.is_file and is_list_name(entry.name)
+    }
+    return unzipped(found, folder)
+
+
+def unzipped(lists: Mapping[str, bytes], place: str) -> dict[str, bytes]:
+    """The same lists with those out of Partitions.zip; what lies loose comes first."""
+    loose = {name: body for name, body in lists.items() if name != PARTITIONS_ZIP}
+    if PARTITIONS_ZIP not in lists:
+        return loose
+    try:
+        with zipfile.ZipFile(io.BytesIO(lists[PARTITIONS_ZIP])) as archive:
+            inside = {name.rpartition("/")[2]: name for name in archive.namelist() if not name.startswith("__MACOSX")}
+            zipped = {name: archive.read(inside[name]) for name in sorted(inside) if is_list_name(name)}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise SourceError(
+            f"the {PARTITIONS_ZIP} of {place} cannot be read ({error}); get it again, or take it away"
+        ) from error
+    return zipped | loose
+
+
+def partition_lists(lists: Mapping[str, bytes]) -> dict[str, SplitList]:
+    """SUN397's official partitions: Training_01, Testing_01, ... -> list, training before testing."""
+    found = {
+        match[1]: SplitList(place=name, body=body)
+        for name, body in lists.items()
+        if (match := _PARTITION_LIST.fullmatch(name))
+    }
+    return dict(sorted(found.items(), key=lambda item: (item[0].split("_")[1], item[0].startswith("Testing"))))
+
+
+def named_lists(split_lists: Sequence[str], taken: Mapping[str, object]) -> dict[str, SplitList]:
+    """The lists given as NAME=FILE; `taken` are the names of splits that there are already."""
+    named: dict[str, SplitList] = {}
+    for entry in split_lists:
+        name, mark, uri = entry.partition("=")
+        if not (name and mark and uri):
+            raise ConfigError(f"a split list is given as NAME=FILE, got {entry!r}; for instance train=lists/train.txt")
+        refuse_split_name(name)
+        if name in named or name in taken:
+            raise ConfigError(f"there are two lists for the split {name!r}; give {uri} another name")
+        if not storage.exists(uri):
+            raise SourceError(f"the split list {uri} does not exist; check its path")
+        named[name] = SplitList(place=uri, body=storage.read_bytes(uri))
+    return named
+
+
+def parse_class_list(body: bytes, name: str = CLASS_LIST) -> dict[str, str]:
+    """A class list: directory (`d/desert/sand`) -> class name (`desert/sand`), in order of label."""
+    classes: dict[str, str] = {}
+    for directory in parse_path_list(body):
+        first, _, rest = directory.partition("/")
+        class_name = rest if len(first) == 1 and rest else directory
+        if directory in classes or class_name in classes.values():
+            raise SourceError(f"{name} names the class {class_name!r} twice; remove one of the lines")
+        classes[directory] = class_name
+    if not classes:
+        raise SourceError(f"{name} names no class; it needs one line per class, such as /a/abbey")
+    return classes
+
+
+def parse_path_list(body: bytes) -> list[str]:
+    """The lines of a list as relative paths: UTF-8 or Latin-1, any line ends, leading `/` or `./` removed."""
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        text = body.decode("latin-1")
+    lines = (line.strip() for line in re.split(r"[\r\n]+", text))
+    return [line.removeprefix("./").strip("/") for line in lines if line.strip("/")]

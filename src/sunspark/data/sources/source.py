@@ -1,0 +1,164 @@
+"""What kind of source a URI is, and its listing.
+
+Cost: one recursive listing of a folder, in parallel by its folders on object stores; of a tar its headers, of a tar.gz
+one decompression, of Parquet footers and labels. About 300 bytes of memory per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final, Literal
+
+from sunspark import storage
+from sunspark.data.sources.archive import Archive, scan_archive
+from sunspark.data.sources.folder import find_in_folder
+from sunspark.data.sources.labels import label_images
+from sunspark.data.sources.listing import Found, ListedImage, Listing, is_hidden, is_image_name
+from sunspark.data.sources.parquet import find_in_parquet, opened_parquet
+from sunspark.data.sources.splits import split_images
+from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
+from sunspark.data.sources.tar import find_in_tar, is_list_to_read
+from sunspark.data.sources.webdataset import find_in_shards, is_label_to_read, is_webdataset, read_class_names
+from sunspark.errors import SourceError
+
+SourceFormat = Literal["auto", "folder", "tar", "parquet", "webdataset", "table"]
+
+_TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
+_PARQUET_SUFFIX: Final = ".parquet"
+_SHARDS_AT_ONCE: Final = 8
+
+
+def list_source(
+    source: str,
+    *,
+    source_format: SourceFormat = "auto",
+    labels: str | None = None,
+    split_lists: Sequence[str] = (),
+    test_fraction: float | None = None,
+    seed: int = 0,
+) -> Listing:
+    """List the images of `source` with their labels and splits.
+
+    `labels` is a file of class names, one a line. `split_lists` holds `NAME=FILE` entries. `test_fraction` (0.2 when
+    None) counts only where neither the source nor lists give splits, and is refused elsewhere. Raises SourceError
+    for a source that cannot be used as it is: no images, a class without images, a list that names files that do not
+    exist.
+    """
+    found = _find(source, source_format)
+    classes, numbers = label_images(source, found, labels)
+    label_of = {image.path: label for image, label in zip(found.images, numbers, strict=True)}
+    if len(label_of) < len(found.images):
+        raise SourceError(
+            f"{len(found.images) - len(label_of)} images of {source} have the path of another; rename them"
+        )
+    split_names, splits_of, share = split_images(source, found, label_of, split_lists, test_fraction, seed)
+    images = (
+        ListedImage(
+            path=image.path,
+            label=label_of[image.path],
+            splits=splits_of.get(image.path, 0),
+            size_bytes=image.size_bytes,
+            container=image.container,
+            position=image.position,
+        )
+        for image in sorted(found.images, key=lambda image: image.path)
+    )
+    return Listing(source=source, classes=classes, split_names=split_names, images=tuple(images), test_fraction=share)
+
+
+def _find(source: str, source_format: SourceFormat) -> Found:
+    entry = storage.entry_at(source)
+    if entry is None:
+        raise SourceError(f"{source} does not exist; give the folder that holds the images, an archive or a table")
+    if entry.is_directory:
+        return _find_in_directory(source, source_format)
+    if not entry.is_file:
+        raise SourceError(f"{source} is no file (a pipe, socket or device); give a folder, an archive or a table")
+    return _find_in_file(source, entry, source_format)
+
+
+def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFormat) -> Found:
+    name = storage.name_of(source).lower()
+    if source_format == "auto":
+        source_format = _format_of_file(source, name)
+    if source_format == "table":
+        return find_in_table(source)
+    if source_format == "parquet":
+        return find_in_parquet(source, [replace(entry, name=storage.name_of(source))])
+    if source_format == "folder":
+        raise SourceError(f"{source} is a file; give a folder, or another --source-format")
+    archive = scan_archive(source, entry.size_bytes, _wants)
+    if source_format == "webdataset" or (source_format == "auto" and is_webdataset(archive)):
+        return find_in_shards(source, {storage.name_of(source): archive}, read_class_names(storage.parent(source)))
+    return find_in_tar(source, archive)
+
+
+def _format_of_file(source: str, name: str) -> SourceFormat:
+    """By its name; `auto` where an archive must be looked into."""
+    if name.endswith(_TAR_SUFFIXES):
+        return "auto"
+    if name.endswith(_PARQUET_SUFFIX):
+        with opened_parquet(source) as parquet:
+            schema = parquet.schema_arrow
+        return "table" if is_table(schema) else "parquet"
+    if name.endswith(TABLE_SUFFIXES):
+        return "table"
+    raise SourceError(
+        f"{source} is a file of no known kind; give a folder, a {', '.join(_TAR_SUFFIXES)}, a {_PARQUET_SUFFIX} or a "
+        f"table ({', '.join(TABLE_SUFFIXES)}), or say what it is (--source-format)"
+    )
+
+
+def _find_in_directory(source: str, source_format: SourceFormat) -> Found:
+    entries = storage.list_tree(source)
+    files = [entry for entry in entries if entry.is_file and not is_hidden(entry.name)]
+    tars = [entry for entry in files if entry.name.lower().endswith(_TAR_SUFFIXES)]
+    parquets = [entry for entry in files if entry.name.lower().endswith(_PARQUET_SUFFIX)]
+    if source_format == "auto":
+        source_format = _format_of_directory(source, files, tars, parquets)
+    if source_format == "parquet":
+        _refuse_none(source, parquets, _PARQUET_SUFFIX)
+        return find_in_parquet(source, parquets)
+    if source_format == "webdataset":
+        _refuse_none(source, tars, ".tar")
+        return _find_in_tars(source, tars)
+    if source_format == "folder":
+        return find_in_folder(source, entries)
+    raise SourceError(f"{source} is a folder, and --source-format {source_format} is for a file; name the file")
+
+
+def _format_of_directory(
+    source: str,
+    files: Sequence[storage.FileEntry],
+    tars: Sequence[storage.FileEntry],
+    parquets: Sequence[storage.FileEntry],
+) -> SourceFormat:
+    """Images come first; archives are looked into where there are none."""
+    if any(is_image_name(entry.name) for entry in files) or not (tars or parquets):
+        return "folder"
+    if tars and parquets:
+        raise SourceError(
+            f"{source} holds archives and Parquet files, but no images ({tars[0].name}, {parquets[0].name}); say which "
+            "are meant (--source-format webdataset or parquet)"
+        )
+    return "webdataset" if tars else "parquet"
+
+
+def _find_in_tars(source: str, tars: Sequence[storage.FileEntry]) -> Found:
+    with ThreadPoolExecutor(_SHARDS_AT_ONCE, thread_name_prefix="shards") as pool:
+        archives = pool.map(lambda entry: scan_archive(entry.uri, entry.size_bytes, _wants), tars)
+        shards: Mapping[str, Archive] = dict(zip((entry.name for entry in tars), archives, strict=True))
+    if len(tars) == 1 and not is_webdataset(shards[tars[0].name]):
+        return find_in_tar(tars[0].uri, shards[tars[0].name])
+    return find_in_shards(source, shards, read_class_names(source))
+
+
+def _wants(path: str, size_bytes: int) -> bool:
+    return is_list_to_read(path, size_bytes) or is_label_to_read(path, size_bytes)
+
+
+def _refuse_none(source: str, entries: Sequence[storage.FileEntry], suffix: str) -> None:
+    if not entries:
+        raise SourceError(f"{source} holds no files that end in {suffix}; check the path, or the --source-format")

@@ -1,0 +1,132 @@
+"""Which splits an image is in: by lists, as the source says, or by a hash of (seed, path).
+
+A list holds one path a line, relative to the source, with or without a leading slash. An image may be in several
+splits or in none. Files of a set as the Hugging Face Hub holds it name their split (`train-00000-of-00005.parquet`,
+`data/test/3.tar`); source of these rules: the Hub's documentation, "File names and splits".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from sunspark.data.sources.listing import Found
+from sunspark.data.sources.lists import SplitList, named_lists, parse_path_list, partition_lists
+from sunspark.errors import ConfigError, SourceError, first_five
+
+DEFAULT_TEST_FRACTION = 0.2
+
+_FIRST_SPLITS = ("train", "validation", "test")
+_KEYWORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF = {keyword: split for split, keywords in _KEYWORDS.items() for keyword in keywords}
+_SHARD = re.compile(r"(?:.*[^A-Za-z0-9_.])?([A-Za-z][A-Za-z0-9_.]*)-\d{5}-of-\d{5}\b.*")
+logger = logging.getLogger(__name__)
+
+
+def split_images(
+    source: str,
+    found: Found,
+    label_of: Mapping[str, int],
+    split_lists: Sequence[str],
+    test_fraction: float | None,
+    seed: int,
+) -> tuple[tuple[str, ...], dict[str, int], float | None]:
+    """Names of the splits, path -> bits, and the share that was split off for the test (None where it was not)."""
+    own = _own_splits(source, found)
+    lists = partition_lists(found.lists)
+    names = [*_in_order({name for splits in own.values() for name in splits}), *lists]
+    lists |= named_lists(split_lists, taken=dict.fromkeys(names))
+    names = list(dict.fromkeys([*names, *lists]))
+    if not names:
+        share = float(DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction)
+        split_names = ("train", "test") if share else ("train",)
+        return split_names, stratified_splits(label_of, share, seed), share
+    if test_fraction is not None:
+        whence = "the splits come from lists" if lists else f"{source} names its splits"
+        remedy = "leave it out, or ingest without the lists" if lists else "leave it out"
+        raise ConfigError(f"test_fraction {test_fraction} has no effect: {whence} ({first_five(names)}); {remedy}")
+    bit_of = {name: 1 << number for number, name in enumerate(names)}
+    bits = {path: sum(bit_of[name] for name in splits) for path, splits in own.items()}
+    for name, split_list in lists.items():
+        for path in _listed_paths(source, name, split_list, label_of):
+            bits[path] = bits.get(path, 0) | bit_of[name]
+    return tuple(names), bits, None
+
+
+def split_of_file(path: str) -> str | None:
+    """The split that the name of a file, or of a folder above it, tells; None where none does."""
+    for part in reversed(path.split("/")):
+        if match := _SHARD.fullmatch(part):
+            return _SPLIT_OF.get(match[1].lower(), match[1])
+        for word in re.split(r"[^a-z0-9]+", part.lower()):
+            if word in _SPLIT_OF:
+                return _SPLIT_OF[word]
+    return None
+
+
+def canonical_split(name: str) -> str:
+    """`train` for `Training`, `validation` for `val`; other names stay as they are."""
+    return _SPLIT_OF.get(name.lower(), name)
+
+
+def stratified_splits(label_of: Mapping[str, int], test_fraction: float, seed: int) -> dict[str, int]:
+    """path -> 1 (train) or 2 (test), the same for the same seed and paths.
+
+    Each class gives the share nearest to `test_fraction`, but at least one image to each side if it has two.
+    """
+    if not 0 <= test_fraction < 1:
+        raise ConfigError(f"test_fraction must be at least 0 and below 1, got {test_fraction}; use 0.2 for a fifth")
+    paths_of: dict[int, list[str]] = defaultdict(list)
+    for path, label in label_of.items():
+        paths_of[label].append(path)
+    splits: dict[str, int] = {}
+    for paths in paths_of.values():
+        paths.sort(key=lambda path: (_split_hash(seed, path), path))
+        num_test = _num_test(len(paths), test_fraction)
+        splits |= dict.fromkeys(paths[:num_test], 2) | dict.fromkeys(paths[num_test:], 1)
+    return splits
+
+
+def _num_test(num_images: int, test_fraction: float) -> int:
+    if test_fraction == 0 or num_images < 2:
+        return 0
+    return min(max(round(num_images * test_fraction), 1), num_images - 1)
+
+
+def _split_hash(seed: int, path: str) -> bytes:
+    return hashlib.blake2b(f"split\0{seed}\0{path}".encode(), digest_size=16).digest()
+
+
+def _own_splits(source: str, found: Found) -> dict[str, tuple[str, ...]]:
+    own = {image.path: image.splits for image in found.images if image.splits is not None}
+    if own and len(own) < len(found.images):
+        others = [image.path for image in found.images if image.path not in own]
+        logger.warning("%d images of %s are in no split, for instance %s", len(others), source, others[0])
+    return own
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """train, validation, test, then others by name."""
+    rank = {name: number for number, name in enumerate(_FIRST_SPLITS)}
+    return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mapping[str, int]) -> list[str]:
+    paths = parse_path_list(split_list.body)
+    place = f"{split_list.place} ({name})"
+    if not paths:
+        raise SourceError(f"the split list {place} is empty; it needs one path a line")
+    missing = [path for path in paths if path not in label_of]
+    if missing:
+        raise SourceError(
+            f"{len(missing)} of the {len(paths)} files in the split list {place} are not images of {source}: "
+            f"{first_five(missing)}; add the images, or take these lines out of the list"
+        )
+    return paths

@@ -1,0 +1,105 @@
+"""WebDataset: tars whose members belong together by key, `KEY.jpg` with `KEY.cls`, `KEY.json` or `KEY.txt`.
+
+A `.cls` holds a class's number or its name, a `.json` one of them under `label`, `cls` or `class`, a `.txt` a name.
+`classnames.txt` beside the shards names the numbers, one a line. Shards tell their split by their name or folder.
+
+Source: the WebDataset format, https://github.com/webdataset/webdataset, and sets on the Hugging Face Hub.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from sunspark import storage
+from sunspark.data.sources.archive import Archive
+from sunspark.data.sources.listing import Found, FoundImage, is_hidden, is_image_name
+from sunspark.data.sources.splits import split_of_file
+from sunspark.errors import SourceError, first_five
+
+CLASS_NAMES: Final = "classnames.txt"
+_LABEL_SUFFIXES: Final = (".cls", ".json", ".txt")
+_MOST_LABEL_BYTES: Final = 64 * 2**10
+_JSON_KEYS: Final = ("label", "cls", "class")
+
+
+def is_label_to_read(path: str, size_bytes: int) -> bool:
+    """Whether a member of an archive may tell the label of an image."""
+    return path.lower().endswith(_LABEL_SUFFIXES) and size_bytes <= _MOST_LABEL_BYTES
+
+
+def is_webdataset(archive: Archive) -> bool:
+    """Whether the first image of an archive has its label beside it."""
+    first = next((path for path in archive.members if is_image_name(path) and not is_hidden(path)), None)
+    return first is not None and any(_key_of(first) + suffix in archive.members for suffix in _LABEL_SUFFIXES)
+
+
+def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: bytes | None) -> Found:
+    """The images of all shards, by their paths relative to the source."""
+    counts = Counter(path for shard in shards.values() for path in shard.members if is_image_name(path))
+    is_unique = all(count == 1 for count in counts.values())
+    images = []
+    unlabelled = []
+    for name, shard in sorted(shards.items()):
+        split = split_of_file(name)
+        for path, member in shard.members.items():
+            if is_hidden(path) or not is_image_name(path):
+                continue
+            label = _label_of(path, shard)
+            if label is None:
+                unlabelled.append(f"{path} in {name}")
+                continue
+            images.append(
+                FoundImage(
+                    path=path if is_unique else f"{name.rsplit('.', 1)[0]}/{path}",
+                    size_bytes=member.size_bytes,
+                    container=shard.container,
+                    position=member.offset,
+                    label=label,
+                    splits=None if split is None else (split,),
+                )
+            )
+    if unlabelled:
+        raise SourceError(
+            f"{len(unlabelled)} images of {source} have no label beside them ({first_five(unlabelled)}); each KEY.jpg "
+            "needs a KEY.cls, KEY.json or KEY.txt"
+        )
+    return Found(images=images, class_names=() if class_names is None else _names(class_names))
+
+
+def _names(body: bytes) -> tuple[str, ...]:
+    return tuple(line.strip() for line in body.decode("utf-8", "replace").splitlines() if line.strip())
+
+
+def _key_of(path: str) -> str:
+    """Up to the first dot of the file's name, as the format has it."""
+    folder, mark, name = path.rpartition("/")
+    return folder + mark + name.partition(".")[0]
+
+
+def _label_of(path: str, shard: Archive) -> str | int | None:
+    key = _key_of(path)
+    for suffix in _LABEL_SUFFIXES:
+        if (body := shard.bodies.get(key + suffix)) is not None:
+            label = _from_json(body) if suffix == ".json" else body.decode("utf-8", "replace").strip()
+            if label is None or label == "":
+                continue
+            return int(label) if isinstance(label, int) or (label.isascii() and label.isdigit()) else label
+    return None
+
+
+def _from_json(body: bytes) -> str | int | None:
+    try:
+        about = json.loads(body)
+    except ValueError:
+        return None
+    found = [about[key] for key in _JSON_KEYS if key in about] if isinstance(about, dict) else [about]
+    return next((value for value in found if isinstance(value, str | int) and not isinstance(value, bool)), None)
+
+
+def read_class_names(source: str) -> bytes | None:
+    """The names that lie beside the shards; None where there are none."""
+    uri = storage.join(source, CLASS_NAMES)
+    return storage.read_bytes(uri) if storage.exists(uri) else None

@@ -1,0 +1,190 @@
+"""Ingest, the driver's part: list the source, have an engine do the blocks, finish the dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from sunspark import storage
+from sunspark.data.dataset import Dataset, read_quarantine
+from sunspark.data.ingest import BlockResult, HasPath, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
+from sunspark.data.leaks import find_leaks
+from sunspark.data.quarantine import refuse_too_many
+from sunspark.data.sources import Listing, list_source
+from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
+from sunspark.data.target import LOCK_NAME, delete_staging, is_finished, refuse_foreign_files, reuse
+from sunspark.data.writer import Recipe, refuse_equal_ids
+from sunspark.errors import ConfigError, DatasetError
+from sunspark.launch.count_display import CountDisplay
+
+PlanT = TypeVar("PlanT", bound="Plan")
+ResultT = TypeVar("ResultT")
+
+logger = logging.getLogger(__name__)
+
+
+class Plan(Protocol):
+    """Work on some images."""
+
+    @property
+    def images(self) -> Sequence[HasPath]: ...
+
+
+class Engine(Protocol):
+    """Has work done for each plan somewhere, results in the order of the plans, and shows how far it is."""
+
+    def __call__(
+        self, work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+    ) -> list[ResultT]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IngestResult:
+    """What an ingest did."""
+
+    dataset: str
+    listed: int
+    accepted: int
+    quarantined: int
+    """accepted + quarantined = listed"""
+    classes: int
+    splits: dict[str, int]
+    leaks: dict[str, int]
+    """By pair of splits: images of a training split that are in its test split too, as exact copies."""
+    leaks_dropped: int
+    """Images that --drop-leaks took out of training splits."""
+    dataset_id: str
+    seconds: float
+    images_per_second: float
+    """The mean, Spark's start included; 0 when the dataset was there already."""
+    reused: bool
+    """Whether the dataset was there already, made from the same images in the same way."""
+
+
+def ingest(
+    source: str, dataset: str, config: IngestConfig, opened_engine: Callable[[], AbstractContextManager[Engine]]
+) -> IngestResult:
+    """Make the dataset `dataset` from the images in `source`; the engine is opened when there is work for it.
+
+    A finished dataset of the same images and configuration is left as it is and reported as reused; of
+    anything else, DatasetError. What an unfinished ingest left there is replaced; while another ingest works there,
+    DatasetError. Raises SourceError for sources that cannot be used as they are, ConfigError for options that
+    contradict each other.
+    """
+    started = time.monotonic()
+    source, dataset = _located(source, config), _located(dataset, config)
+    _refuse_idle_endpoint(source, dataset, config)
+    _refuse_nesting(source, dataset)
+    listing = list_source(
+        source,
+        source_format=config.source_format,
+        labels=None if config.labels is None else _located(config.labels, config),
+        split_lists=[_located_list(entry, config) for entry in config.split_list],
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+    )
+    refuse_equal_ids([image.path for image in listing.images])
+    recipe = recipe_of(listing, config)
+    if is_finished(dataset):
+        return _reused(dataset, recipe, listing, config, started)
+    refuse_foreign_files(dataset)
+    refusal = DatasetError(f"another `sunspark ingest` works on {dataset}; wait for it, or choose another directory")
+    with storage.only_holder(dataset, LOCK_NAME, refusal):
+        if is_finished(dataset):
+            return _reused(dataset, recipe, listing, config, started)
+        with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
+            display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
+            with opened_engine() as engine:
+                results = _blocks(listing, dataset, config, engine, display)
+        made, reused = finish(dataset, recipe, results, config.max_bad_fraction)
+        return _warned(listing, _result(made, started, reused=reused))
+
+
+def _reused(dataset: str, recipe: Recipe, listing: Listing, config: IngestConfig, started: float) -> IngestResult:
+    """The dataset that is there, under the rules for one that is made."""
+    there = reuse(dataset, recipe)
+    refuse_too_many(dataset, read_quarantine(there), recipe.num_listed, config.max_bad_fraction)
+    return _warned(listing, _result(there, started, reused=True))
+
+
+def _blocks(
+    listing: Listing, dataset: str, config: IngestConfig, engine: Engine, display: CountDisplay
+) -> list[BlockResult]:
+    """Have all blocks written; by way of staging where images are best read in the order of their archive."""
+    delete_staging(dataset)
+    if not listing.is_read_in_order:
+        return engine(ingest_block, plan_blocks(listing, dataset, config), display)
+    staged = engine(stage_piece, plan_pieces(listing, dataset, config), display)
+    display.event("all images are decoded; they are put in order")
+    with contextlib.closing(CountDisplay("images", len(listing.images))) as second:
+        results = engine(assemble_block, plan_assembly(listing, dataset, config, staged), second)
+    delete_staging(dataset)
+    return results
+
+
+def _located(uri: str, config: IngestConfig) -> str:
+    uri = storage.absolute(uri)
+    return uri if config.endpoint_url is None else storage.with_endpoint(uri, config.endpoint_url)
+
+
+def _located_list(entry: str, config: IngestConfig) -> str:
+    name, mark, uri = entry.partition("=")
+    return f"{name}{mark}{_located(uri, config)}" if uri else entry
+
+
+def _refuse_idle_endpoint(source: str, dataset: str, config: IngestConfig) -> None:
+    if config.endpoint_url is not None and not any(storage.scheme_of(uri) == "s3" for uri in (source, dataset)):
+        raise ConfigError(
+            f"--endpoint-url {config.endpoint_url} has no effect: neither {source} nor {dataset} is an s3:// URI"
+        )
+
+
+def _warned(listing: Listing, result: IngestResult) -> IngestResult:
+    """`result`, and a word on each split that came out empty, or that holds what it is tested on."""
+    for pair, num_images in result.leaks.items():
+        logger.warning(
+            "%s share images, as exact copies, %d of the first: what is measured on the second is too good; "
+            "--drop-leaks takes them out of the first, `sunspark inspect %s` names some",
+            pair, num_images, result.dataset,
+        )  # fmt: skip
+    for number, (split, num_images) in enumerate(result.splits.items()):
+        if num_images:
+            continue
+        num_listed = sum(image.splits >> number & 1 for image in listing.images)
+        if num_listed:
+            why = f"none of its {num_listed} images could be decoded; `sunspark inspect {result.dataset}` names them"
+        else:
+            why = "no class has two images, of which one could be set aside; add images, or give lists (--split-list)"
+        logger.warning("the split %s is empty: %s", split, why)
+    return result
+
+
+def _refuse_nesting(source: str, dataset: str) -> None:
+    if storage.lie_in_each_other(dataset, source):
+        raise ConfigError(
+            f"the dataset {dataset} and the source {source} lie in each other; give the dataset a directory of its own"
+        )
+
+
+def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
+    seconds = time.monotonic() - started
+    listed = int(dataset.manifest["listed"])
+    return IngestResult(
+        dataset=dataset.uri,
+        listed=listed,
+        accepted=len(dataset),
+        quarantined=int(dataset.manifest["quarantined"]),
+        classes=len(dataset.classes),
+        splits={split: len(dataset.rows(split)) for split in dataset.split_names},
+        leaks={f"{leak.train} & {leak.test}": leak.images for leak in find_leaks(dataset.index, dataset.split_names)},
+        leaks_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
+        dataset_id=dataset.id,
+        seconds=seconds,
+        images_per_second=0.0 if reused else listed / seconds,
+        reused=reused,
+    )

@@ -1,0 +1,137 @@
+"""The page of a dataset: says what is in it and what is not, needs nothing but its file, believes no name."""
+
+import base64
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sunspark.bench.dataset_page import PageResult, write_dataset_page
+from sunspark.bench.dataset_samples import MOST_BLOCKS, rows_by_class, thumbnails
+from sunspark.data.codec import encode_jpeg
+from sunspark.data.dataset import Block, Dataset
+from sunspark.data.ingest import IngestConfig
+from sunspark.data.writer import order_key, write_dataset
+from sunspark.launch.ingest import ingest
+from tests.bench.page import Page
+from tests.data.engine import here
+
+pytestmark = pytest.mark.timeout(60)
+EVIL = "<script>alert(1)&\"'.jpg"
+
+
+def picture(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (30 + number, 40, 3), np.uint8)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Two classes of 6 and 9 images, three bad ones, one image in train and in test."""
+    for number in range(12):
+        path = tmp_path / "photos" / ("coast" if number < 4 else "forest") / f"{number:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(picture(number)))
+    coast = tmp_path / "photos" / "coast"
+    for name, suffix in (("PNG", "png"), ("BMP", "bmp")):
+        Image.fromarray(picture(99)).save(coast / f"twin.{suffix}", name)
+    for name, body in {"empty.jpg": b"", "nothing.jpg": b"", EVIL: b"<html>"}.items():
+        (coast / name).write_bytes(body)
+    (tmp_path / "train.txt").write_text("coast/twin.png\ncoast/00.jpg\nforest/05.jpg")
+    (tmp_path / "test.txt").write_text("coast/twin.bmp\nforest/06.jpg")
+    lists = tuple(f"{name}={tmp_path}/{name}.txt" for name in ("train", "test"))
+    config = IngestConfig(short_side=24, block_size=8, split_list=lists, max_bad_fraction=1)
+    ingest(str(tmp_path / "photos"), str(tmp_path / "dataset"), config, here)
+    return Dataset.open(str(tmp_path / "dataset"))
+
+
+def page_of(dataset: Dataset, folder: Path) -> tuple[Page, str]:
+    out = folder / "page.html"
+    result = write_dataset_page(dataset, str(out))
+    assert result == PageResult(dataset=dataset.uri, path=str(out), size_bytes=out.stat().st_size)
+    page = Page(out.read_text())
+    assert page.open == []
+    return page, out.read_text()
+
+
+def test_it_says_what_is_in_the_dataset(dataset: Dataset, tmp_path: Path) -> None:
+    page, _ = page_of(dataset, tmp_path)
+    for words in (
+        "Images 14 of 17 listed",
+        "Classes 2 6 to 8 images each",
+        "Quarantined 3 17.65 % of the images",
+        "Leaks 1 training images that are test images too",
+        "train 3 test 2",
+        "JPEG 12 PNG 1 BMP 1",
+        "forest 8 coast 6",
+        "under 64 64 to 127",
+        "In train and in test: 1 image",
+        "coast/twin.png coast/twin.bmp",
+        "2 sniff the file is empty coast/empty.jpg",
+        "an HTML page, not an image",
+        "All 3 files, by path",
+        "coast 6 images",
+        dataset.id[:16],
+        "short_side 24",
+    ):
+        assert words in page.text, words
+
+
+def test_the_pictures_are_those_of_the_dataset(dataset: Dataset, tmp_path: Path) -> None:
+    page, _ = page_of(dataset, tmp_path)
+    shown = {value for tag, name, value in page.attributes if (tag, name) == ("img", "title")}
+    assert shown == set(dataset.index.column("path").to_pylist())
+    uris = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    assert len(uris) == 14 + 2
+    assert all(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")).startswith(b"\xff\xd8") for uri in uris)
+
+
+def test_it_loads_nothing_and_believes_no_name(dataset: Dataset, tmp_path: Path) -> None:
+    page, html = page_of(dataset, tmp_path)
+    loads = [value for _, name, value in page.attributes if name in ("src", "href")]
+    assert loads
+    assert all(value.startswith("data:") for value in loads)
+    assert "<script" not in html
+    assert EVIL in page.text
+    assert not re.search(r"url\(|@import|https?:", html)
+
+
+def test_a_set_without_blemish_says_so(tmp_path: Path) -> None:
+    made = [(f"{number}.jpg", 0, ["train" if number else "test"], encode_jpeg(picture(number))) for number in range(4)]
+    page, _ = page_of(write_dataset(str(tmp_path / "d"), made, classes=("a",)), tmp_path)
+    for words in (
+        "Quarantined 0 none was bad",
+        "Nothing: every image",
+        "No image of a training split is an exact copy",
+    ):
+        assert words in page.text, words
+
+
+def test_an_empty_dataset_has_a_page(tmp_path: Path) -> None:
+    page, _ = page_of(write_dataset(str(tmp_path / "d"), [], classes=("a",)), tmp_path)
+    assert "Images 0 of 0 listed" in page.text
+
+
+def test_of_a_large_set_few_blocks_are_read_and_rare_classes_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 blocks; of the last class there is one image, in the last block."""
+    paths = sorted(map(str, range(400)), key=lambda path: order_key(0, path))
+    jpeg = encode_jpeg(np.zeros((8, 8, 3), np.uint8))
+    made = [(path, 3 if path == paths[-1] else int(path) % 3, [], jpeg) for path in paths]
+    dataset = write_dataset(str(tmp_path / "d"), made, classes="abcd", block_size=2)
+    rows_of = rows_by_class(dataset, 3)
+    assert [len(rows_of[label]) for label in range(4)] == [3, 3, 3, 1]
+    assert rows_of[3] == [399]
+    read: list[int] = []
+    plainly = Dataset.read_block
+
+    def counted(self: Dataset, block: int) -> Block:
+        read.append(block)
+        return plainly(self, block)
+
+    monkeypatch.setattr(Dataset, "read_block", counted)
+    small = thumbnails(dataset, range(400))
+    assert len(read) == len(set(read)) == MOST_BLOCKS
+    assert sum(bool(one.uri) for one in small.values()) == 2 * MOST_BLOCKS

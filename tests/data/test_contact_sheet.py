@@ -1,0 +1,79 @@
+"""The picture of augmentation shows what training and evaluation see, pixel by pixel."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
+from sunspark.data.codec import encode_jpeg
+from sunspark.data.contact_sheet import NUM_EPOCHS, SheetConfig, SheetResult, contact_sheet, write_contact_sheet
+from sunspark.data.dataset import Dataset
+from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.writer import write_dataset
+from sunspark.errors import ConfigError, DatasetError
+
+SIZE = 32
+GAP = 6
+TEXT = 26
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Three classes, one of them without an image."""
+    rng = np.random.default_rng(0)
+    made = [
+        (f"{name}/{number}.jpg", label, ["train"], encode_jpeg(rng.integers(0, 256, (40, 60 + number, 3), np.uint8)))
+        for label, name in ((0, "a"), (2, "c"))
+        for number in range(3)
+    ]
+    return write_dataset(str(tmp_path / "dataset"), made, classes=("a", "b", "c"), block_size=4)
+
+
+def view(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
+    top, left = TEXT + row * (SIZE + TEXT), GAP + column * (SIZE + GAP)
+    return sheet[top : top + SIZE, left : left + SIZE]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_each_view_is_what_training_and_evaluation_see(dataset: Dataset, seed: int) -> None:
+    augment = AugmentConfig(trivial_augment=True, erasing_probability=0.5)
+    sheet = contact_sheet(dataset, SheetConfig(image_size=SIZE, seed=seed), augment)
+    for number, label in enumerate((0, 2)):
+        row = int(np.flatnonzero(dataset.labels == label)[0])
+        block = dataset.read_block(dataset.block_of(row))
+        jpeg = block.images[row - block.first_row]
+        for epoch in range(NUM_EPOCHS):
+            rng = KeyedRandom(seed, epoch, int(dataset.sample_ids[row]))
+            assert np.array_equal(view(sheet, number, 1 + epoch), training_pixels(jpeg, SIZE, rng, augment))
+        assert np.array_equal(view(sheet, number, 1 + NUM_EPOCHS), evaluation_pixels(jpeg, SIZE, augment))
+
+
+def test_the_file_is_a_png_of_two_rows(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out.png"
+    result = write_contact_sheet(dataset, str(out), SheetConfig(image_size=SIZE), AugmentConfig())
+    wanted = (GAP + (NUM_EPOCHS + 2) * (SIZE + GAP), TEXT + 2 * (SIZE + TEXT))
+    assert result == SheetResult(dataset=dataset.uri, path=str(out), width=wanted[0], height=wanted[1])
+    with Image.open(out) as image:
+        assert (image.format, image.size) == ("PNG", wanted)
+
+
+def test_of_many_classes_eight_are_shown(tmp_path: Path) -> None:
+    made = [(f"{number}.jpg", number, [], encode_jpeg(np.zeros((9, 9, 3), np.uint8))) for number in range(20)]
+    names = [f"a class with a name that is much too long for the picture, number {number}" for number in range(20)]
+    sheet = contact_sheet(
+        write_dataset(str(tmp_path / "d"), made, classes=names), SheetConfig(image_size=8), AugmentConfig()
+    )
+    assert sheet.shape[0] == TEXT + 8 * (8 + TEXT)
+
+
+def test_a_dataset_without_images_has_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="has no image to show"):
+        contact_sheet(write_dataset(str(tmp_path / "d"), [], classes=("a",)), SheetConfig(), AugmentConfig())
+
+
+@pytest.mark.parametrize("image_size", [4, 2000])
+def test_a_size_that_is_none_is_refused(image_size: int) -> None:
+    with pytest.raises(ConfigError, match=f"image_size must be 8 to 1024 pixels, got {image_size}; use"):
+        SheetConfig(image_size=image_size)

@@ -1,0 +1,334 @@
+"""Laws of the kinds of source: each is recognised, and the same images give the same list and the same bytes."""
+
+import io
+import json
+import logging
+import tarfile
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sunspark.data.codec import DecodeError
+from sunspark.data.containers import read_images, read_in_order
+from sunspark.data.sources import ListedImage, Listing, SourceFormat, list_source
+from sunspark.data.sources.splits import split_of_file
+from sunspark.errors import ConfigError, SourceError, StorageError
+from tests.data.source_kinds import (
+    CLASSES,
+    KINDS,
+    class_of,
+    images,
+    make,
+    split_of,
+    write_hugging_face,
+    write_shard,
+    write_table,
+    write_tar,
+    write_tree,
+)
+
+BODIES = images()
+
+
+def bytes_of(listing: Listing) -> dict[str, bytes | DecodeError]:
+    """path -> what is read, by the way that ingest takes."""
+    if not listing.is_read_in_order:
+        return {image.path: data for image, data in read_images(listing.images)}
+
+    def place(image: ListedImage) -> str:
+        return image.container.uri
+
+    read: dict[str, bytes | DecodeError] = {}
+    for _, group in groupby(sorted(listing.images, key=lambda image: (place(image), image.position)), key=place):
+        part = list(group)
+        read |= {image.path: data for image, data in read_in_order(part, part[0].container.seek_index)}
+    return read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_recognised_and_holds_the_same(kind: str, tmp_path: Path) -> None:
+    made = make(kind, tmp_path / "made", BODIES)
+    listing = list_source(made.source, labels=made.labels, split_lists=made.split_list)
+    assert listing.classes == CLASSES
+    assert listing.split_names == ("train", "test")
+    assert listing.test_fraction is None
+    assert [image.path for image in listing.images] == sorted(BODIES)
+    for image in listing.images:
+        assert CLASSES[image.label] == class_of(image.path)
+        assert image.splits == (1 if split_of(image.path) == "train" else 2)
+        assert image.size_bytes == (0 if kind == "parquet" else len(BODIES[image.path]))
+    assert bytes_of(listing) == BODIES
+
+
+def test_sources_that_tell_sizes_have_one_fingerprint(tmp_path: Path) -> None:
+    """So that a dataset made of a folder is known as that of its archive."""
+    fingerprints = set()
+    for kind in KINDS:
+        made = make(kind, tmp_path / kind, BODIES)
+        listing = list_source(made.source, labels=made.labels, split_lists=made.split_list)
+        fingerprints |= {listing.fingerprint} if kind != "parquet" else set()
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "source_format", "is_right"),
+    [
+        ("folder", "folder", True), ("tar", "tar", True), ("tar.gz", "tar", True), ("parquet", "parquet", True),
+        ("webdataset", "webdataset", True), ("csv", "table", True), ("folder", "parquet", False),
+        ("folder", "webdataset", False), ("folder", "table", False), ("tar", "folder", False),
+        ("tar", "webdataset", False), ("csv", "tar", False), ("parquet", "folder", False),
+    ],
+)  # fmt: skip
+def test_a_format_can_be_forced(kind: str, source_format: SourceFormat, is_right: bool, tmp_path: Path) -> None:
+    made = make(kind, tmp_path / "made", BODIES)
+    if is_right:
+        listing = list_source(made.source, source_format=source_format, labels=made.labels, split_lists=made.split_list)
+        assert len(listing.images) == len(BODIES)
+    else:
+        with pytest.raises(SourceError):
+            list_source(made.source, source_format=source_format)
+
+
+def test_splits_that_the_source_names_leave_no_room_for_a_test_fraction(tmp_path: Path) -> None:
+    made = make("parquet", tmp_path / "made", BODIES)
+    with pytest.raises(ConfigError, match=r"has no effect: .* names its splits \(train, test\)"):
+        list_source(made.source, test_fraction=0.3)
+
+
+def test_lists_join_the_splits_that_the_source_names(tmp_path: Path) -> None:
+    made = make("webdataset", tmp_path / "made", BODIES)
+    few = tmp_path / "few.txt"
+    few.write_text("a/abbey/sun_002.jpg\n")
+    listing = list_source(made.source, split_lists=(f"few={few}",))
+    assert listing.split_names == ("train", "test", "few")
+    assert {image.path for image in listing.images if image.splits & 4} == {"a/abbey/sun_002.jpg"}
+    with pytest.raises(ConfigError, match="two lists for the split 'train'"):
+        list_source(made.source, split_lists=(f"train={few}",))
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("data/train-00000-of-00005.parquet", "train"), ("data/test-00001-of-00002.parquet", "test"),
+        ("validation-00000-of-00001-0123abc.parquet", "validation"), ("my_set/val/0.tar", "validation"),
+        ("dev.parquet", "validation"), ("sun397-testing.parquet", "test"), ("TRAIN/part.parquet", "train"),
+        ("data/fine_tune-00000-of-00002.parquet", "fine_tune"), ("data/part-0001.parquet", None),
+        ("trainer/latest.parquet", None), ("0.tar", None), ("test/train-00000-of-00001.parquet", "train"),
+        ("my-set-train-00000-of-00002.parquet", "train"),
+    ],
+)  # fmt: skip
+def test_files_name_their_split_as_on_the_hub(path: str, split: str | None) -> None:
+    assert split_of_file(path) == split
+
+
+def test_an_archive_of_one_folder_is_that_folder(tmp_path: Path) -> None:
+    flat = {f"{name}/{number}.jpg": b"x" for name in ("cat", "dog") for number in range(3)}
+    write_tar(tmp_path / "flat.tar", {f"./{path}": body for path, body in flat.items()})
+    write_tar(tmp_path / "deep.tar", {f"pets/{path}": body for path, body in flat.items()})
+    write_tar(tmp_path / "one.tar", {path: body for path, body in flat.items() if path.startswith("cat")})
+    for name in ("flat", "deep"):
+        listing = list_source(str(tmp_path / f"{name}.tar"))
+        assert listing.classes == ("cat", "dog")
+        assert [image.path for image in listing.images] == sorted(flat)
+    assert list_source(str(tmp_path / "one.tar")).classes == ("cat",)
+
+
+def test_links_in_an_archive_are_files_and_the_later_of_two_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tarfile.open(tmp_path / "odd.tar", "w") as tar:
+
+        def add(path: str, kind: bytes = tarfile.REGTYPE, body: bytes = b"", link: str = "") -> None:
+            info = tarfile.TarInfo(path)
+            info.type, info.size, info.linkname = kind, len(body), link
+            tar.addfile(info, io.BytesIO(body))
+
+        add("a/1.jpg", body=b"old")
+        add("a/2.jpg", tarfile.LNKTYPE, link="a/1.jpg")
+        add("b/3.jpg", tarfile.SYMTYPE, link="../a/1.jpg")
+        add("b/4.jpg", tarfile.SYMTYPE, link="nowhere.jpg")
+        add("b/5.jpg", tarfile.FIFOTYPE)
+        add("a/1.jpg", body=b"new")
+        add("b/._3.jpg", body=b"what macOS leaves")
+        add(f"b/{'long' * 40}/ä.jpg", body=b"long name")
+    listing = list_source(str(tmp_path / "odd.tar"))
+    read = bytes_of(listing)
+    assert read == {
+        "a/1.jpg": b"new", "a/2.jpg": b"new", "b/3.jpg": b"new", f"b/{'long' * 40}/ä.jpg": b"long name",
+    }  # fmt: skip
+    assert "left out, because no files (links that lead nowhere, devices): b/5.jpg, b/4.jpg" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_an_archive_that_was_cut_short_is_told(kind: str, tmp_path: Path) -> None:
+    made = make(kind, tmp_path / "made", BODIES)
+    whole = Path(made.source).read_bytes()
+    Path(made.source).write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(SourceError, match="get it again"):
+        list_source(made.source)
+
+
+def test_archives_of_other_kinds_are_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "images.tar", "w:xz") as tar:
+        tar.addfile(tarfile.TarInfo("a/1.jpg"))
+    with pytest.raises(SourceError, match="is compressed with xz; unpack it, or compress it with gzip"):
+        list_source(str(tmp_path / "images.tar"))
+    (tmp_path / "images.parquet").write_bytes(b"PAR1 no, it is not")
+    with pytest.raises(SourceError, match=r"images\.parquet is no Parquet file"):
+        list_source(str(tmp_path / "images.parquet"))
+
+
+def test_an_archive_that_has_changed_since_is_trouble_with_storage(tmp_path: Path) -> None:
+    made = make("tar", tmp_path / "made", BODIES)
+    listing = list_source(made.source, split_lists=made.split_list)
+    Path(made.source).write_bytes(Path(made.source).read_bytes()[:1000])
+    with pytest.raises(StorageError, match="it has changed since it was listed"):
+        list(read_images(listing.images))
+
+
+def test_parquet_without_paths_names_images_by_file_and_row(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        table = pa.table({"img": [b"one", b"two"], "label": ["dog", "cat"]})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    listing = list_source(str(tmp_path))
+    assert listing.classes == ("cat", "dog")
+    assert [image.path for image in listing.images] == [
+        "test/000000", "test/000001", "train/000000", "train/000001",
+    ]  # fmt: skip
+    assert bytes_of(listing)["train/000001"] == b"two"
+
+
+def test_parquet_whose_paths_repeat_names_images_by_file_and_row(tmp_path: Path) -> None:
+    write_hugging_face(tmp_path / "data", "train", BODIES, num_shards=1)
+    write_hugging_face(tmp_path / "data", "test", BODIES, num_shards=1)
+    listing = list_source(str(tmp_path))
+    assert len(listing.images) == 2 * len(BODIES)
+    assert listing.images[0].path == "data/test-00000-of-00001/000000"
+
+
+def test_rows_without_bytes_are_the_images_fault(tmp_path: Path) -> None:
+    table = pa.table({"image": [b"one", None, b"three"], "label": [1, 1, 5]})
+    pq.write_table(table, tmp_path / "few.parquet")
+    listing = list_source(str(tmp_path / "few.parquet"), test_fraction=0)
+    assert listing.classes == ("1", "5")
+    read = bytes_of(listing)
+    assert isinstance(read["few/000001"], DecodeError)
+    assert read["few/000002"] == b"three"
+
+
+def test_numbers_are_named_by_the_labels_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"one", b"two"], "label": [0, 2]}), tmp_path / "few.parquet")
+    names = tmp_path / "names.txt"
+    names.write_text("ape\nbee\ncat\n")
+    listing = list_source(str(tmp_path / "few.parquet"), labels=str(names), test_fraction=0)
+    assert listing.classes == ("ape", "bee", "cat")
+    assert [image.label for image in listing.images] == [0, 2]
+    names.write_text("ape\nbee\n")
+    with pytest.raises(
+        SourceError, match=r"1 labels of .* are not among the 2 classes of .*names\.txt \(2\); give all"
+    ):
+        list_source(str(tmp_path / "few.parquet"), labels=str(names))
+
+
+def test_images_without_labels_are_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"one"], "text": ["a dog"]}), tmp_path / "captions.parquet")
+    with pytest.raises(SourceError, match=r"no column of labels beside the images in 'image' \(columns: image, text\)"):
+        list_source(str(tmp_path / "captions.parquet"))
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "numbers.parquet")
+    with pytest.raises(SourceError, match=r"has no column of images \(columns: x\)"):
+        list_source(str(tmp_path / "numbers.parquet"))
+    write_tar(tmp_path / "some.tar", {"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x"})
+    with pytest.raises(SourceError, match=r"1 images of .* have no label beside them \(2\.jpg in some\.tar\)"):
+        list_source(str(tmp_path / "some.tar"))
+
+
+def test_webdataset_labels_come_from_cls_json_or_txt(tmp_path: Path) -> None:
+    write_tar(tmp_path / "named.tar", {"1.jpg": b"x", "1.cls": b"dog\n", "2.png": b"x", "2.txt": b"cat"})
+    assert list_source(str(tmp_path / "named.tar"), test_fraction=0).classes == ("cat", "dog")
+    members = {"1.seg.jpg": b"x", "1.json": json.dumps({"cls": 3, "width": 5}).encode()}
+    write_tar(tmp_path / "json.tar", members)
+    assert list_source(str(tmp_path / "json.tar"), test_fraction=0).classes == ("3",)
+
+
+def test_shards_with_equal_keys_do_not_collide(tmp_path: Path) -> None:
+    for shard in range(2):
+        write_shard(tmp_path / f"shard-{shard}.tar", dict(list(BODIES.items())[:3]))
+    listing = list_source(str(tmp_path), labels=None)
+    assert len({image.path for image in listing.images}) == 6
+    assert listing.images[0].path.startswith("shard-0/")
+    assert listing.split_names == ("train", "test")
+
+
+def test_leaf_names_that_repeat_are_classes_of_their_own(tmp_path: Path) -> None:
+    bodies = {f"{place}/{door}/1.jpg": b"x" for place in ("pool", "church") for door in ("indoor", "outdoor")}
+    write_tree(tmp_path / "set", bodies)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("church/outdoor\nchurch/indoor\npool/outdoor\npool/indoor\n")
+    listing = list_source(str(tmp_path / "set"), labels=str(labels), test_fraction=0)
+    assert listing.classes == ("church/outdoor", "church/indoor", "pool/outdoor", "pool/indoor")
+    assert Counter(image.label for image in listing.images) == dict.fromkeys(range(4), 1)
+
+
+def test_a_labels_file_overrules_the_class_list_and_must_be_there(tmp_path: Path) -> None:
+    made = make("folder", tmp_path / "made", BODIES)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a/abbey\nc/church/indoor\nc/church/outdoor\n")
+    assert list_source(made.source, labels=str(labels)).classes == ("abbey", "church/indoor", "church/outdoor")
+    with pytest.raises(SourceError, match=r"the class list .*none\.txt does not exist"):
+        list_source(made.source, labels=str(tmp_path / "none.txt"))
+
+
+def test_names_without_images_are_told_where_the_source_brings_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A part of a set is often had with the names of the whole."""
+    few = {path: body for path, body in BODIES.items() if class_of(path) != "abbey"}
+    write_hugging_face(tmp_path / "data", "train", few)
+    with caplog.at_level(logging.WARNING):
+        assert list_source(str(tmp_path)).classes == CLASSES
+    assert "1 of the 3 classes of" in caplog.text
+    assert "have no images: abbey" in caplog.text
+
+
+def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "b.jpg": b"x"})
+
+    def listed(*rows: dict[str, str]) -> Listing:
+        return list_source(write_table("csv", tmp_path, list(rows)), test_fraction=None)
+
+    for rows, match in (
+        ([{"path": "gone.jpg", "label": "x"}], r"1 files that .*table\.csv names do not exist \(gone\.jpg\)"),
+        ([{"path": "a.jpg", "label": ""}], "row 1 of .* lacks a path or a label"),
+        ([{"path": "a.jpg", "label": "x"}, {"path": "./a.jpg", "label": "y"}], r"gives a\.jpg two labels \(x, y\)"),
+        ([{"file": "a.jpg", "label": "x"}], r"has no column path \(columns: file, label\)"),
+    ):
+        with pytest.raises(SourceError, match=match):
+            listed(*rows)
+    (tmp_path / "table.csv").write_text("path,label\n")
+    with pytest.raises(SourceError, match="has no rows"):
+        list_source(str(tmp_path / "table.csv"))
+
+
+def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "sub/b.jpg": b"y"})
+    rows = [
+        {"path": "a.jpg", "label": "10", "split": "train"}, {"path": "a.jpg", "label": "10", "split": "all"},
+        {"path": str(tmp_path / "sub" / "b.jpg"), "label": "9", "split": ""},
+    ]  # fmt: skip
+    listing = list_source(write_table("csv", tmp_path, rows))
+    assert listing.split_names == ("train", "all")
+    assert listing.classes == ("9", "10")
+    assert {image.path: image.splits for image in listing.images} == {"a.jpg": 3, f"{tmp_path}/sub/b.jpg": 0}
+    assert bytes_of(listing) == {"a.jpg": b"x", f"{tmp_path}/sub/b.jpg": b"y"}
+
+
+def test_a_folder_of_archives_and_parquet_is_not_guessed(tmp_path: Path) -> None:
+    write_shard(tmp_path / "0.tar", BODIES)
+    write_hugging_face(tmp_path / "data", "train", BODIES)
+    with pytest.raises(SourceError, match=r"holds archives and Parquet files.*say which are meant"):
+        list_source(str(tmp_path))
+    assert len(list_source(str(tmp_path), source_format="webdataset").images) == len(BODIES)
