@@ -1,34 +1,25 @@
 """A box of a stored JPEG, resampled to a square: where training and evaluation look.
 
 The box is chosen before anything is decoded, from the size in the JPEG header. Decoding (simplejpeg) and resampling
-(Pillow, antialiased bilinear) run without the GIL.
+(`resize.py`) run without the GIL.
 
 Source: random resized crop is that of Inception (Szegedy et al., arXiv 1409.4842), with the procedure of
 torchvision's `RandomResizedCrop`.
 """
 
 import math
-from typing import NamedTuple
 
 import simplejpeg
-from PIL import Image
 
 from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.pixels import Pixels
+from sunspark.data.resize import Box, resize
 
 _BOX_ATTEMPTS = 10  # torchvision's
 _DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
 _OVERSAMPLING = 2  # source pixels per output pixel that DCT scaling must leave, so that it cannot be seen
 
 Range = tuple[float, float]
-
-
-class Box(NamedTuple):
-    """A rectangle of an image, in pixels: from `top` and `left` up to `top + height` and `left + width`."""
-
-    top: float
-    left: float
-    height: float
-    width: float
 
 
 def random_resized_crop(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Range) -> Box:
@@ -75,8 +66,8 @@ def shape_of(jpeg: bytes) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def crop_and_resize(jpeg: bytes, shape: tuple[int, int], box: Box, size: int) -> Image.Image:
-    """Decode as small as the box allows, then resample the box to `size` x `size`, RGB.
+def crop_and_resize(jpeg: bytes, shape: tuple[int, int], box: Box, size: int) -> Pixels:
+    """Decode as small as the box allows, then resample the box to (size, size, 3), RGB.
 
     Raises ValueError when `jpeg` cannot be decoded.
     """
@@ -87,9 +78,7 @@ def crop_and_resize(jpeg: bytes, shape: tuple[int, int], box: Box, size: int) ->
     else:
         decoded = simplejpeg.decode_jpeg(jpeg, min_height=-(-height // factor), min_width=-(-width // factor))
     # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
-    left, top = box.left / factor, box.top / factor
-    region = (left, top, left + box.width / factor, top + box.height / factor)
-    return Image.fromarray(decoded).resize((size, size), Image.Resampling.BILINEAR, box=region)
+    return resize(decoded, Box(*(number / factor for number in box)), size)
 
 
 def _dct_factor(box: Box, size: int) -> int:
