@@ -6,10 +6,12 @@ cores; each figure is of its own process, over 100 batches of 64 in the middle o
 
 `torchvision` is `DataLoader` with `decode_jpeg` and transforms v2, `torchvision_pillow` the same with Pillow's decoder;
 litdata and mosaicml-streaming run in a virtual environment that the script builds (`--no-others` leaves them out).
-One thread is one thread on one core: beside the loader's threads, whoever waits for a batch helps.
+One thread is one thread on one core: beside the loader's threads, whoever waits for a batch helps. S3 is a server on
+loopback, with all blocks in the node's cache.
 
 Fails when two threads come to less than 1.5 of the better of torchvision's, to less than 1.85 of one, or to less than
-litdata or streaming, or when a first batch takes more than 2 s from opening the dataset, its blocks being cached.
+litdata or streaming; when they come to less than 0.9 with the dataset on S3; or when a first batch takes more than 2 s
+from opening the dataset, its blocks being cached.
 
     python -m benchmarks.loader [--repeats 5] [--batches 100] [--images 8192] [--no-others] [--folder FOLDER]
 """
@@ -20,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -31,15 +33,17 @@ from benchmarks.peer_runs.environments import HERE, loaders_python
 from sunspark.data.codec import to_stored_image
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.writer import write_dataset
+from tests.s3 import KEY, serve
 
 _BATCH: Final = 64
 _NUM_SCENES: Final = 512
 _RUN_SECONDS: Final = 600.0
 _OURS: Final = "sunspark, two threads"
 _ONE_THREAD: Final = "sunspark, one thread"
+_FROM_S3: Final = "sunspark, two threads, dataset on S3"
 _POSITIONS: Final = ("0", "0.49", "0.98", "3.5", "9.99")
 """In epochs."""
-_LEAST_OF_TORCHVISION, _LEAST_OF_ONE_THREAD, _LEAST_OF_OTHERS = 1.5, 1.85, 1.0
+_LEAST_OF_TORCHVISION, _LEAST_OF_ONE_THREAD, _LEAST_OF_OTHERS, _LEAST_ON_S3 = 1.5, 1.85, 1.0, 0.9
 _MOST_FIRST_SECONDS: Final = 2.0
 
 _LOAD: Final = """
@@ -49,14 +53,14 @@ from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
 
-folder, threads, position, batches = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+uri, cache, threads, position, batches = *sys.argv[1:3], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
 started = time.perf_counter()
-dataset = Dataset.open(folder + "/dataset")
+dataset = Dataset.open(uri)
 plan = StepPlan(
     dataset_id=dataset.id, split="train", seed=0, num_samples=len(dataset), global_batch_size=64, num_epochs=10,
     num_replicas=1,
 )
-config = LoaderConfig(image_size=224, cache_directory=folder + "/cache", augment=AugmentConfig(crop_scale=(0.08, 1.0)))
+config = LoaderConfig(image_size=224, cache_directory=cache, augment=AugmentConfig(crop_scale=(0.08, 1.0)))
 loader = Loader(dataset, plan, config, threads)
 first = int(position * plan.steps_per_epoch)
 loader.take(first, range(1))
@@ -91,56 +95,48 @@ def main() -> None:
 def measure(folder: Path, repeats: int, batches: int, images: int, with_others: bool) -> list[str]:
     """What is not as it should be, in words; everything is printed."""
     make_dataset(folder, images)
-    load(folder, 2, "0", images // _BATCH - 17)  # all blocks are in the node's cache from here on
+    dataset = str(folder / "bucket" / "dataset")
+    load(folder, dataset, 2, "0", images // _BATCH - 17)  # all blocks are in the node's cache from here on
     others = {peer: loaders_python(folder) for peer in ("litdata", "streaming")} if with_others else {}
     peers = {"torchvision": Path(sys.executable), "torchvision_pillow": Path(sys.executable)} | others
-    rates: dict[str, list[float]] = {arm: [] for arm in (_OURS, _ONE_THREAD, *peers)}
-    for _ in range(repeats):
-        rates[_OURS].append(load(folder, 2, "0", batches)[1])
-        rates[_ONE_THREAD].append(load(folder, 1, "0", batches)[1])
-        for peer, python in peers.items():
-            rates[peer].append(of_peer(python, peer, folder, batches))
-        print("  " + ", ".join(f"{arm}: {found[-1]:.0f}" for arm, found in rates.items()), flush=True)
-    firsts = [load(folder, 2, position, 0)[0] for position in _POSITIONS for _ in range(repeats)]
+    rates: dict[str, list[float]] = {arm: [] for arm in (_OURS, _ONE_THREAD, _FROM_S3, *peers)}
+    with serve(folder / "bucket") as server:
+        for _ in range(repeats):
+            rates[_OURS].append(load(folder, dataset, 2, "0", batches)[1])
+            rates[_ONE_THREAD].append(load(folder, dataset, 1, "0", batches)[1])
+            rates[_FROM_S3].append(load(folder, server.uri("dataset"), 2, "0", batches)[1])
+            for peer, python in peers.items():
+                rates[peer].append(of_peer(python, peer, folder, batches))
+            print("  " + "; ".join(f"{arm}: {found[-1]:.0f}" for arm, found in rates.items()), flush=True)
+    firsts = [load(folder, dataset, 2, position, 0)[0] for position in _POSITIONS for _ in range(repeats)]
     for arm, found in rates.items():
         spread = f"{min(found):.0f} to {max(found):.0f}"
         print(f"{arm}: n={len(found)} median {statistics.median(found):.0f} ({spread}) images/s")
     spread = f"{min(firsts):.2f} to {max(firsts):.2f}"
     print(f"first batch: n={len(firsts)} median {statistics.median(firsts):.2f} s ({spread})")
     best = max(("torchvision", "torchvision_pillow"), key=lambda peer: statistics.median(rates[peer]))
-    bounds = [(best, _LEAST_OF_TORCHVISION), (_ONE_THREAD, _LEAST_OF_ONE_THREAD)]
-    bounds += [(peer, _LEAST_OF_OTHERS) for peer in others]
-    failures = [failure for arm, least in bounds if (failure := missed(rates[_OURS], arm, rates[arm], least))]
+    bounds = [(_OURS, best, _LEAST_OF_TORCHVISION), (_OURS, _ONE_THREAD, _LEAST_OF_ONE_THREAD)]
+    bounds += [(_OURS, peer, _LEAST_OF_OTHERS) for peer in others] + [(_FROM_S3, _OURS, _LEAST_ON_S3)]
+    failures = [failure for bound in bounds if (failure := missed(rates, *bound))]
     if max(firsts) > _MOST_FIRST_SECONDS:
         failures.append(f"a first batch took {max(firsts):.2f} s, more than {_MOST_FIRST_SECONDS:g}")
     return failures
 
 
-def missed(ours: Sequence[float], arm: str, theirs: Sequence[float], least: float) -> str | None:
+def missed(rates: Mapping[str, Sequence[float]], arm: str, other: str, least: float) -> str | None:
     """The failure, if the median of pairs of one round is below `least`."""
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    ratios = [one / of_other for one, of_other in zip(rates[arm], rates[other], strict=True)]
     median = statistics.median(ratios)
-    print(
-        f"two threads / {arm}: median of pairs {median:.2f} ({min(ratios):.2f} to {max(ratios):.2f}; bound {least:g})"
-    )
-    return f"two threads come to {median:.2f} of {arm}, less than {least:g}" if median < least else None
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"({arm}) / ({other}): median of pairs {median:.2f} ({spread}; bound {least:g})")
+    return f"({arm}) comes to {median:.2f} of ({other}), less than {least:g}" if median < least else None
 
 
-def load(folder: Path, threads: int, position: str, batches: int) -> tuple[float, float]:
+def load(folder: Path, dataset: str, threads: int, position: str, batches: int) -> tuple[float, float]:
     """Of a process on `threads` cores: seconds to its first batch, images per second after it."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
-    words = [
-        "taskset",
-        "--cpu-list",
-        cores,
-        sys.executable,
-        "-c",
-        _LOAD,
-        str(folder),
-        str(threads),
-        position,
-        str(batches),
-    ]
+    numbers = [str(threads), position, str(batches)]
+    words = ["taskset", "--cpu-list", cores, sys.executable, "-c", _LOAD, dataset, str(folder / "cache"), *numbers]
     first_seconds, rate = map(float, run(words).split())
     return first_seconds, rate
 
@@ -153,7 +149,10 @@ def of_peer(python: Path, peer: str, folder: Path, batches: int) -> float:
 
 
 def run(words: list[str]) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=_RUN_SECONDS, check=False)
+    keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(
+        words, env=os.environ | keys, capture_output=True, text=True, timeout=_RUN_SECONDS, check=False
+    )
     if done.returncode:
         sys.exit(f"{' '.join(words)} failed:\n{done.stderr[-4000:]}")
     return done.stdout
@@ -161,7 +160,7 @@ def run(words: list[str]) -> str:
 
 def make_dataset(folder: Path, num_images: int) -> None:
     """The dataset, and its JPEGs as files for those who read files; each scene is there several times."""
-    if (folder / "dataset" / "manifest.json").exists():
+    if (folder / "bucket" / "dataset" / "manifest.json").exists():
         return
     draw_scenes(str(folder / "scenes"), num_classes=4, images_per_class=_NUM_SCENES // 4)
     stored = [to_stored_image(enlarged(path), short_side=256).jpeg for path in (folder / "scenes").rglob("*.jpg")]
@@ -171,7 +170,7 @@ def make_dataset(folder: Path, num_images: int) -> None:
     ]
     for name, _, _, jpeg in samples:
         (folder / "jpegs" / name).write_bytes(jpeg)
-    write_dataset(str(folder / "dataset"), samples, classes=[str(label) for label in range(10)])
+    write_dataset(str(folder / "bucket" / "dataset"), samples, classes=[str(label) for label in range(10)])
 
 
 def enlarged(path: Path) -> bytes:
