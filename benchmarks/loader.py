@@ -33,7 +33,7 @@ from benchmarks.peer_runs.environments import HERE, loaders_python
 from sunspark.data.codec import to_stored_image
 from sunspark.data.scenes import draw_scenes
 from sunspark.data.writer import write_dataset
-from tests.s3 import KEY, serve
+from tests.failing_s3 import KEY, serve
 
 _BATCH: Final = 64
 _NUM_SCENES: Final = 512

@@ -17,7 +17,7 @@ from sunspark.data.order import StepPlan
 from sunspark.data.writer import write_dataset
 from sunspark.errors import StorageError
 from sunspark.storage.filesystem import forget_clients
-from tests.s3 import S3Server, serve
+from tests.failing_s3 import S3Server, serve
 
 NUM_IMAGES = 120
 

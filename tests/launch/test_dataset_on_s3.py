@@ -7,8 +7,8 @@ import pytest
 from sunspark.launch.train import train
 from sunspark.storage.filesystem import forget_clients
 from sunspark.training.verify import verify
+from tests.failing_s3 import KEY, serve
 from tests.launch.short import short_config
-from tests.s3 import KEY, serve
 
 pytestmark = pytest.mark.timeout(240)
 
