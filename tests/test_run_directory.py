@@ -9,12 +9,28 @@ import pytest
 from sunspark.errors import RunError
 from sunspark.run_directory import config_file, evaluation_file, evaluation_files, read_config, write_config
 
-CONFIG: dict[str, Any] = {"dataset": "d", "dataset_id": "abc", "work": {"data": {}}, "launch": {"workers": 2}}
+CONFIG: dict[str, Any] = {
+    "dataset": "d",
+    "dataset_id": "abc",
+    "pixels_version": 2,
+    "work": {"data": {}},
+    "launch": {"workers": 2},
+}
+
+
+FORMAT = {"format": "sunspark-run-1"}
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     write_config(str(tmp_path), **CONFIG)
-    assert read_config(str(tmp_path)) == {"format": "sunspark-run-1"} | CONFIG
+    assert read_config(str(tmp_path)) == FORMAT | CONFIG
+
+
+def test_the_first_runs_did_not_say_how_they_made_pixels(tmp_path: Path) -> None:
+    write_config(str(tmp_path), **CONFIG)
+    path = Path(config_file(str(tmp_path)))
+    path.write_text(json.dumps({key: value for key, value in CONFIG.items() if key != "pixels_version"} | FORMAT))
+    assert read_config(str(tmp_path))["pixels_version"] == 1
 
 
 def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:

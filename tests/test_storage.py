@@ -8,12 +8,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
 from sunspark import storage
 from sunspark.errors import ConfigError, PathError, StorageError, UserError
 from sunspark.storage import writing
+from sunspark.storage.reading import ranges_of
+from sunspark.storage.retrying import retried
 
 
 @pytest.mark.parametrize(
@@ -314,3 +318,47 @@ def test_links_that_lead_nowhere_or_in_a_circle_are_listed_as_files(tmp_path: Pa
     os.mkfifo(tmp_path / "pipe")
     found = {entry.name: (entry.is_file, entry.is_directory) for entry in storage.list_tree(str(tmp_path))}
     assert found == {"circle": (True, False), "nowhere": (True, False), "pipe": (False, False)}
+
+
+S3 = "s3://bucket/file"
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "num_failures", "num_calls"),
+    [
+        (S3, OSError("SLOW_DOWN"), 5, 6),
+        (S3, OSError("SLOW_DOWN"), 9, 6),
+        (S3, pa.ArrowInvalid("cut short"), 1, 2),
+        (S3, FileNotFoundError("no such key"), 1, 1),
+        (S3, PermissionError("not yours"), 1, 1),
+        (S3, ValueError("a mistake of our own"), 1, 1),
+        ("/tmp/file", OSError("the disk"), 1, 1),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(uri: str, error: Exception, num_failures: int, num_calls: int) -> None:
+    calls = []
+
+    def ask() -> str:
+        calls.append(uri)
+        if len(calls) <= num_failures:
+            raise error
+        return "answer"
+
+    if num_calls > num_failures:
+        assert retried(uri, ask) == "answer"
+    else:
+        with pytest.raises(type(error), match=str(error)):
+            retried(uri, ask)
+    assert len(calls) == num_calls
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 1000, 16 * 2**20, 16 * 2**20 + 1, 40 * 2**20 + 7])
+def test_a_file_that_is_read_whole_comes_in_ranges(size_bytes: int, tmp_path: Path) -> None:
+    ranges = ranges_of(size_bytes)
+    assert [0, *(part.stop for part in ranges)] == [*(part.start for part in ranges), size_bytes]
+    assert all(8 * 2**20 <= len(part) <= 16 * 2**20 for part in ranges) or len(ranges) <= 1
+    body = np.random.default_rng(0).bytes(size_bytes)
+    (tmp_path / "file").write_bytes(body)
+    assert storage.read_whole(str(tmp_path / "file"), size_bytes).to_pybytes() == body
+    with pytest.raises(StorageError, match="bytes at"):
+        storage.read_whole(str(tmp_path / "file"), size_bytes + 1)

@@ -1,4 +1,4 @@
-"""What the peers need to run: an environment of Elephas' own, and the pandas that TorchDistributor asks for."""
+"""What the peers need to run: environments of their own, and the pandas that TorchDistributor asks for."""
 
 import shutil
 import subprocess
@@ -12,14 +12,23 @@ HERE: Final = Path(__file__).parent
 
 def elephas_python(folder: Path) -> Path:
     """The interpreter of a virtual environment with Elephas, built in `folder` unless it is there."""
-    python = folder / "elephas" / "bin" / "python"
-    requirements = HERE / "elephas-requirements.txt"
+    return _environment(folder, "elephas")
+
+
+def loaders_python(folder: Path) -> Path:
+    """The interpreter of a virtual environment with litdata and mosaicml-streaming, built in `folder` likewise."""
+    return _environment(folder, "loaders")
+
+
+def _environment(folder: Path, name: str) -> Path:
+    python = folder / name / "bin" / "python"
+    requirements = HERE / f"{name}-requirements.txt"
 
     def build() -> None:
-        _uv("venv", "--clear", "--python", "3.11", str(folder / "elephas"))
+        _uv("venv", "--clear", "--python", "3.11", str(folder / name))
         _uv("pip", "install", "--no-deps", "--python", str(python), "--requirements", str(requirements))
 
-    _once(folder / "elephas.txt", requirements, build)
+    _once(folder / f"{name}.txt", requirements, build)
     return python
 
 

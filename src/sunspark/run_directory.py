@@ -136,9 +136,18 @@ def not_finished(run: str) -> RunError:
     return RunError(f"{run} is not finished; run `sunspark train` on it to its end")
 
 
-def write_config(run: str, *, dataset: str, dataset_id: str, work: dict[str, Any], launch: dict[str, Any]) -> None:
-    """Write RUN/config.json: where the dataset is and which it is, the WorkConfig and the LaunchConfig."""
-    body = {"format": _FORMAT, "dataset": dataset, "dataset_id": dataset_id, "work": work, "launch": launch}
+def write_config(
+    run: str, *, dataset: str, dataset_id: str, pixels_version: int, work: dict[str, Any], launch: dict[str, Any]
+) -> None:
+    """Write RUN/config.json: where the dataset is, which it is, how it becomes pixels, WorkConfig and LaunchConfig."""
+    body = {
+        "format": _FORMAT,
+        "dataset": dataset,
+        "dataset_id": dataset_id,
+        "pixels_version": pixels_version,
+        "work": work,
+        "launch": launch,
+    }
     storage.write_json_atomic(config_file(run), body)
 
 
@@ -163,7 +172,7 @@ def read_config(run: str) -> dict[str, Any]:
     for key, kind in _TYPES.items():
         if not isinstance(stored.get(key), kind):
             raise RunError(f"{path} holds no {key}; {_REMEDY}")
-    return stored
+    return {"pixels_version": 1} | stored  # which the first runs do not name
 
 
 def read_object(uri: str) -> dict[str, Any]:

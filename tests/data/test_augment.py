@@ -38,6 +38,11 @@ def jpeg_of(height: int, width: int) -> bytes:
     return simplejpeg.encode_jpeg(scene(height, width), quality=92, colorsubsampling="420")
 
 
+def largest_difference(pixels: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> int:
+    """Of two levels at the same place."""
+    return int(np.abs(pixels.astype(int) - others).max())
+
+
 def test_pixels_depend_on_seed_epoch_and_sample_id_and_on_nothing_else() -> None:
     jpeg = jpeg_of(256, 341)
     keys = list(itertools.product(range(2), range(3), (7, 2**64 - 1)))
@@ -83,7 +88,7 @@ def test_training_pixels_are_the_chosen_box_of_the_decoded_image_mirrored_or_not
         cut = (box.left, box.top, box.left + box.width, box.top + box.height)
         expected = np.asarray(whole.resize((96, 96), Image.Resampling.BILINEAR, cut))
         pixels = training_pixels(jpeg, 96, KeyedRandom(0, 0, sample_id), config)
-        assert np.array_equal(pixels, expected[:, ::-1] if flip else expected)
+        assert largest_difference(pixels, expected[:, ::-1] if flip else expected) <= 1
 
 
 def test_pixels_are_the_same_in_whatever_thread_and_order() -> None:
@@ -151,7 +156,7 @@ def test_evaluation_looks_at_the_centre() -> None:
     expected = Image.fromarray(simplejpeg.decode_jpeg(jpeg_of(256, 341))).resize(
         (128, 128), Image.Resampling.BILINEAR, box=(58, 16, 282, 240)
     )
-    assert (evaluation_pixels(jpeg_of(256, 341), 128) == np.asarray(expected)).all()
+    assert largest_difference(evaluation_pixels(jpeg_of(256, 341), 128), np.asarray(expected)) <= 1
 
 
 def test_grey_jpegs_come_back_with_three_equal_channels() -> None:

@@ -72,11 +72,16 @@ def used_bytes(cache: NodeCache) -> int:
         return sum(entry.size_bytes for entry in cache._entries())
 
 
-def block_bytes(dataset: Dataset, directory: Path) -> int:
-    """Size of the largest blob."""
+def full_cache(dataset: Dataset, directory: Path) -> NodeCache:
+    """A cache that holds all blocks."""
     cache = NodeCache(dataset, str(directory), PLENTY)
     everything(cache)
-    return max(path.stat().st_size for path in blobs(cache))
+    return cache
+
+
+def block_bytes(dataset: Dataset, directory: Path) -> int:
+    """Size of the largest blob."""
+    return max(path.stat().st_size for path in blobs(full_cache(dataset, directory)))
 
 
 @pytest.fixture
@@ -313,6 +318,23 @@ def test_the_capacity_holds_and_samples_stay_right(dataset: Dataset, tmp_path: P
     assert 0 < max(used) <= capacity
 
 
+def test_what_fits_as_a_whole_is_pinned(
+    dataset: Dataset, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    size_bytes = sum(path.stat().st_size for path in blobs(full_cache(dataset, tmp_path / "size")))
+    readers = [other_process(READS_FOR_EVER, dataset.uri, tmp_path / "cache", size_bytes, seed) for seed in range(2)]
+    cache = NodeCache(dataset, str(tmp_path / "cache"), size_bytes)
+    assert everything(cache) == stored(dataset)
+    inodes = [path.stat().st_ino for path in blobs(cache)]
+    assert len(inodes) == dataset.num_blocks
+    for reader in readers:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "reading\n"
+    time.sleep(0.5)
+    assert [reader.poll() for reader in readers] == [None, None]
+    assert [path.stat().st_ino for path in blobs(cache)] == inodes, "a blob was removed and fetched again"
+
+
 def test_the_least_recently_used_block_goes_first(dataset: Dataset, tmp_path: Path) -> None:
     capacity = int(2.5 * block_bytes(dataset, tmp_path / "size"))
     for block in (0, 1, 0, 2):  # each by a process of its own, as far as the cache can see
@@ -371,6 +393,51 @@ def test_without_space_it_warns_once_and_reads_on(
     assert [line for line in output if "without keeping it" in line and "free some space" in line] == output[:-1]
     assert [path.name for path in blobs(cache)] == ["block-00000000.blob"]
     assert not blobs(cache, "part")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system that holds three blocks; the test is skipped where none can be made."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=20)
+
+
+READS_ON_A_SMALL_DISK = """
+    import logging, sys
+    from sunspark.data.cache import NodeCache
+    from sunspark.data.dataset import Dataset
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    cache = NodeCache(Dataset.open(sys.argv[1]), sys.argv[2], 2**30)
+    for _ in range(3):
+        print("sum", sum(cache.sample(row).sample_id for row in range(25)))
+"""
+
+
+def test_a_disk_that_is_really_full_turns_the_cache_off_with_a_warning(
+    dataset: Dataset, small_disk: Path, other_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    readers = [other_process(READS_ON_A_SMALL_DISK, dataset.uri, small_disk) for _ in range(2)]
+    total = f"sum {sum(sample.sample_id for sample in stored(dataset))}"
+    for reader in readers:
+        output = reader.communicate(timeout=60)[0].splitlines()
+        assert [line for line in output if line.startswith("sum")] == [total] * 3
+        assert len([line for line in output if "without keeping it" in line and "free some space" in line]) == 1
+    cache = NodeCache(dataset, str(small_disk), PLENTY)
+    assert 0 < len(blobs(cache)) < dataset.num_blocks
+    assert not blobs(cache, "part")
+    free_bytes = shutil.disk_usage(small_disk).free
+    assert free_bytes < blobs(cache)[0].stat().st_size, "there was room for another"
 
 
 STARTS_ON_A_FULL_DISK = """

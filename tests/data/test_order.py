@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sunspark.data.order import StepPlan, epoch_order, even_split, replicas_of
+from sunspark.data.order import StepPlan, epoch_order, even_split, replicas_of, usual_order
 from sunspark.errors import ConfigError
 
 _SOME_ORDER = {"dataset_id": "ab" * 16, "split": "train", "seed": 0, "epoch": 0, "num_samples": 1000}
@@ -91,6 +91,7 @@ def test_every_sample_of_every_epoch_once_for_any_batch_size_replicas_and_world_
             global_batch_size=draw.randrange(1, 64),
             num_epochs=draw.randrange(1, 4),
             num_replicas=draw.randrange(1, 12),
+            order=draw.choice(["global", "window"]),
         )
         seen: dict[int, list[int]] = {epoch: [] for epoch in range(plan.num_epochs)}
         for step in range(plan.num_steps):
@@ -102,8 +103,9 @@ def test_every_sample_of_every_epoch_once_for_any_batch_size_replicas_and_world_
             assert sorted(rows) == list(range(plan.num_samples))
 
 
-def test_replicas_of_a_step_in_order_are_the_step() -> None:
-    plan = plan_of()
+@pytest.mark.parametrize("order", ["global", "window"])
+def test_replicas_of_a_step_in_order_are_the_step(order: str) -> None:
+    plan = plan_of(order=order)
     for step in range(plan.num_steps):
         slices = [plan.rows_of_slice(step, replica) for replica in range(plan.num_replicas)]
         assert np.concatenate(slices).tolist() == plan.rows_of(step).tolist()
@@ -183,3 +185,7 @@ def test_no_slice_of_a_step_has_a_single_sample_out_of_several(num_samples: int,
     assert [len(plan.slice_of(0, replica)) for replica in range(4)] == expected
     taken = [position for replica in range(4) for position in plan.slice_of(0, replica)]
     assert taken == list(range(num_samples))
+
+
+def test_up_to_ten_million_samples_the_usual_order_is_global() -> None:
+    assert [usual_order(count) for count in (1, 10_000_000, 10_000_001)] == ["global", "global", "window"]

@@ -21,6 +21,7 @@ from sunspark.models.registry import ModelConfig
 from sunspark.run_directory import read_config
 from sunspark.training.config import TrainingConfig, WorkConfig, plan_of
 from sunspark.training.strategies.config import StrategyConfig
+from sunspark.training.verify import verify
 from tests.launch.short import short_config
 
 pytestmark = pytest.mark.timeout(180)
@@ -88,6 +89,44 @@ def test_what_was_meant_without_saying_so_may_be_said_at_a_later_start(law_datas
     assert train(law_dataset, str(run_folder), said).finished
     with pytest.raises(RunError, match=r"strategy\.sync_every was 16, now 8"):
         train(law_dataset, str(run_folder), replace(short, strategy=StrategyConfig(strategy="local_sgd", sync_every=8)))
+
+
+def test_the_order_is_settled_at_the_first_start(law_dataset: str, finished: str) -> None:
+    assert read_config(finished)["work"]["training"]["order"] == "global"
+    short = short_config()
+    assert train(law_dataset, finished, replace(short, training=replace(short.training, order="global"))).finished
+    with pytest.raises(RunError, match=r"training\.order was 'global', now 'window'"):
+        train(law_dataset, finished, replace(short, training=replace(short.training, order="window")))
+
+
+def test_a_run_in_windows_is_exactly_once_and_stays_in_windows(law_dataset: str, run_folder: Path) -> None:
+    short = short_config()
+    windows = replace(short, training=replace(short.training, order="window"))
+    assert train(law_dataset, str(run_folder), windows).finished
+    assert verify(str(run_folder), pixels=True).exactly_once
+    assert train(law_dataset, str(run_folder), short).finished, "what is not said stays as it was"
+    assert read_config(str(run_folder))["work"]["training"]["order"] == "window"
+
+
+def test_a_run_of_before_there_was_a_choice_has_the_global_order(law_dataset: str, run_folder: Path) -> None:
+    short = short_config()
+    assert train(law_dataset, str(run_folder), short).finished
+    stored = read_config(str(run_folder))
+    del stored["work"]["training"]["order"]
+    storage.write_json_atomic(str(run_folder / "config.json"), stored)
+    assert verify(str(run_folder)).exactly_once
+    with pytest.raises(RunError, match=r"training\.order was 'global', now 'window'"):
+        train(law_dataset, str(run_folder), replace(short, training=replace(short.training, order="window")))
+    assert train(law_dataset, str(run_folder), short).finished
+
+
+def test_a_run_whose_pixels_were_made_in_another_way_is_not_continued(law_dataset: str, run_folder: Path) -> None:
+    assert train(law_dataset, str(run_folder), short_config()).finished
+    stored = read_config(str(run_folder))
+    del stored["pixels_version"]  # as in the first runs
+    storage.write_json_atomic(str(run_folder / "config.json"), stored)
+    with pytest.raises(RunError, match=r"makes pixels in another way \(version 1, now 2\); go on with that one"):
+        train(law_dataset, str(run_folder), short_config())
 
 
 def test_what_was_perhaps_not_meant_is_told(

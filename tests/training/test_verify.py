@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from sunspark.config import to_dict
-from sunspark.data.augment import AugmentConfig
+from sunspark.data.augment import PIXELS_VERSION, AugmentConfig
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
 from sunspark.data.decode_pool import Batch
@@ -90,6 +90,7 @@ def write_run(run: Path, honest: Honest, snapshot: Snapshot, finished: bool = Tr
         "format": "sunspark-run-1",
         "dataset": honest.dataset.uri,
         "dataset_id": honest.dataset.id,
+        "pixels_version": PIXELS_VERSION,
         "work": to_dict(honest.work),
         "launch": {},
     }
@@ -156,6 +157,19 @@ def test_a_history_that_is_still_made_is_right_so_far(tmp_path: Path, honest: Ho
 def test_twenty_steps_are_decoded_again_unless_all_are_asked_for(tmp_path: Path, honest: Honest) -> None:
     result = verdict(tmp_path / "run", honest, state_after(honest, honestly), pixels=False)
     assert (result.exactly_once, result.steps_with_pixels_checked) == (True, 20)
+
+
+def test_pixels_of_another_version_are_not_called_wrong(
+    tmp_path: Path, honest: Honest, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = write_run(tmp_path / "run", honest, state_after(honest, honestly).snapshot())
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"pixels_version": PIXELS_VERSION - 1}))
+    result = verify(run)
+    assert (result.exactly_once, result.steps, result.steps_with_pixels_checked) == (True, 32, 0)
+    assert "only its samples are checked" in caplog.text
+    with pytest.raises(RunError, match="leave out --pixels"):
+        verify(run, pixels=True)
 
 
 def test_a_run_that_diverged_lost_no_sample(tmp_path: Path, honest: Honest) -> None:

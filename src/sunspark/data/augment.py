@@ -10,9 +10,7 @@ Shape legend: H W pixels, 3 RGB.
 
 import math
 from dataclasses import dataclass, fields
-
-import numpy as np
-from PIL import Image
+from typing import Final
 
 from sunspark.data.color_jitter import Strengths, color_jitter
 from sunspark.data.crop import (
@@ -24,10 +22,13 @@ from sunspark.data.crop import (
     shape_of,
 )
 from sunspark.data.keyed_random import KeyedRandom
-from sunspark.data.pixels import Pixels
+from sunspark.data.pixels import Pixels, mirrored
 from sunspark.data.random_erasing import random_erasing
 from sunspark.data.trivial_augment import trivial_augment
 from sunspark.errors import ConfigError
+
+PIXELS_VERSION: Final = 2
+"""Of the way from a JPEG to pixels, for one version of each library; 1 resampled with Pillow. Part of what a run is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,10 +83,8 @@ def training_pixels(jpeg: bytes, size: int, rng: KeyedRandom, config: AugmentCon
     shape = shape_of(jpeg)
     flip = rng.uniform() < config.flip_probability
     box = random_resized_crop(shape, rng, config.crop_scale, config.crop_ratio)
-    image = crop_and_resize(jpeg, shape, box, size)
-    if flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return _changed(np.asarray(image), rng, config)
+    pixels = crop_and_resize(jpeg, shape, box, size)
+    return _changed(mirrored(pixels) if flip else pixels, rng, config)
 
 
 def evaluation_pixels(jpeg: bytes, size: int, config: AugmentConfig | None = None) -> Pixels:
@@ -96,7 +95,7 @@ def evaluation_pixels(jpeg: bytes, size: int, config: AugmentConfig | None = Non
     config = config or AugmentConfig()
     shape = shape_of(jpeg)
     box = centre_crop(shape, config.evaluation_crop)
-    return np.asarray(crop_and_resize(jpeg, shape, box, size, EVALUATION_OVERSAMPLING))
+    return crop_and_resize(jpeg, shape, box, size, EVALUATION_OVERSAMPLING)
 
 
 def _changed(pixels: Pixels, rng: KeyedRandom, config: AugmentConfig) -> Pixels:

@@ -1,19 +1,19 @@
 """A box of a stored JPEG, resampled to a square: where training and evaluation look.
 
 The box is chosen before anything is decoded, from the size in the JPEG header. Decoding (simplejpeg) and resampling
-(Pillow, antialiased bilinear) run without the GIL.
+(`resize.py`) run without the GIL.
 
 Source: random resized crop is that of Inception (Szegedy et al., arXiv 1409.4842), with the procedure of
 torchvision's `RandomResizedCrop`.
 """
 
 import math
-from typing import NamedTuple
 
 import simplejpeg
-from PIL import Image
 
 from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.pixels import Pixels
+from sunspark.data.resize import Box, resize
 
 _BOX_ATTEMPTS = 10  # torchvision's
 _DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
@@ -23,15 +23,6 @@ EVALUATION_OVERSAMPLING = 4
 """So that a network says the same as of an image that was decoded whole: 0.1 of 255."""
 
 Range = tuple[float, float]
-
-
-class Box(NamedTuple):
-    """A rectangle of an image, in pixels: from `top` and `left` up to `top + height` and `left + width`."""
-
-    top: float
-    left: float
-    height: float
-    width: float
 
 
 def random_resized_crop(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Range) -> Box:
@@ -80,8 +71,8 @@ def shape_of(jpeg: bytes) -> tuple[int, int]:
 
 def crop_and_resize(
     jpeg: bytes, shape: tuple[int, int], box: Box, size: int, oversampling: int = TRAINING_OVERSAMPLING
-) -> Image.Image:
-    """Decode as small as the box and `oversampling` allow, then resample the box to `size` x `size`, RGB.
+) -> Pixels:
+    """Decode as small as the box and `oversampling` allow, then resample the box to (size, size, 3), RGB.
 
     Raises ValueError when `jpeg` cannot be decoded.
     """
@@ -92,9 +83,7 @@ def crop_and_resize(
     else:
         decoded = simplejpeg.decode_jpeg(jpeg, min_height=-(-height // factor), min_width=-(-width // factor))
     # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
-    left, top = box.left / factor, box.top / factor
-    region = (left, top, left + box.width / factor, top + box.height / factor)
-    return Image.fromarray(decoded).resize((size, size), Image.Resampling.BILINEAR, box=region)
+    return resize(decoded, Box(*(number / factor for number in box)), size)
 
 
 def _dct_factor(box: Box, least: int) -> int:

@@ -4,31 +4,35 @@ Everything here is arithmetic on integers, decided before any byte is read. The 
 function of (dataset id, split, seed, epoch); a step owns a range of positions of that order; a replica owns a
 part of the step; workers carry replicas. Who is alive, and how many, changes none of it.
 
-Source of randomness: raw 64-bit words of Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as
-1, 2, 3", SC 2011), keyed by BLAKE2b. NumPy promises the words of a bit generator for ever, but not what
-`Generator.permutation` makes of them; so the permutation is the stable argsort of the words.
-Cost: 8 bytes of memory and about 0.1 microseconds per sample and epoch.
+Cost: `global` takes 8 bytes of memory and about 0.1 microseconds per sample and epoch; `window` next to nothing
+(`window_order.py`).
 """
 
 import functools
-import hashlib
-import json
 from dataclasses import dataclass
+from typing import Final, Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from sunspark.data.shuffle import Positions, shuffled
+from sunspark.data.window_order import Epoch, rows_at
 from sunspark.errors import ConfigError
 
-Positions = npt.NDArray[np.int64]
+OrderKind = Literal["global", "window"]
+"""Samples in any order, or blocks in any order and samples in any order within a window of them."""
+
+MOST_SAMPLES_IN_GLOBAL_ORDER: Final = 10_000_000
+"""80 MB for the order of an epoch, a second to make it."""
 
 _LEAST_SLICE_SIZE = 2
 
 
 def epoch_order(*, dataset_id: str, split: str, seed: int, epoch: int, num_samples: int) -> Positions:
-    """A permutation of `range(num_samples)`, shape (num_samples,): position -> index into the split."""
-    words = np.random.Philox(key=_key_of(dataset_id, split, seed, epoch)).random_raw(num_samples)
-    return np.argsort(words, kind="stable").astype(np.int64, copy=False)  # stable: ties keep index order
+    """The global order: a permutation of `range(num_samples)`, int64 (num_samples,), position -> index."""
+    return shuffled(num_samples, "sunspark epoch order", dataset_id, split, int(seed), int(epoch))
+
+
+def usual_order(num_samples: int) -> OrderKind:
+    """The order of a training that asks for none."""
+    return "global" if num_samples <= MOST_SAMPLES_IN_GLOBAL_ORDER else "window"
 
 
 def even_split(items: range, part: int, num_parts: int) -> range:
@@ -68,6 +72,8 @@ class StepPlan:
     """Passes over the split."""
     num_replicas: int
     """Slices that each step is cut into."""
+    order: OrderKind = "global"
+    """How the samples of an epoch are mixed."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -129,24 +135,20 @@ class StepPlan:
         return self._rows_at(self.epoch_of(step), self.slice_of(step, replica))
 
     def _rows_at(self, epoch: int, positions: range) -> Positions:
-        order = _recent_epoch_order(
-            dataset_id=self.dataset_id,
-            split=self.split,
-            seed=self.seed,
-            epoch=epoch,
-            num_samples=self.num_samples,
+        whole = Epoch(
+            dataset_id=self.dataset_id, split=self.split, seed=self.seed, epoch=epoch, num_samples=self.num_samples
         )
-        return order[positions.start : positions.stop]
-
-
-def _key_of(dataset_id: str, split: str, seed: int, epoch: int) -> int:
-    """A 128-bit key; JSON keeps the parts apart, so that no two lists of parts look the same."""
-    text = json.dumps(["sunspark epoch order", dataset_id, split, int(seed), int(epoch)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+        if self.order == "window":
+            return rows_at(whole, positions)
+        return _recent_epoch_order(whole)[positions.start : positions.stop]
 
 
 @functools.lru_cache(maxsize=2)  # the epoch at hand, and the next one, which prefetching reaches into
-def _recent_epoch_order(*, dataset_id: str, split: str, seed: int, epoch: int, num_samples: int) -> Positions:
-    order = epoch_order(dataset_id=dataset_id, split=split, seed=seed, epoch=epoch, num_samples=num_samples)
-    order.flags.writeable = False  # shared by everyone who asks
-    return order
+def _recent_epoch_order(epoch: Epoch) -> Positions:
+    return epoch_order(
+        dataset_id=epoch.dataset_id,
+        split=epoch.split,
+        seed=epoch.seed,
+        epoch=epoch.epoch,
+        num_samples=epoch.num_samples,
+    )

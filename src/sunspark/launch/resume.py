@@ -12,7 +12,9 @@ import torch
 
 from sunspark import run_directory, storage
 from sunspark.config import differences, from_dict, to_dict
+from sunspark.data.augment import PIXELS_VERSION
 from sunspark.data.dataset import Dataset
+from sunspark.data.order import usual_order
 from sunspark.data.target import is_finished
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch import own_folder
@@ -66,13 +68,18 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Trai
     if storage.exists(run_directory.config_file(run)):
         settled = _continued(run, dataset, opened, config)
     else:
-        settled = _resolve(config)
+        settled = _resolve(config, opened)
         _check(run, opened, settled.work)
         if settled.model.has_initial_weights:
             _write_initial_weights(run, opened, settled.work)
         _drop_what_chose_another(run, settled)
     run_directory.write_config(
-        run, dataset=dataset, dataset_id=opened.id, work=to_dict(settled.work), launch=to_dict(settled.launch)
+        run,
+        dataset=dataset,
+        dataset_id=opened.id,
+        pixels_version=PIXELS_VERSION,
+        work=to_dict(settled.work),
+        launch=to_dict(settled.launch),
     )
     return settled
 
@@ -89,7 +96,7 @@ def _drop_what_chose_another(run: str, config: TrainConfig) -> None:
 
 def check(run: str, opened: Dataset, config: TrainConfig) -> None:
     """Find the user's mistakes before anything is started. Raises what the workers would raise."""
-    _check(run, opened, _resolve(config).work)
+    _check(run, opened, _resolve(config, opened).work)
 
 
 def _continued(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> TrainConfig:
@@ -100,8 +107,13 @@ def _continued(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> 
             f"{run} was started with dataset {stored['dataset_id'][:12]}, {dataset} is {opened.id[:12]}; "
             "give the same dataset, or another folder for the run"
         )
+    if stored["pixels_version"] != PIXELS_VERSION:
+        raise RunError(
+            f"{run} was started by a sunspark that makes pixels in another way (version {stored['pixels_version']}, "
+            f"now {PIXELS_VERSION}); go on with that one, or give another folder"
+        )
     before = from_dict(WorkConfig, stored["work"])
-    before = replace(before, strategy=before.strategy.settled())
+    before = replace(before, strategy=before.strategy.settled(), training=_with_order(before.training))
     now = _keep_settled(config, before.training)
     changed = [d for d in differences(before, now.work) if d[0] not in _MAY_CHANGE]
     if changed:
@@ -133,22 +145,29 @@ def _write_initial_weights(run: str, opened: Dataset, work: WorkConfig) -> None:
     storage.write_bytes_atomic(run_directory.initial_weights_file(run), safetensors.torch.save(tensors))
 
 
-def _resolve(config: TrainConfig) -> TrainConfig:
+def _resolve(config: TrainConfig, opened: Dataset) -> TrainConfig:
     """What `auto` and 0 stand for, settled once for all workers and all later starts."""
     if config.strategy.strategy == "auto":
         raise ConfigError("--strategy auto is chosen by a forecast: call sunspark.train, or name a strategy")
     training = config.training
     dtype = training.dtype if training.dtype != "auto" else ("bf16" if _has_fast_bf16(config.launch) else "float32")
     replicas = training.replicas or min(config.launch.workers, training.global_batch_size)
-    settled = replace(training, dtype=dtype, replicas=replicas)
+    order = training.order if training.order != "auto" else usual_order(len(opened.rows(training.split)))
+    settled = replace(training, dtype=dtype, replicas=replicas, order=order)
     return replace(config, training=settled, strategy=config.strategy.settled())
 
 
 def _keep_settled(config: TrainConfig, before: TrainingConfig) -> TrainConfig:
     training = config.training
     dtype = before.dtype if training.dtype == "auto" else training.dtype
-    settled = replace(training, dtype=dtype, replicas=training.replicas or before.replicas)
+    order = before.order if training.order == "auto" else training.order
+    settled = replace(training, dtype=dtype, replicas=training.replicas or before.replicas, order=order)
     return replace(config, training=settled, strategy=config.strategy.settled())
+
+
+def _with_order(training: TrainingConfig) -> TrainingConfig:
+    """Runs of before there was a choice have the global order."""
+    return replace(training, order="global") if training.order == "auto" else training
 
 
 def _has_fast_bf16(launch: LaunchConfig) -> bool:

@@ -66,6 +66,11 @@ def _local_filesystem() -> Any:
     return pafs.LocalFileSystem()
 
 
+def forget_clients() -> None:
+    """Make new clients from now on, with the credentials that there are then."""
+    _remote_filesystem.cache_clear()
+
+
 @lru_cache(maxsize=32)
 def _remote_filesystem(authority: str, options: str) -> tuple[Any, str]:
     """One client per bucket or name node and process: making one costs requests."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 import pyarrow.fs as pafs
 
 from sunspark.storage.filesystem import resolve, storage_errors
+from sunspark.storage.retrying import retried
 from sunspark.storage.uri import as_local_path, in_letters, join
 
 _PREFIXES_AT_ONCE: Final = 16
@@ -71,8 +72,11 @@ def list_tree(uri: str) -> list[FileEntry]:
 
 
 def _info(uri: str) -> Any:
-    filesystem, path = resolve(uri)
-    return filesystem.get_file_info(path)
+    def ask() -> Any:
+        filesystem, path = resolve(uri)
+        return filesystem.get_file_info(path)
+
+    return retried(uri, ask)
 
 
 def _entry(uri: str, name: str, info: Any) -> FileEntry:
@@ -87,9 +91,13 @@ def _entry(uri: str, name: str, info: Any) -> FileEntry:
 
 
 def _list(uri: str, *, recursive: bool) -> list[FileEntry]:
-    with storage_errors(uri):
+    def ask() -> tuple[Any, str]:
         filesystem, path = resolve(uri)
-        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True, recursive=recursive))
+        selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
+        return filesystem.get_file_info(selector), path
+
+    with storage_errors(uri):
+        infos, path = retried(uri, ask)
         prefix = len(path.rstrip("/")) + 1
         names = [info.path[prefix:] for info in infos]
         entries = [

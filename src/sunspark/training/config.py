@@ -28,6 +28,9 @@ class TrainingConfig:
     """Slices that a step is cut into, whoever computes them; 0 for as many as workers are asked for."""
     seed: int = 0
     """Seed of weights, order, augmentation and dropout."""
+    order: Literal["auto", "global", "window"] = "auto"
+    """How an epoch is mixed: all samples, or blocks of them and then windows of 1,024 blocks, for sets that fit into no
+    memory and no cache; auto is global up to ten million samples; settled at the first start."""
     micro_batch_size: int = 0
     """Most samples of a slice that are computed at once; a larger one is computed in parts, to save memory. 0: any."""
     dtype: Literal["auto", "float32", "float64", "bf16"] = "auto"
@@ -77,4 +80,5 @@ def plan_of(dataset: Dataset, work: WorkConfig) -> StepPlan:
         global_batch_size=training.global_batch_size,
         num_epochs=training.epochs,
         num_replicas=training.replicas,
+        order="window" if training.order == "window" else "global",  # runs of before there was a choice say `auto`
     )

@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ import torch
 
 from sunspark import run_directory, storage
 from sunspark.config import from_dict
-from sunspark.data.augment import training_pixels
+from sunspark.data.augment import PIXELS_VERSION, training_pixels
 from sunspark.data.dataset import Block, Dataset
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.loader import without
@@ -75,7 +76,9 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     Raises RunError when there is no run or no checkpoint yet, or it belongs to another dataset.
     """
     run = storage.absolute(run)
-    work, opened = _open(run, dataset)
+    stored = run_directory.read_config(run)
+    work, opened = _open(run, stored, dataset)
+    can_check_pixels = _can_check_pixels(run, stored, is_asked_to=pixels)
     states = checkpoint.checkpoints(run)
     if not states:
         remedy = "wait for its first one" if run_directory.is_training(run) else "train it first"
@@ -96,7 +99,7 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     expected = [_expected(plan, opened, step, excused, lines[step : step + 1]) for step in due]
     problems += _wrong_samples(lines, expected)
     taken = range(min(len(lines), len(due)))
-    chosen = taken if pixels else _some(len(taken))
+    chosen = taken if pixels else _some(len(taken) if can_check_pixels else 0)
     problems += _wrong_pixels([expected[step] for step in chosen], lines, plan, opened, work)
     result = VerifyResult(
         exactly_once=not problems,
@@ -110,8 +113,21 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     return result
 
 
-def _open(run: str, dataset: str | None) -> tuple[WorkConfig, Dataset]:
-    stored = run_directory.read_config(run)
+def _can_check_pixels(run: str, stored: dict[str, Any], *, is_asked_to: bool) -> bool:
+    """Whether this version makes the pixels that the run had; RunError when it does not, and was asked for all."""
+    if stored["pixels_version"] == PIXELS_VERSION:
+        return True
+    problem = (
+        f"{run} was started by a sunspark that makes pixels in another way (version {stored['pixels_version']}, now "
+        f"{PIXELS_VERSION})"
+    )
+    if is_asked_to:
+        raise RunError(f"{problem}; check them with that one, or leave out --pixels to check the samples alone")
+    logger.warning("%s; only its samples are checked", problem)
+    return False
+
+
+def _open(run: str, stored: dict[str, Any], dataset: str | None) -> tuple[WorkConfig, Dataset]:
     opened = Dataset.open(dataset or stored["dataset"])
     if opened.id != stored["dataset_id"]:
         raise RunError(f"{run} was trained on dataset {stored['dataset_id'][:12]}, this one is {opened.id[:12]}")

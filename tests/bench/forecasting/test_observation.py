@@ -9,6 +9,7 @@ import pytest
 from sunspark import run_directory, storage
 from sunspark.bench.forecasting.observation import observe
 from sunspark.config import from_dict, to_dict
+from sunspark.data.augment import PIXELS_VERSION
 from sunspark.errors import RunError
 from sunspark.launch.config import TrainConfig
 from sunspark.records import EventRecord, RecordWriter, StepRecord, worker_file
@@ -39,7 +40,12 @@ def step(worker: int, number: int, end: float, **others: object) -> StepRecord:
 
 def write(run: Path, made: TrainConfig, records: Iterator[StepRecord | EventRecord]) -> str:
     run_directory.write_config(
-        str(run), dataset="d", dataset_id="0" * 64, work=to_dict(made.work), launch=to_dict(made.launch)
+        str(run),
+        dataset="d",
+        dataset_id="0" * 64,
+        pixels_version=PIXELS_VERSION,
+        work=to_dict(made.work),
+        launch=to_dict(made.launch),
     )
     storage.write_json_atomic(run_directory.start_file(str(run)), {"time_unix_seconds": BEGUN})
     by_file: dict[str, RecordWriter] = {}

@@ -1,0 +1,69 @@
+"""Laws of resampling: Pillow's definition, the same bits on every processor, boxes that end anywhere."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from cykooz_resizer import CpuExtensions, Resizer
+from PIL import Image
+
+from sunspark.data import resize as module
+from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.resize import Box, resize
+
+SHAPES = [(1, 1), (1, 300), (300, 1), (7, 5), (256, 341), (700, 450)]
+
+
+def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
+    return KeyedRandom(0, height, width).noise(height * width * 3).reshape(height, width, 3)
+
+
+def boxes(height: int, width: int) -> list[Box]:
+    return [
+        Box(0, 0, height, width),
+        Box(height / 3, width / 7, height / 2, width / 3),
+        Box(height // 2, width // 2, -(-height // 2), -(-width // 2)),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 32, 224])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_level_is_further_than_one_from_pillows(shape: tuple[int, int], size: int) -> None:
+    pixels = noise(*shape)
+    for box in boxes(*shape):
+        region = (box.left, box.top, box.left + box.width, box.top + box.height)
+        expected = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, region))
+        assert np.abs(resize(pixels, box, size).astype(int) - expected).max() <= 1
+
+
+def test_every_processor_computes_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = set()
+    fastest = Resizer().cpu_extensions
+    for extensions in {CpuExtensions.none, fastest}:
+        resizer = Resizer()
+        resizer.cpu_extensions = extensions
+        monkeypatch.setattr(module, "_resizer", lambda resizer=resizer: resizer)
+        made = [resize(noise(*shape), box, 96).tobytes() for shape in SHAPES for box in boxes(*shape)]
+        digests.add(hashlib.sha256(b"".join(made)).hexdigest())
+    assert digests == {"e07a09462dcd9344d5682267aabe93b7ae13330ccf55c4115cfa12cd1a713ffd"}
+
+
+def test_the_whole_image_at_its_own_size_is_the_image() -> None:
+    pixels = noise(64, 64)
+    assert np.array_equal(resize(pixels, Box(0, 0, 64, 64), 64), pixels)
+
+
+def test_a_box_may_end_a_rounding_error_outside() -> None:
+    """What a third and two thirds of an image come to."""
+    for side in range(1, 400):
+        for share in (0.1, 1 / 3, 0.7):
+            start = side * share
+            assert resize(noise(side, 2), Box(start, 0, side - start + 1e-13 * side, 2), 2).shape == (2, 2, 3)
+
+
+def test_it_makes_no_difference_that_only_the_box_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [(noise(*shape), box, size) for shape in SHAPES for box in boxes(*shape) for size in (3, 20, 64, 224)]
+    made = [resize(*case) for case in cases]
+    monkeypatch.setattr(module, "_cut", lambda pixels, box, _size: (pixels, box))
+    assert all(np.array_equal(resize(*case), pixels) for case, pixels in zip(cases, made, strict=True))

@@ -1,0 +1,132 @@
+"""Laws of a dataset behind S3: fetched once per node, right whatever the store answers, read on after keys expire."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sunspark import storage
+from sunspark.data.codec import encode_jpeg
+from sunspark.data.dataset import Dataset
+from sunspark.data.loader import Loader, LoaderConfig
+from sunspark.data.order import StepPlan
+from sunspark.data.writer import write_dataset
+from sunspark.errors import StorageError
+from sunspark.storage.filesystem import forget_clients
+from tests.failing_s3 import S3Server, serve
+
+NUM_IMAGES = 120
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Noise in 15 blocks."""
+    folder = tmp_path_factory.mktemp("bucket")
+    samples = [(f"{n}.jpg", n % 3, ["train"], jpeg_of(n)) for n in range(NUM_IMAGES)]
+    return write_dataset(str(folder / "dataset"), samples, classes=["a", "b", "c"], block_size=8)
+
+
+def jpeg_of(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    return encode_jpeg(pixels)
+
+
+@pytest.fixture
+def server(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """Serves the dataset; the environment holds a key that it accepts, and no other way to find one."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "a-key", "AWS_SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    forget_clients()
+    with serve(Path(dataset.uri).parent) as server:
+        yield server
+    forget_clients()
+
+
+def batches(dataset: Dataset, cache: Path, num_epochs: int = 2) -> list[bytes]:
+    """Ids, labels and pixels of every step."""
+    plan = StepPlan(
+        dataset_id=dataset.id,
+        split="train",
+        seed=0,
+        num_samples=NUM_IMAGES,
+        global_batch_size=16,
+        num_epochs=num_epochs,
+        num_replicas=1,
+    )
+    loader = Loader(dataset, plan, LoaderConfig(image_size=16, cache_directory=str(cache)), num_threads=2)
+    try:
+        taken = [loader.take(step, range(1))[0] for step in range(plan.num_steps)]
+    finally:
+        loader.close()
+    return [batch.sample_ids.tobytes() + batch.labels.tobytes() + batch.pixels.tobytes() for batch in taken]
+
+
+_LOAD = """
+    import sys
+    from pathlib import Path
+    from sunspark.data.dataset import Dataset
+    from tests.data.test_s3 import batches
+    print(len(batches(Dataset.open(sys.argv[1]), Path(sys.argv[2]))))
+"""
+
+
+def test_each_byte_is_fetched_once_per_node_however_many_workers(
+    dataset: Dataset, server: S3Server, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(_LOAD), server.uri("dataset"), str(tmp_path)]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [worker.communicate(timeout=100)[0] for worker in workers] == ["16\n"] * 3
+    blocks = {f"dataset/{block['name']}": block["size_bytes"] for block in dataset.manifest["blocks"]}
+    assert {path: count for path, count in server.sent_bytes.items() if path in blocks} == blocks
+
+
+@pytest.mark.parametrize("failing_share", [0.05, 0.3])
+def test_whatever_the_store_answers_no_batch_is_wrong(
+    failing_share: float, dataset: Dataset, server: S3Server, tmp_path: Path
+) -> None:
+    expected = batches(dataset, tmp_path / "local", num_epochs=1)
+    server.failing_share = failing_share
+    for attempt in range(20):  # as many runs on new nodes as it takes to have seen each failure
+        opened = Dataset.open(server.uri("dataset"))
+        assert batches(opened, tmp_path / f"cache-{attempt}", num_epochs=1) == expected
+        if min(server.answers[kind] for kind in ("503", "cut", "reset")) >= 2:
+            return
+    pytest.fail(f"{server.answers}: too few requests failed")
+
+
+def test_credentials_that_expire_are_read_again(
+    dataset: Dataset, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody puts new ones into the file of the profile; the SDK itself looks there at intervals of minutes."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    profile = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+
+    def renew(key: str) -> None:
+        profile.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
+
+    renew("a-key")
+    opened = Dataset.open(server.uri("dataset"))
+    assert opened.read_block(0).images == dataset.read_block(0).images
+    server.keys = {"b-key"}
+    with pytest.raises(StorageError, match=r"block-000001.*credentials"):
+        opened.read_block(1)
+    assert server.answers["expired"] > 1
+    renew("b-key")
+    assert opened.read_block(1).images == dataset.read_block(1).images
+    server.keys = {"c-key"}
+    renew("c-key")
+    assert batches(opened, tmp_path / "cache", num_epochs=1) == batches(dataset, tmp_path / "local", num_epochs=1)
+
+
+def test_what_is_not_there_is_said_at_once(server: S3Server) -> None:
+    with pytest.raises(StorageError, match="does not exist"):
+        storage.read_bytes(server.uri("nothing.json"))
+    assert server.answers["missing"] <= 2
+    assert not storage.exists(server.uri("nothing.json"))
