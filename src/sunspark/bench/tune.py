@@ -104,10 +104,10 @@ def tune(
     opened = Dataset.open(dataset)
     base = config_of(space, {})
     opened.rows(base.validation.split)
-    refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     is_alone, url = _is_alone(base, config), url_of(folder, config.storage)
     if is_alone:
         _refuse_other_workers(space, base)
+    refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     searched = Searched(
         dataset_id=opened.id,
         space=json.loads(json.dumps(asdict(space))),
