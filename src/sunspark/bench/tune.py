@@ -108,6 +108,7 @@ def tune(
     refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     if is_alone:
         _refuse_other_workers(space, base)
+    refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     searched = Searched(
         dataset_id=opened.id,
         space=json.loads(json.dumps(asdict(space))),
