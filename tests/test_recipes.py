@@ -44,7 +44,7 @@ SMALLER: dict[str, dict[str, ModelArgument]] = {
     "deit_small_patch16_224": {"embed_dim": 24, "depth": 2, "num_heads": 3},
 }
 """Arguments that keep the kind of a network and lower its size, by name."""
-SETTLED = {"training.replicas", "training.dtype"}
+SETTLED = {"training.replicas", "training.dtype", "training.order"}
 """What a run settles at its first start where the recipe leaves it open."""
 
 

@@ -395,24 +395,6 @@ def test_without_space_it_warns_once_and_reads_on(
     assert not blobs(cache, "part")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system that holds three blocks; the test is skipped where none can be made."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=20)
-
-
 READS_ON_A_SMALL_DISK = """
     import logging, sys
     from sunspark.data.cache import NodeCache

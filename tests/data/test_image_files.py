@@ -75,7 +75,7 @@ def test_no_place_at_all_is_refused() -> None:
 
 
 def test_a_file_that_is_gone_is_the_images_fault_and_trouble_with_storage_is_not(tmp_path: Path) -> None:
-    with pytest.raises(DecodeError, match=r"gone\.jpg does not exist") as caught:
+    with pytest.raises(DecodeError, match="there is no such file") as caught:
         read_image(str(tmp_path / "gone.jpg"))
     assert caught.value.stage == "read"
     with pytest.raises(StorageError):

@@ -9,6 +9,7 @@ import pytest
 
 from sunspark.config import to_dict
 from sunspark.data.augment import AugmentConfig
+from sunspark.data.dataset import Dataset
 from sunspark.data.loader import LoaderConfig
 from sunspark.errors import ConfigError
 from sunspark.launch.config import LaunchConfig, TrainConfig
@@ -66,10 +67,10 @@ def test_what_cannot_work_is_refused_before_anything_starts(make: Callable[[], o
         make()
 
 
-def test_more_workers_than_samples_in_a_step_leave_some_without_replicas() -> None:
+def test_more_workers_than_samples_in_a_step_leave_some_without_replicas(law_dataset: str) -> None:
     training = TrainingConfig(global_batch_size=2)
     config = TrainConfig(training=training, launch=LaunchConfig(launcher="local", workers=3))
-    assert _resolve(config).training.replicas == 2
+    assert _resolve(config, Dataset.open(law_dataset)).training.replicas == 2
 
 
 def test_who_forgets_the_section_hears_its_name() -> None:

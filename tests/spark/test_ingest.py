@@ -336,11 +336,11 @@ def test_configurations_check_themselves(options: dict[str, float]) -> None:
 
 
 def test_a_task_that_cannot_write_ends_the_ingest_with_its_cause(
-    scenes: Path, tmp_path: Path, two_core_session: SparkSession
+    scenes: Path, tmp_path: Path, small_disk: Path, two_core_session: SparkSession
 ) -> None:
     (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "data").symlink_to(tmp_path / "nowhere" / "at all")
-    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*PathError: .*dataset/data"):
+    (tmp_path / "dataset" / "data").symlink_to(small_disk)
+    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*StorageError: .*dataset/data.*No space left"):
         ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     with pytest.raises(DatasetError, match="not a finished dataset"):
         Dataset.open(str(tmp_path / "dataset"))
