@@ -65,7 +65,7 @@ def finding(found: Sequence[Summary]) -> str:
     if not rated:
         return "No setting has a measurement beside that of its baseline yet."
     fastest = max(rated, key=lambda one: one.speed_up or 0.0)
-    sentences = [f"{_comparison(fastest)}."]
+    sentences = [f"{_comparison(fastest, rated)}."]
     slowest = min(rated, key=lambda one: one.speed_up or 0.0)
     if slowest is not fastest:
         sentences.append(f"The slowest is {slowest.setting}, with {speed_up_in_words(slowest)}.")
@@ -101,9 +101,15 @@ def _most_accurate(known: Sequence[Summary], fastest: Summary) -> str:
     )
 
 
-def _comparison(one: Summary) -> str:
+def _comparison(one: Summary, rated: Sequence[Summary]) -> str:
+    """The fastest beside one worker alone; where it cannot be told from that, the best of those that can."""
     interval, fastest = one.speed_up_interval, f"{one.setting}, the fastest, has {speed_up_in_words(one)}"
     if interval is not None and interval[0] <= 1 <= interval[1]:
+        sure = [other for other in rated if other.speed_up_interval and other.speed_up_interval[0] > 1]
+        if sure:
+            best = max(sure, key=lambda other: other.speed_up or 0.0)
+            is_faster = f"{best.setting} is faster than one worker, with {speed_up_in_words(best)}"
+            return f"{fastest}, which may be chance; {is_faster}"
         return f"No setting can be told from one worker that trains alone; {fastest}"
     if (one.speed_up or 0.0) <= 1:
         return f"No setting is faster than one worker that trains alone: {fastest}"
