@@ -31,7 +31,7 @@ _BASE: Final[dict[str, Any]] = {
     "model": {"model": "scene_vgg", "model_args": {"n_filters": 8, "wide_units": 1024}},
     "optim": {"learning_rate": 2e-3, "schedule": "one_cycle", "warmup_fraction": 0.3},
     "data": {"image_size": 64},
-    "training": {"split": "Train_bal", "epochs": 4, "global_batch_size": 64},
+    "training": {"split": "Train_bal", "epochs": 3, "global_batch_size": 64},
 }
 _LAYOUT_SECONDS: Final = 3600.0
 
