@@ -22,7 +22,7 @@ from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, DatasetError, RunError
 from tests.distributed.harness import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 SWEEP = """
 dataset = "{dataset}"

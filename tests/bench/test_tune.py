@@ -33,7 +33,7 @@ from sunspark.records import DRIVER, EvaluationRecord, RecordWriter, driver_file
 from sunspark.spark.trials import trial_on_spark
 from tests.distributed.harness import wait_until
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(600)
 
 SPACE = """
 [base]

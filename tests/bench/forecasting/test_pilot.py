@@ -16,7 +16,7 @@ from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 PLAIN: dict[str, object] = {
     "model": {"model_args": {"n_filters": 2, "wide_units": 16}},
