@@ -69,11 +69,13 @@ def _read_ranges(uri: str, ranges: Sequence[range], body: memoryview) -> None:
     waiting, errors = deque(ranges), list[Exception]()
 
     def work() -> None:
-        while waiting and not errors:
+        while not errors:
             try:
-                _read_range(uri, waiting.popleft(), body)
-            except IndexError:  # another thread was faster
+                part = waiting.popleft()
+            except IndexError:  # all are taken
                 return
+            try:
+                _read_range(uri, part, body)
             except Exception as error:
                 errors.append(error)
 

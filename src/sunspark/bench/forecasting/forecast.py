@@ -77,7 +77,7 @@ def forecast(
     if runs:
         observations = [observed_alike(storage.absolute(run), config) for run in runs]
     else:
-        before = gigaflops()
+        before = 0.0 if _is_on_gpu(config.launch) else gigaflops()
         observations = _pilot(opened, config, asked, scratch, tell)
     costs, is_on_gpu = fit(observations, size), _is_on_gpu(config.launch)
     if not (runs or is_on_gpu):
