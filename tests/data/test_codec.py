@@ -290,7 +290,7 @@ def test_decoding_at_a_fraction_changes_next_to_nothing(size: tuple[int, int], s
     body = encode_jpeg(np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)))
     whole, part = decode(body), decode(body, short_side=short_side)
     assert (part.source_width, part.source_height) == size
-    assert min(part.pixels.shape[:2]) >= 2 * short_side
+    assert min(part.pixels.shape[:2]) >= 1.5 * short_side
     assert part.pixels.size < whole.pixels.size
     a, b = resize_short_side(whole.pixels, short_side), resize_short_side(part.pixels, short_side)
     assert abs(a.shape[0] - b.shape[0]) <= 1

@@ -10,9 +10,10 @@ from PIL import Image
 
 from sunspark.data import resize as module
 from sunspark.data.keyed_random import KeyedRandom
-from sunspark.data.resize import Box, resize
+from sunspark.data.resize import Box, resize, shrink
 
 SHAPES = [(1, 1), (1, 300), (300, 1), (7, 5), (256, 341), (700, 450)]
+SHRUNK = [((384, 512), (256, 341)), ((800, 300), (683, 256)), ((5, 900), (4, 720)), ((257, 256), (256, 255))]
 
 
 def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -37,6 +38,27 @@ def test_no_level_is_further_than_one_from_pillows(shape: tuple[int, int], size:
         assert np.abs(resize(pixels, box, size).astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("shape", "size"), SHRUNK)
+def test_shrinking_is_pillows_bicubic_of_rows_and_then_of_columns(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    pixels, (height, width) = noise(*shape), size
+    rows = Image.fromarray(pixels).resize((width, shape[0]), Image.Resampling.BICUBIC)
+    expected = np.asarray(rows.resize((width, height), Image.Resampling.BICUBIC))
+    shrunk = shrink(pixels, height, width)
+    assert shrunk.shape == (height, width, 3)
+    assert np.abs(shrunk.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(("shape", "size"), SHRUNK)
+def test_the_strips_of_an_image_make_the_whole(
+    shape: tuple[int, int], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = shrink(noise(*shape), *size)
+    monkeypatch.setattr(module, "_STRIP_PIXELS", 1000)
+    assert np.array_equal(shrink(noise(*shape), *size), whole)
+
+
 def test_every_processor_computes_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = set()
     fastest = Resizer().cpu_extensions
@@ -45,8 +67,9 @@ def test_every_processor_computes_the_same_bits(monkeypatch: pytest.MonkeyPatch)
         resizer.cpu_extensions = extensions
         monkeypatch.setattr(module, "_resizer", lambda resizer=resizer: resizer)
         made = [resize(noise(*shape), box, 96).tobytes() for shape in SHAPES for box in boxes(*shape)]
+        made += [shrink(noise(*shape), *size).tobytes() for shape, size in SHRUNK]
         digests.add(hashlib.sha256(b"".join(made)).hexdigest())
-    assert digests == {"e07a09462dcd9344d5682267aabe93b7ae13330ccf55c4115cfa12cd1a713ffd"}
+    assert digests == {"29d0feb6d22c14e455158c258acde20601826993cfbc7dc00e7fd65971e335ac"}
 
 
 def test_the_whole_image_at_its_own_size_is_the_image() -> None:

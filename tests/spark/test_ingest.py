@@ -376,16 +376,28 @@ def executors() -> list[int]:
     return [process for process, command, _ in descendants() if "CoarseGrainedExecutorBackend" in command]
 
 
+def that_write_to(folder: Path, processes: list[int]) -> list[int]:
+    """Those of the processes that have a file of the folder open."""
+    return [process for process in processes if any(path.is_relative_to(folder) for path in open_files(process))]
+
+
+def open_files(process: int) -> list[Path]:
+    try:
+        return [entry.readlink() for entry in Path(f"/proc/{process}/fd").iterdir()]
+    except FileNotFoundError:
+        return []
+
+
 def kill_one_while_it_works(
     folder: Path, victims: Callable[[], list[int]], running: Future[IngestResult], files: str = "*", count: int = 2
 ) -> None:
     """SIGKILL a process once so many files have been written to a folder, before the last one is."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(list(folder.glob(files))) < count or not victims():
+    while len(list(folder.glob(files))) < count or not (at_work := victims()):
         assert not running.done(), "over before the kill"
         assert time.monotonic() < deadline, "nothing was written in time"
         time.sleep(0.01)
-    os.kill(victims()[0], signal.SIGKILL)
+    os.kill(at_work[0], signal.SIGKILL)
     assert not running.done(), "over before the kill"
 
 

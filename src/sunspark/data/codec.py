@@ -7,7 +7,7 @@ laid on white; EXIF orientation is applied. Colour profiles are ignored. Encodin
 slow DCT: the same pixels give the same bytes.
 
 Cost: the decoders, the resize and the encoder release the GIL. docs/concepts/memory.md says how many bytes a pixel
-takes on its way; a JPEG at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size.
+takes on its way; a JPEG at least three times as large as needed is decoded at 1/2, 1/4 or 1/8 of its size.
 Shapes: H W pixels, 3 channels red, green, blue.
 """
 
@@ -25,6 +25,8 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from sunspark.data.jpeg_frame import odd_kind
+from sunspark.data.pixels import Pixels
+from sunspark.data.resize import shrink
 from sunspark.errors import SunsparkError, first_line_of
 
 MAX_PIXELS = 100_000_000
@@ -32,8 +34,6 @@ MAX_PIXELS = 100_000_000
 
 MAX_STORED_SIDE: Final = 65_500
 """Pixels of the longest side that a JPEG of libjpeg-turbo can have."""
-
-Pixels = npt.NDArray[np.uint8]
 
 DEFAULT_SHORT_SIDE: Final = 256
 DEFAULT_JPEG_QUALITY: Final = 92
@@ -132,8 +132,8 @@ def sniff(data: bytes) -> str:
 def decode(data: bytes, *, short_side: int | None = None) -> Picture:
     """Image bytes as upright RGB pixels.
 
-    With `short_side`, a JPEG may be decoded at a fraction of its size, but never below twice that many
-    pixels on its short side. Raises DecodeError (stage, reason) for what is not an image, is truncated, or
+    With `short_side`, a JPEG may be decoded at a fraction of its size, but never below one and a half times
+    that many pixels on its short side. Raises DecodeError (stage, reason) for what is not an image, is truncated, or
     has more than `MAX_PIXELS` pixels.
     """
     name = sniff(data)
@@ -151,8 +151,7 @@ def resize_short_side(pixels: Pixels, short_side: int) -> Pixels:
     if scale >= 1:
         return pixels
     size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
-    resized = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(resized)
+    return shrink(pixels, height=size[1], width=size[0])
 
 
 def encode_jpeg(pixels: Pixels, quality: int = 92) -> bytes:
@@ -215,14 +214,14 @@ def _decode_strictly(data: bytes, least: int) -> Pixels | None:
 
 
 def _least_decoded(width: int, height: int, short_side: int | None) -> int:
-    """The short side to decode to: a half, quarter or eighth, as long as that is twice what is needed.
+    """The short side to decode to: a half, quarter or eighth, as long as that is one and a half times what is needed.
 
     Only these factors: libjpeg-turbo has no fast path for the others, and they are the same in every version.
     """
     if short_side is None:
         return 0
     have = min(width, height)
-    factor = next((factor for factor in (8, 4, 2) if have >= 2 * short_side * factor), 1)
+    factor = next((factor for factor in (8, 4, 2) if 2 * have >= 3 * short_side * factor), 1)
     return 0 if factor == 1 else have // factor
 
 

@@ -1,12 +1,13 @@
-"""A box of an image, resampled to a square: antialiased bilinear, as Pillow defines it, several times faster.
+"""Images resampled with antialiasing, as Pillow defines it, several times faster.
 
 Source: the convolution of `fast_image_resize`, after Pillow's `Resample.c`. It computes on whole numbers and without
-the GIL, and gives the same pixels with and without AVX2, SSE4.1 or NEON; no level is further than 1 from Pillow's.
-Cost at 224 x 224, one core: about 0.2 ms, of which two copies of the box.
+the GIL, and gives the same pixels with and without AVX2, SSE4.1 or NEON. Cost on one core: a box to 224 x 224 about
+0.2 ms, 512 x 384 to 341 x 256 about 0.9 ms; of both a part is two copies of the source.
 """
 
 import math
 import threading
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,6 +16,10 @@ from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg,
 from sunspark.data.pixels import Pixels
 
 _BILINEAR: Final = ResizeAlg.convolution(FilterType.bilinear)
+_BICUBIC: Final = ResizeAlg.convolution(FilterType.catmull_rom)
+"""Pillow's bicubic is Catmull and Rom's: a = -0.5."""
+_STRIP_PIXELS: Final = 1 << 20
+"""Resampled at once, so that a large image has no copies beside it."""
 _OF_THREAD: Final = threading.local()
 """A resizer has buffers, and a lock around them."""
 
@@ -29,16 +34,47 @@ class Box(NamedTuple):
 
 
 def resize(pixels: Pixels, box: Box, size: int) -> Pixels:
-    """The box of `pixels`, uint8 (H, W, 3), as (size, size, 3); the box may end between pixels, but not outside."""
+    """The box of `pixels`, uint8 (H, W, 3), as (size, size, 3), bilinear, no level further than 1 from Pillow's.
+
+    The box may end between pixels, but not outside.
+    """
     pixels, box = _cut(pixels, box, size)
-    height, width = pixels.shape[:2]
+    return _resampled(pixels, box, size, size, _BILINEAR)
+
+
+def shrink(pixels: Pixels, height: int, width: int) -> Pixels:
+    """All of `pixels`, uint8 (H, W, 3), as (height, width, 3), bicubic: first each row, then each column.
+
+    No level is further than 1 from Pillow's where Pillow takes rows first, and further than 3 where it does not.
+    """
+    narrow = np.empty((len(pixels), width, 3), np.uint8)
+    for rows in _strips(len(pixels), pixels.shape[1]):
+        strip = pixels[rows]
+        narrow[rows] = _resampled(strip, _all_of(strip), len(strip), width, _BICUBIC)
+    small = np.empty((height, width, 3), np.uint8)
+    for columns in _strips(width, len(narrow)):
+        strip = narrow[:, columns]
+        small[:, columns] = _resampled(strip, _all_of(strip), height, strip.shape[1], _BICUBIC)
+    return small
+
+
+def _resampled(pixels: Pixels, box: Box, height: int, width: int, algorithm: ResizeAlg) -> Pixels:
+    have_height, have_width = pixels.shape[:2]
     # A box that ends with the image ends a rounding error outside it.
-    inside = CropBox(box.left, box.top, min(box.width, width - box.left), min(box.height, height - box.top))
-    source = ImageData(width, height, PixelType.U8x3, pixels.tobytes())
-    resized = ImageData(size, size, PixelType.U8x3)
-    options = ResizeOptions(resize_alg=_BILINEAR, use_alpha=False, crop_box=inside)
-    _resizer().resize(source, resized, options)
-    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(size, size, 3)
+    inside = CropBox(box.left, box.top, min(box.width, have_width - box.left), min(box.height, have_height - box.top))
+    source = ImageData(have_width, have_height, PixelType.U8x3, pixels.tobytes())
+    resized = ImageData(width, height, PixelType.U8x3)
+    _resizer().resize(source, resized, ResizeOptions(resize_alg=algorithm, use_alpha=False, crop_box=inside))
+    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(height, width, 3)
+
+
+def _strips(num_lines: int, line_pixels: int) -> Iterator[slice]:
+    step = max(1, _STRIP_PIXELS // line_pixels)
+    return (slice(start, start + step) for start in range(0, num_lines, step))
+
+
+def _all_of(pixels: Pixels) -> Box:
+    return Box(0, 0, *pixels.shape[:2])
 
 
 def _cut(pixels: Pixels, box: Box, size: int) -> tuple[Pixels, Box]:

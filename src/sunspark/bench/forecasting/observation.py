@@ -13,6 +13,7 @@ from typing import Final
 
 from sunspark import run_directory
 from sunspark.bench.history import TrainingClock, peak_memory, steps_as_done, training_clock
+from sunspark.bench.words import plural
 from sunspark.config import from_dict
 from sunspark.data.order import StepPlan, replicas_of
 from sunspark.data.rounds import Rounds
@@ -95,8 +96,8 @@ def observe(run: str) -> Observation:
     counting = [exchange.records for exchange in exchanges if exchange.counts]
     if len(counting) < _LEAST_EXCHANGES:
         raise RunError(
-            f"{run} has {len(counting)} exchanges of {workers} workers after its warm-up, and its costs "
-            f"take {_LEAST_EXCHANGES} at least: train for more epochs"
+            f"{run} has {plural(len(counting), 'exchange')} of {plural(workers, 'worker')} after its warm-up, and its "
+            f"costs take {_LEAST_EXCHANGES} at least: train for more epochs"
         )
 
     def slices(record: StepRecord) -> int:
