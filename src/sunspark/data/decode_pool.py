@@ -2,7 +2,7 @@
 
 Threads of one process, since decoding and resampling run without the GIL; no fork, no shared memory. A request
 is the samples of one batch; the threads work on the first request of a queue that has something left to begin.
-Who waits for a request helps with it, but only with what is on local disk.
+Who waits for a request leaves the cores to them, and helps with what is on local disk when they are held up by storage.
 Cost: docs/concepts/memory.md says what each thread holds.
 
 Shape legend: B batch, H W pixels, 3 RGB.
@@ -31,7 +31,7 @@ logger = getLogger(__name__)
 Rows = npt.NDArray[np.int64]
 
 _CHUNK_SIZE = 4  # samples of one block that a thread takes at once
-_HELP_AGAIN_SECONDS = 0.05
+_HELP_AFTER_SECONDS = 0.05  # without an image from the threads
 _CLOSE_SECONDS = 10.0
 
 
@@ -150,16 +150,15 @@ class DecodePool:
             return sum(request.size_bytes for request in self._lingering)
 
     def finish(self, request: Request, what: str) -> Batch:
-        """Wait for a request of the queue, helping with it; it leaves the queue in any case.
+        """Wait for a request of the queue, helping where the threads are held up; it leaves the queue in any case.
 
         `what` names it in errors: DeadlineError, naming what is missing, after the deadline; DatasetError for an
         image that cannot be decoded; and what reading the dataset raises, with the path of the sample.
         """
         give_up_at = time.monotonic() + self._load_deadline_seconds
         try:
-            while (chunk := self._wait_for_chunk(request, what, give_up_at)) is not None:
-                if not self._help(request, chunk):
-                    self._pause(give_up_at)
+            while not self._wait(request, what, give_up_at):
+                self._help(request)
         finally:
             self.drop(request)
         return request.batch
@@ -194,34 +193,38 @@ class DecodePool:
                 self._changed.wait()
         return None
 
-    def _wait_for_chunk(self, request: Request, what: str, give_up_at: float) -> list[int] | None:
-        """Samples of the request to help with; None when it is complete."""
+    def _wait(self, request: Request, what: str, give_up_at: float) -> bool:
+        """Whether the request is complete; False when the threads have brought nothing for a while."""
+        num_missing, since = -1, 0.0
         with self._changed:
             while request.num_missing:
                 if request.error:
                     raise request.error  # made by the thread that failed, with its cause
                 if self._closing:
                     raise WorkerError(f"the loader was closed while {what} was asked for")
-                if time.monotonic() >= give_up_at:
+                now = time.monotonic()
+                if now >= give_up_at:
                     raise DeadlineError(self._describe(request, what))
-                if request.waiting:
-                    return request.next_chunk()
-                self._changed.wait(give_up_at - time.monotonic())
-        return None
-
-    def _help(self, request: Request, chunk: list[int]) -> bool:
-        """Load what is on local disk; leave the rest to the threads: who waits must not hang on storage."""
-        for number, index in enumerate(chunk):
-            if not self._load(request, index, self._cache.cached_sample):
-                self._put_down(request, chunk, unfinished=chunk[number:])
-                return False
-        self._put_down(request, chunk, unfinished=[])
+                if request.num_missing != num_missing:
+                    num_missing, since = request.num_missing, now
+                elif now >= since + _HELP_AFTER_SECONDS:
+                    return False
+                self._changed.wait(min(since + _HELP_AFTER_SECONDS, give_up_at) - now)
         return True
 
-    def _pause(self, give_up_at: float) -> None:
-        """Let the threads fetch for a while."""
+    def _help(self, request: Request) -> None:
+        """Load what is on local disk; leave the rest to the threads: who waits must not hang on storage."""
+        while (chunk := self._chunk_of(request)) is not None:
+            for number, index in enumerate(chunk):
+                if not self._load(request, index, self._cache.cached_sample):
+                    self._put_down(request, chunk, unfinished=chunk[number:])
+                    return
+            self._put_down(request, chunk, unfinished=[])
+
+    def _chunk_of(self, request: Request) -> list[int] | None:
         with self._changed:
-            self._changed.wait(max(0.0, min(_HELP_AGAIN_SECONDS, give_up_at - time.monotonic())))
+            is_to_do = request.waiting and not request.error and not self._closing
+            return request.next_chunk() if is_to_do else None
 
     def _load(self, request: Request, index: int, read: Callable[[int], Sample | None]) -> bool:
         """Load one sample, or note why that failed; False when `read` does not have it."""
@@ -251,7 +254,8 @@ class DecodePool:
                 request.waiting.appendleft(unfinished)
             if not request.in_hand and request in self._lingering:
                 self._lingering.remove(request)
-            self._changed.notify_all()
+            if unfinished or request.error or not request.num_missing:
+                self._changed.notify_all()
 
     def _explain(self, error: Exception, row: int) -> Exception:
         """The error with the sample it is about; `raise` of it shows the original as its cause."""
