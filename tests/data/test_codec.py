@@ -171,9 +171,9 @@ print(peak_bytes() - before)
     [
         ("JPEG", {}, "decode", 3),
         ("JPEG", {"exif": turned(6)}, "decode", 6),
-        ("PNG", {}, "decode", 10),
-        ("PNG", {}, "256", 10),
-        ("TIFF", {}, "2400", 15),
+        ("PNG", {}, "decode", 8),
+        ("PNG", {}, "256", 8),
+        ("TIFF", {}, "2400", 10),
     ],
 )
 def test_an_image_takes_no_more_than_its_bytes_a_pixel(
