@@ -171,8 +171,8 @@ print(peak_bytes() - before)
     [
         ("JPEG", {}, "decode", 3),
         ("JPEG", {"exif": turned(6)}, "decode", 6),
-        ("PNG", {}, "decode", 8),
-        ("PNG", {}, "256", 8),
+        ("PNG", {}, "decode", 10),
+        ("PNG", {}, "256", 10),
         ("TIFF", {}, "2400", 10),
     ],
 )
