@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import resource
 import threading
@@ -235,6 +236,29 @@ def test_an_object_is_not_left_half_when_reading_its_pieces_fails(
     assert list(tmp_path.iterdir()) == []
     writing._put("s3://bucket/table", [b"who", b"le"])
     assert (tmp_path / "table").read_bytes() == b"whole"
+
+
+def test_an_object_stays_when_the_new_one_of_its_size_cannot_be_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unanswered(io.BytesIO):
+        def __exit__(self, *_: object) -> None:
+            raise OSError("503")
+
+    class Store:
+        """Takes what is written, and answers no more when it is to be completed."""
+
+        def open_output_stream(self, _: str) -> Unanswered:
+            return Unanswered()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(pafs.LocalFileSystem(), name)
+
+    (tmp_path / "table").write_bytes(b"old")
+    monkeypatch.setattr(writing, "resolve", lambda _: (Store(), str(tmp_path / "table")))
+    with pytest.raises(OSError, match="503"):
+        writing._put("s3://bucket/table", [b"new"])
+    assert (tmp_path / "table").read_bytes() == b"old"
 
 
 def test_what_is_at_a_path_is_told(tmp_path: Path) -> None:
