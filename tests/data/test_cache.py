@@ -1,6 +1,7 @@
 """Laws of the node's cache: what was stored comes back, though writers die, blobs rot and disks are full."""
 
 import dataclasses
+import errno
 import fcntl
 import os
 import random
@@ -462,12 +463,11 @@ HOLDS_A_LOCK = """
 """
 
 
-@pytest.mark.parametrize("name", ["block-02", "room"])
 def test_a_lock_that_is_not_released_is_waited_for_no_longer_than_its_deadline(
-    name: str, dataset: Dataset, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
+    dataset: Dataset, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
 ) -> None:
     cache = NodeCache(dataset, str(tmp_path), PLENTY, lock_deadline_seconds=0.3)
-    holder = other_process(HOLDS_A_LOCK, cache.directory / "locks" / name)
+    holder = other_process(HOLDS_A_LOCK, cache.directory / "locks" / "block-02")
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     began_at = time.monotonic()
@@ -476,6 +476,36 @@ def test_a_lock_that_is_not_released_is_waited_for_no_longer_than_its_deadline(
     assert 0.3 <= time.monotonic() - began_at < 10
     holder.kill()
     holder.wait(timeout=20)
+    assert everything(cache) == stored(dataset)
+
+
+def test_a_block_is_used_where_another_process_keeps_it_from_the_disk(
+    dataset: Dataset,
+    tmp_path: Path,
+    other_process: Callable[..., subprocess.Popen[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = NodeCache(dataset, str(tmp_path), PLENTY, lock_deadline_seconds=0.3)
+    holder = other_process(HOLDS_A_LOCK, cache.directory / "locks" / "room")
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert everything(cache) == stored(dataset)
+    assert "without keeping it on local disk, which is slow: waited 0.3 s" in caplog.text
+    assert f"held by process {holder.pid} on " in caplog.text
+
+
+def test_an_image_that_the_disk_does_not_give_back_is_fetched_again(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = NodeCache(dataset, str(tmp_path), PLENTY)
+    assert everything(cache) == stored(dataset)
+    honest = os.pread
+
+    def bad_sector(*_: int) -> bytes:
+        monkeypatch.setattr(os, "pread", honest)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", bad_sector)
     assert everything(cache) == stored(dataset)
 
 

@@ -140,6 +140,16 @@ def test_the_batches_of_all_replicas_are_the_samples_of_the_step_once(
     assert sorted(seen) == sorted(dataset.sample_ids[dataset.rows("train")].tolist())
 
 
+def test_a_row_that_is_excused_is_in_no_batch_from_then_on(dataset: Dataset, open_loader: Open) -> None:
+    plan = plan_of(dataset)
+    loader = open_loader(plan=plan)
+    loader.take(0, range(4))
+    rows = dataset.rows("train")[plan.rows_of(1)]
+    loader.excuse([int(rows[3])])  # the batch that has it is prepared by now, or about to be
+    ids = np.concatenate([batch.sample_ids for batch in loader.take(1, range(4))])
+    assert np.array_equal(ids, dataset.sample_ids[np.delete(rows, 3)])
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("ahead", [{}, {"prefetch_steps": 0}, {"prefetch_bytes": 20_000}, {"cache_bytes": 20_000}])
 def test_pixels_are_the_same_bits_whoever_asks_in_whatever_order(

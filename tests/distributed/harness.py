@@ -56,6 +56,16 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float, what: str)
         time.sleep(0.02)
 
 
+def have_open(folder: Path) -> list[int]:
+    """The processes that have a file of the folder open."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or it closes one just now
+            if any(entry.readlink().is_relative_to(folder) for entry in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return found
+
+
 def is_running(pid: int) -> bool:
     """Whether the process exists and is not a zombie."""
     try:

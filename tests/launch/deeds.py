@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,3 +64,18 @@ def source_is_wrong(deed: Deed) -> int:
 def stumble(deed: Deed) -> int:
     deed.attempts()
     raise ZeroDivisionError("nobody expected this")
+
+
+def first_fails_others_take_long(deed: Deed) -> int:
+    deed.attempts()
+    if deed.number != 1:
+        return sleep(deed)
+    while not list(Path(deed.folder).glob("process-*")):
+        time.sleep(0.05)
+    raise SourceError("this will not do")
+
+
+def sleep(deed: Deed) -> int:
+    (Path(deed.folder) / f"process-{os.getpid()}").touch()
+    time.sleep(60)
+    return deed.number

@@ -21,7 +21,7 @@ from sunspark.errors import ConfigError
 from sunspark.launch.ingest import IngestResult, ingest
 from sunspark.launch.processes import process_engine
 from tests.data.source_kinds import CLASSES, KINDS, images, make, split_of, write_tar
-from tests.distributed.harness import wait_until
+from tests.distributed.harness import have_open, wait_until
 
 BODIES = images()
 BAD = {"a/abbey/sun_900.jpg": b"<html>", "a/abbey/sun_901.jpg": b""}
@@ -32,9 +32,9 @@ def config_of(**options: object) -> IngestConfig:
     return IngestConfig(**{**defaults, **options})  # type: ignore[arg-type]
 
 
-def ids(kind: str, folder: Path, bodies: dict[str, bytes]) -> str:
+def ids(kind: str, folder: Path, bodies: dict[str, bytes], **options: object) -> str:
     made = make(kind, folder / kind, bodies)
-    config = config_of(labels=made.labels, split_list=made.split_list, max_bad_fraction=1)
+    config = config_of(labels=made.labels, split_list=made.split_list, max_bad_fraction=1, **options)
     return ingest(made.source, str(folder / f"{kind} dataset"), config, partial(process_engine, 2)).dataset_id
 
 
@@ -54,9 +54,10 @@ def test_every_kind_of_source_gives_the_same_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "tar.gz", "parquet"])
 def test_bad_images_are_quarantined_alike(kind: str, tmp_path: Path) -> None:
-    """One block is left without images: a block of a dataset may be empty."""
-    ids(kind, tmp_path, BODIES | BAD)
+    """With an image a block, two blocks are left without images and are none of the dataset."""
+    ids(kind, tmp_path, BODIES | BAD, block_size=1)
     dataset = Dataset.open(str(tmp_path / f"{kind} dataset"))
+    assert dataset.num_blocks == 24
     assert (len(dataset), dataset.manifest["listed"]) == (24, 26)
     assert {entry.path: entry.reason for entry in read_quarantine(dataset)} == {
         "a/abbey/sun_900.jpg": "an HTML page, not an image", "a/abbey/sun_901.jpg": "the file is empty",
@@ -93,19 +94,14 @@ def test_a_killed_process_changes_nothing(many: Path, tmp_path: Path, caplog: py
 
 
 def kill_one_while_it_works(staging: Path, running: Future[IngestResult]) -> None:
-    def at_work() -> list[int]:
+    def is_killed() -> bool:
         assert not running.done(), "over before the kill"
-        if not list(staging.glob(".piece-*")):
-            return []
-        return [
-            int(path.parent.name)
-            for path in Path("/proc").glob("[0-9]*/stat")
-            if path.exists() and int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid()
-            and b"sunspark.launch.process" in path.with_name("cmdline").read_bytes()
-        ]  # fmt: skip
+        for victim in have_open(staging):
+            os.kill(victim, signal.SIGKILL)
+            return True
+        return False
 
-    wait_until(at_work, 60, "a piece that is being written")
-    os.kill(at_work()[0], signal.SIGKILL)
+    wait_until(is_killed, 60, "a process that writes a piece")
 
 
 def test_what_a_killed_ingest_left_is_replaced(many: Path, tmp_path: Path) -> None:
@@ -156,7 +152,7 @@ def test_options_without_effect_are_refused(options: dict[str, object], tmp_path
     name = next(iter(options))
     with pytest.raises(ConfigError, match=rf"--{name} .* has no effect with --launcher local"):
         config_of(**options)
-    with pytest.raises(ConfigError, match=r"--endpoint-url http://h:1 has no effect: neither"):
+    with pytest.raises(ConfigError, match=r"--endpoint-url http://h:1 has no effect: none of"):
         sunspark.ingest(str(tmp_path), str(tmp_path / "d"), config_of(endpoint_url="http://h:1"))
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,35 @@ def test_mistakes_are_told_at_once(tmp_path: Path) -> None:
         engine(deeds.stumble, deeds_in(tmp_path), display())
 
 
-def test_processes_end_with_their_parent(tmp_path: Path) -> None:
+def test_a_failure_ends_what_others_are_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    started = time.monotonic()
+    with process_engine(2) as engine, pytest.raises(SourceError, match="this will not do"):
+        engine(deeds.first_fails_others_take_long, deeds_in(tmp_path), display())
+    assert time.monotonic() - started < 50, "a deed takes 60 s"
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir() if path.name.isdigit()} == {"0": 1, "1": 1}
+    assert "done again" not in caplog.text
+
+
+def test_processes_end_with_their_parent_whatever_they_are_at(tmp_path: Path) -> None:
+    program = f"""
+        from sunspark.launch.processes import process_engine
+        from sunspark.launch.count_display import CountDisplay
+        from tests.launch import deeds
+        with process_engine(2) as engine:
+            plans = [deeds.Deed({str(tmp_path)!r}, number) for number in range(8)]
+            engine(deeds.sleep, plans, CountDisplay("images", 8))
+    """
+
+    def children() -> list[int]:
+        return [int(path.name.removeprefix("process-")) for path in tmp_path.glob("process-*")]
+
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.DEVNULL) as parent:
+        wait_until(lambda: len(children()) == 2, 60, "both processes to work")
+        parent.send_signal(signal.SIGKILL)
+        wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children()), 20, "their end")
+
+
+def test_idle_processes_end_with_their_parent(tmp_path: Path) -> None:
     program = f"""
         import time
         from sunspark.launch.processes import process_engine

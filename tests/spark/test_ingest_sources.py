@@ -13,13 +13,8 @@ from sunspark.launch.ingest import ingest as ingest_with
 from sunspark.launch.processes import process_engine
 from sunspark.spark.ingest import ingest
 from tests.data.source_kinds import KINDS, images, make, write_hugging_face, write_tar
-from tests.spark.test_ingest import (
-    DEADLINE_SECONDS,
-    kill_one_while_it_works,
-    num_failed_tasks,
-    python_workers,
-    that_write_to,
-)
+from tests.distributed.harness import have_open
+from tests.spark.test_ingest import DEADLINE_SECONDS, kill_one_while_it_works, num_failed_tasks
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
@@ -63,7 +58,7 @@ def test_a_task_killed_while_it_stages_changes_nothing(
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(ingest, str(source), str(dataset), config, two_core_session)
         staging = dataset / "staging"
-        kill_one_while_it_works(staging, lambda: that_write_to(staging, python_workers()), running, ".piece-*", 1)
+        kill_one_while_it_works(staging, lambda: have_open(staging), running, ".piece-*", 1)
         result = running.result(timeout=DEADLINE_SECONDS)
     assert num_failed_tasks(two_core_session) > failed_before
     assert result.dataset_id == undisturbed.dataset_id

@@ -88,9 +88,9 @@ def render(dataset: Dataset) -> str:
             classes=_class_rows(about, rows_of, made),
             balance=_balance(about),
             classes_download=_classes_download(about),
-            formats=_bars({name: number for name, number in about.formats.items()}),
+            formats=_bars(about.formats),
             sides=_columns(_short_sides(dataset)),
-            stored=_bars(about.sizes),
+            stored=_bars(about.sizes, whole=about.images),
             sizes_download=_sizes_download(dataset),
             reasons=commonest_reasons(about.quarantine),
             bad=about.quarantine[:_MOST_FILES],
@@ -138,10 +138,17 @@ def _tiles(about: DatasetSummary) -> list[Tile]:
         Tile(
             label="Leaks",
             value=count(leaked),
-            note="training images that are test images too" if leaked else "no training image is a test image",
+            note=_leak_note(len(about.leaks)),
             tone="bad" if leaked else "good",
         ),
     ]
+
+
+def _leak_note(num_pairs: int) -> str:
+    if not num_pairs:
+        return "no training image is a test image"
+    among = "" if num_pairs == 1 else f", over {num_pairs} pairs of splits"
+    return f"training images that are test images too{among}"
 
 
 def _from_to(counts: Sequence[int]) -> str:

@@ -87,7 +87,10 @@ class Blob:
         return os.fstat(self._descriptor).st_nlink > 0
 
     def _read(self, size_bytes: int, offset: int) -> bytes:
-        content = os.pread(self._descriptor, size_bytes, offset)
+        try:
+            content = os.pread(self._descriptor, size_bytes, offset)
+        except OSError as error:  # a bad sector
+            raise BlobDamagedError(f"{size_bytes} bytes at offset {offset} cannot be read: {error}") from error
         if len(content) != size_bytes:
             raise BlobDamagedError(f"only {len(content)} of {size_bytes} bytes at offset {offset}")
         return content

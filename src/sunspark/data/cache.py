@@ -28,6 +28,7 @@ from sunspark.data.blob import Blob, BlobDamagedError, BlobKey, Sample, blob_par
 from sunspark.data.cache_directory import prepare_directory
 from sunspark.data.dataset import Block, Dataset
 from sunspark.data.locks import try_lock, wait_for_lock
+from sunspark.errors import DeadlineError
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class NodeCache:
         part = self._path_of(block).with_suffix(".part")
         try:
             self._write(part, content, block)
-        except OSError as error:
+        except (OSError, DeadlineError) as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             self._stop_writing(str(error))

@@ -68,10 +68,13 @@ class DecodeError(SunsparkError):
     """Bytes that are not an image that can be taken."""
 
     def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(f"{stage}: {reason}")
+        super().__init__(stage, reason)
         self.stage = stage
-        """Where it failed: sniff, size or decode."""
+        """Where it failed: read, sniff, size or decode."""
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -154,7 +157,7 @@ def resize_short_side(pixels: Pixels, short_side: int) -> Pixels:
     return shrink(pixels, height=size[1], width=size[0])
 
 
-def encode_jpeg(pixels: Pixels, quality: int = 92) -> bytes:
+def encode_jpeg(pixels: Pixels, quality: int = DEFAULT_JPEG_QUALITY) -> bytes:
     """uint8 (H, W, 3) as a baseline JPEG, chroma 4:2:0; equal pixels give equal bytes."""
     body: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420", fastdct=False

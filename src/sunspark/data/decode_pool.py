@@ -234,14 +234,13 @@ class DecodePool:
             if sample is None:
                 return False
             with self._in_hand.hold(row):
-                pixels = _decode(request, sample)
+                request.batch.pixels[index] = _decode(request, sample)
+            request.batch.sample_ids[index] = sample.sample_id
+            request.batch.labels[index] = sample.label
         except Exception as error:
             with self._changed:
                 request.error = request.error or self._explain(error, row)
             return True
-        request.batch.pixels[index] = pixels
-        request.batch.sample_ids[index] = sample.sample_id
-        request.batch.labels[index] = sample.label
         with self._changed:
             request.num_missing -= 1
             request.in_hand.discard(index)

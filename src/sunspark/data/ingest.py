@@ -156,12 +156,6 @@ def finish(
     too many images are bad (SourceError); the table of those stays.
     """
     quarantine = [entry for result in results for entry in result.quarantine]
-    if len(quarantine) == recipe.num_listed:
-        first = quarantine[0]
-        raise SourceError(
-            f"none of the {len(quarantine)} images in {recipe.source} could be decoded; "
-            f"the first is {first.path}: {first.reason}"
-        )
     written = [result.written for result in results]
     try:
         refuse_too_many(dataset, quarantine, recipe.num_listed, max_bad_fraction)

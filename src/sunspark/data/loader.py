@@ -141,10 +141,11 @@ class Loader:
         self._pool.close()
 
     def _request_for(self, place: Place, upcoming: Sequence[Place]) -> Request:
-        """What was prepared, or a new request; what is not upcoming is dropped."""
+        """What was prepared, or a new request; what is not upcoming, or has rows that are excused since, is dropped."""
+        for other, request in list(self._ahead.items()):
+            if other not in (place, *upcoming) or len(without(request.rows, self._excused)) < len(request.rows):
+                self._pool.drop(self._ahead.pop(other))
         prepared = self._ahead.pop(place, None)
-        for other in self._ahead.keys() - set(upcoming):
-            self._pool.drop(self._ahead.pop(other))
         request = prepared or self._new_request(*place)
         if request.error is None:
             return request

@@ -67,21 +67,28 @@ def commonest_reasons(quarantine: Sequence[Quarantined], most: int = MOST_REASON
 
 
 def refuse_too_many(dataset: str, quarantine: Sequence[Quarantined], num_listed: int, max_bad_fraction: float) -> None:
-    """SourceError, with the commonest reasons, when more than that share of the listed images could not be taken."""
+    """SourceError, with the commonest reasons, when more than that share of the listed images could not be taken.
+
+    That none could is too many in any case.
+    """
     share = len(quarantine) / num_listed
-    if share <= max_bad_fraction:
+    if share <= max_bad_fraction and share < 1:
         return
     rows = [
         f"  {reason.images} x {reason.stage}: {reason.reason} (for instance {printable(reason.example)})"
         for reason in commonest_reasons(quarantine)
     ]
-    enough = math.ceil(1000 * share) / 1000
+    if share == 1:
+        what, remedy = f"none of the {num_listed} images can be taken", "mend them"
+    else:
+        what = (
+            f"{len(quarantine)} of {num_listed} images ({100 * share:.3g} %) cannot be taken, more than the "
+            f"{100 * max_bad_fraction:.3g} % that --max-bad-fraction allows"
+        )
+        enough = math.ceil(1000 * share) / 1000
+        remedy = f"mend them, or leave them out with --max-bad-fraction {enough:g}"
     raise SourceError(
-        f"{len(quarantine)} of {num_listed} images ({100 * share:.3g} %) cannot be taken, more than the "
-        f"{100 * max_bad_fraction:.3g} % that --max-bad-fraction allows:\n"
-        + "\n".join(rows)
-        + f"\nmend them, or leave them out with --max-bad-fraction {enough:g}; "
-        f"`sunspark inspect {dataset} --quarantine` names them all"
+        f"{what}:\n" + "\n".join(rows) + f"\n{remedy}; `sunspark inspect {dataset} --quarantine` names them all"
     )
 
 

@@ -1,6 +1,6 @@
 """Writing a dataset: blocks first, each on its own; then index, quarantine table and, last, the manifest.
 
-Blocks are written by Spark's tasks (or, by `write_dataset`, in this process) under names that no other
+Blocks are written by the tasks of an engine (or, by `write_dataset`, in this process) under names that no other
 attempt uses, and nothing refers to them until `finish_dataset` has been given what `write_block` handed
 back. So a killed, repeated or speculative attempt leaves at most a file that no dataset knows.
 

@@ -61,7 +61,7 @@ class IngestResult:
     dataset_id: str
     seconds: float
     images_per_second: float
-    """The mean, Spark's start included; 0 when the dataset was there already."""
+    """The mean, the engine's start included; 0 when the dataset was there already."""
     reused: bool
     """Whether the dataset was there already, made from the same images in the same way."""
 
@@ -119,12 +119,13 @@ def _blocks(
     delete_staging(dataset)
     if not listing.is_read_in_order:
         return engine(ingest_block, plan_blocks(listing, dataset, config), display)
-    staged = engine(stage_piece, plan_pieces(listing, dataset, config), display)
-    display.event("all images are decoded; they are put in order")
-    with contextlib.closing(CountDisplay("images", len(listing.images))) as second:
-        results = engine(assemble_block, plan_assembly(listing, dataset, config, staged), second)
-    delete_staging(dataset)
-    return results
+    try:
+        staged = engine(stage_piece, plan_pieces(listing, dataset, config), display)
+        display.event("all images are decoded; they are put in order")
+        with contextlib.closing(CountDisplay("images", len(listing.images))) as second:
+            return engine(assemble_block, plan_assembly(listing, dataset, config, staged), second)
+    finally:
+        delete_staging(dataset)
 
 
 def _located(uri: str, config: IngestConfig) -> str:
@@ -138,10 +139,10 @@ def _located_list(entry: str, config: IngestConfig) -> str:
 
 
 def _refuse_idle_endpoint(source: str, dataset: str, config: IngestConfig) -> None:
-    if config.endpoint_url is not None and not any(storage.scheme_of(uri) == "s3" for uri in (source, dataset)):
-        raise ConfigError(
-            f"--endpoint-url {config.endpoint_url} has no effect: neither {source} nor {dataset} is an s3:// URI"
-        )
+    lists = [uri for entry in config.split_list if (uri := entry.partition("=")[2])]
+    given = [source, dataset, *lists, *([config.labels] if config.labels else [])]
+    if config.endpoint_url is not None and not any(storage.scheme_of(uri) == "s3" for uri in given):
+        raise ConfigError(f"--endpoint-url {config.endpoint_url} has no effect: none of {given} is an s3:// URI")
 
 
 def _warned(listing: Listing, result: IngestResult) -> IngestResult:
@@ -156,7 +157,9 @@ def _warned(listing: Listing, result: IngestResult) -> IngestResult:
         if num_images:
             continue
         num_listed = sum(image.splits >> number & 1 for image in listing.images)
-        if num_listed:
+        if num_listed and result.leaks_dropped:
+            why = f"none of its {num_listed} images is left: those that could be decoded are test images too"
+        elif num_listed:
             why = f"none of its {num_listed} images could be decoded; `sunspark inspect {result.dataset}` names them"
         else:
             why = "no class has two images, of which one could be set aside; add images, or give lists (--split-list)"

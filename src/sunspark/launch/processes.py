@@ -14,9 +14,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
 from typing import Any, Final, final
 
@@ -75,7 +74,8 @@ class _Engine:
 
         with ThreadPoolExecutor(len(self._places), thread_name_prefix="ingest") as pool:
             try:
-                for future in [pool.submit(serve, place) for place in self._places]:
+                serving = [pool.submit(serve, place) for place in self._places]
+                for future in as_completed(serving):
                     future.result()
             except BaseException:
                 has_failed.set()
@@ -93,6 +93,7 @@ class _Place:
         self._name = f"ingest-{number}"
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
+        self._is_interrupted = threading.Event()
 
     def do(self, work: Callable[[PlanT], ResultT], plan: PlanT) -> ResultT:
         """What `work` gives for `plan`. Raises what it raises for good, and WorkerError when it kills each process."""
@@ -102,6 +103,8 @@ class _Place:
                 return self._ask(work, plan)
             except EOFError:
                 end = self._bury()
+                if self._is_interrupted.is_set():
+                    raise WorkerError(f"the process {self._name} was interrupted") from None
                 images = plan.images
                 what = f"{images[0].path} to {images[-1].path} ({len(images)} images)" if images else "no images"
                 if is_last:
@@ -114,13 +117,15 @@ class _Place:
                 if is_last or isinstance(error, UserError):
                     raise
                 logger.warning("%s; tried again", error)
-                time.sleep(_RETRY_SECONDS)
+                self._is_interrupted.wait(_RETRY_SECONDS)
         raise AssertionError("unreachable")
 
     def interrupt(self) -> None:
-        """End what is under way."""
-        if self._process is not None:
-            self._process.kill()
+        """End what is under way, for good; from another thread."""
+        self._is_interrupted.set()
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """Let the process go."""

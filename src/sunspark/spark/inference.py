@@ -29,7 +29,7 @@ from sunspark.data.prediction_table import Prediction
 from sunspark.errors import WorkerError
 from sunspark.launch.session import open_session
 from sunspark.spark.executors import executors_awaited
-from sunspark.spark.failures import cause_line, task_that_died
+from sunspark.spark.failures import task_that_died, told_by_task
 from sunspark.training.predict import Predictor, PredictSpec
 
 _TASKS_PER_SLOT: Final = 2
@@ -80,7 +80,7 @@ def _run_window(
     except Exception as error:
         task = task_that_died(str(error))
         if task is None:
-            raise WorkerError(f"predict failed on Spark: {cause_line(str(error))}") from error
+            raise told_by_task(str(error), "predict failed on Spark") from error
         first, last = window[task][0].path, window[task][-1].path
         raise WorkerError(
             f"predict failed on Spark: the Python process died that looked at {first} to {last} "

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pyspark.sql import SparkSession
 
 from sunspark.data.ingest import IngestConfig
-from sunspark.errors import WorkerError
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest import Engine, IngestResult, PlanT, ResultT
 from sunspark.launch.ingest import ingest as ingest_with
 from sunspark.launch.session import open_session
 from sunspark.spark.executors import executors_awaited
-from sunspark.spark.failures import cause_line
+from sunspark.spark.failures import told_by_task
 from sunspark.spark.progress import progress
 
 
@@ -53,7 +52,7 @@ def _run(
         try:
             return tasks.mapPartitions(functools.partial(_work_through, work)).collect()
         except Exception as error:
-            raise WorkerError(f"ingest failed on Spark: {cause_line(str(error))}") from error
+            raise told_by_task(str(error), "ingest failed on Spark") from error
 
 
 def _work_through(work: Callable[[PlanT], ResultT], plans: Iterable[PlanT]) -> Iterator[ResultT]:

@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 from sunspark.errors import ConfigError
 from sunspark.storage.filesystem import resolve, storage_errors
 from sunspark.storage.listing import list_directory
+from sunspark.storage.retrying import retried
 from sunspark.storage.uri import as_local_path, is_hdfs
 
 _PIECE_BYTES = 8 * 2**20
@@ -40,7 +41,7 @@ def write_bytes_atomic(uri: str, data: bytes | bytearray) -> None:
         elif is_hdfs(uri):
             _write_and_move(uri, [data])
         else:
-            _put(uri, [data])
+            retried(uri, lambda: _put(uri, [data]))
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ def write_bytes(uri: str, data: bytes) -> None:
     path = as_local_path(uri)
     with storage_errors(uri):
         if path is None:
-            _put(uri, [data])
+            retried(uri, lambda: _put(uri, [data]))
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -97,14 +98,19 @@ def append_text(uri: str) -> TextIO:
 
 def make_directory(uri: str) -> None:
     """Make a directory and those above it; one that exists is fine."""
-    with storage_errors(uri):
+
+    def make() -> None:
         filesystem, path = resolve(uri)
         filesystem.create_dir(path, recursive=True)
+
+    with storage_errors(uri):
+        retried(uri, make)
 
 
 def delete(uri: str) -> None:
     """Delete a file, or a directory with all it holds; nothing there is fine."""
-    with storage_errors(uri):
+
+    def drop() -> None:
         filesystem, path = resolve(uri)
         kind = filesystem.get_file_info(path).type
         with contextlib.suppress(FileNotFoundError):
@@ -112,6 +118,9 @@ def delete(uri: str) -> None:
                 filesystem.delete_dir(path)
             elif kind != pafs.FileType.NotFound:
                 filesystem.delete_file(path)
+
+    with storage_errors(uri):
+        retried(uri, drop)
 
 
 def delete_abandoned(uri: str) -> None:
@@ -167,16 +176,17 @@ def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
 
 
 def _put(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
-    """Arrow's stream cannot be aborted: to close it completes the object, which goes if it is a part then."""
+    """Arrow's stream cannot be aborted: when the pieces break off, to close it completes a part, which goes then."""
     filesystem, path = resolve(uri)
-    num_bytes = 0
+    num_bytes, is_whole = 0, False
     try:
         with filesystem.open_output_stream(path) as stream:
             for piece in pieces:
                 stream.write(piece)
                 num_bytes += len(piece)
+            is_whole = True
     except BaseException:
         with contextlib.suppress(OSError):  # where storage does not answer, nothing was completed
-            if filesystem.get_file_info(path).size == num_bytes:
+            if not is_whole and filesystem.get_file_info(path).size == num_bytes:
                 filesystem.delete_file(path)
         raise
