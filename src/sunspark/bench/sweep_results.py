@@ -101,6 +101,10 @@ class Summary:
     speed_up_interval: tuple[float, float] | None
     efficiency: float | None
     """Speed-up for each core of the baseline that it has."""
+    seconds_per_epoch: float | None
+    """The mean."""
+    forecast_seconds_per_epoch: float | None
+    """For the workers that there were; None where nothing was forecast."""
     top1: float | None
     num_classes: int | None
     is_oversubscribed: bool
@@ -121,6 +125,7 @@ def _summary(rows: Sequence[Measurement], baseline: Sequence[Measurement]) -> Su
     values = [speed for speed, _ in speeds.values()]
     ratios = [speed / its for (speed, _), (its, _) in pairs]
     speed_up, low, high = ratio_interval(ratios) if ratios else (None, 0.0, 0.0)
+    epochs = [row.seconds_per_epoch for row in rows if row.seconds_per_epoch is not None]
     top1s = [row.top1 for row in rows if row.top1 is not None]
     return Summary(
         setting=rows[0].setting,
@@ -131,6 +136,8 @@ def _summary(rows: Sequence[Measurement], baseline: Sequence[Measurement]) -> Su
         speed_up=speed_up,
         speed_up_interval=(low, high) if len(ratios) > 1 else None,
         efficiency=speed_up * pairs[0][1][1] / pairs[0][0][1] if speed_up else None,
+        seconds_per_epoch=statistics.fmean(epochs) if epochs else None,
+        forecast_seconds_per_epoch=rows[0].forecast_seconds_per_epoch,
         top1=statistics.fmean(top1s) if top1s else None,
         num_classes=next((row.num_classes for row in rows if row.num_classes), None),
         is_oversubscribed=any(row.is_oversubscribed for row in rows),

@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> Outcome:
     result = sunspark.compare(
         arguments.sweep, arguments.folder, arguments.config, lambda line: print(line, file=sys.stderr)
     )
-    return Outcome(result=result, text=_in_words(result), exit_code=1 if result.failed else 0)
+    return Outcome(result=result, text=in_words(result), exit_code=1 if result.failed else 0)
 
 
 def _plan_in_words(planned: Planned) -> str:
@@ -84,15 +84,19 @@ def _reasons(named: Iterable[tuple[str, str]]) -> list[str]:
     return [f"\n{first_five(names)}: {reason}" for reason, names in names_of.items()]
 
 
-def _in_words(result: CompareResult) -> str:
-    columns = ["setting", "n", "images/s", "95 %", "speed-up", "95 %", "efficiency", "top-1", ""]
-    rows = [_row(one) for one in result.settings]
+def in_words(result: CompareResult) -> str:
+    """What was measured, a line for each setting."""
+    has_forecasts = any(one.forecast_seconds_per_epoch for one in result.settings)
+    of_epochs = ["s an epoch", "forecast"] if has_forecasts else []
+    columns = ["setting", "n", "images/s", "95 %", "speed-up", "95 %", "efficiency", *of_epochs, "top-1", ""]
+    rows = [_row(one, has_forecasts) for one in result.settings]
     reasons = _reasons((one.setting, one.reason) for one in result.settings)
     parts = [summary(result, leave_out=["settings"]), table("settings", columns, rows), *reasons]
     return "\n".join([*parts, f"\na page about it: sunspark report {result.folder} --out compared.html"])
 
 
-def _row(one: Summary) -> tuple[object, ...]:
+def _row(one: Summary, has_forecasts: bool) -> tuple[object, ...]:
+    epochs = (_figure(one.seconds_per_epoch, ".3g"), _figure(one.forecast_seconds_per_epoch, ".3g"))
     return (
         one.setting,
         one.runs,
@@ -101,6 +105,7 @@ def _row(one: Summary) -> tuple[object, ...]:
         _figure(one.speed_up, ".2f"),
         _interval(one.speed_up_interval, ".2f"),
         _figure(one.efficiency, ".0%"),
+        *(epochs if has_forecasts else ()),
         _figure(one.top1, ".1%"),
         "not run, or failed" if one.reason else "oversubscribed" if one.is_oversubscribed else "",
     )
