@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 
 from sunspark.data.codec import encode_jpeg
 
-KINDS: Final = ("folder", "tar", "tar.gz", "parquet", "webdataset", "csv", "jsonl", "parquet table")
+KINDS: Final = (
+    "folder", "tar", "tar.gz", "parquet", "webdataset", "webdataset mixed", "csv", "jsonl", "parquet table",
+)  # fmt: skip
 CLASSES: Final = ("church/indoor", "church/outdoor", "abbey")
 """In an order that is not that of the names; leaf names may repeat in other sets."""
 
@@ -75,11 +77,12 @@ def make(kind: str, folder: Path, bodies: Mapping[str, bytes]) -> Made:
             part = {path: body for path, body in bodies.items() if split_of(path) == split}
             write_hugging_face(folder / "data" / "data", split, part)
         return Made(source=str(folder / "data"))
-    if kind == "webdataset":
+    if kind in ("webdataset", "webdataset mixed"):
+        suffixes = ("tar", "tar") if kind == "webdataset" else ("tar", "tgz")
         for split in ("train", "test"):
             part = [(path, body) for path, body in bodies.items() if split_of(path) == split]
-            for shard in range(2):
-                write_shard(folder / "shards" / split / f"{shard}.tar", dict(part[shard::2]))
+            for shard, suffix in enumerate(suffixes):
+                write_shard(folder / "shards" / split / f"{shard}.{suffix}", dict(part[shard::2]))
         (folder / "shards" / "classnames.txt").write_text("\n".join(CLASSES))
         return Made(source=str(folder / "shards"))
     write_tree(folder / "set", bodies)

@@ -50,12 +50,16 @@ def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
 
 
 def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[ImageBytes]:
-    """The same for images of one tar.gz or Parquet file, which come in the order of their positions."""
+    """The same for images of one tar, tar.gz or Parquet file, which come in the order of their positions."""
     images = list(images)
     container = images[0].container
+    if container.kind == "tar":
+        yield from read_images(images)
+        return
     if container.kind == "parquet":
         yield from _rows(container, images)
         return
+    assert container.kind == "tar.gz", container.kind
     with (
         storage.storage_errors(container.uri),
         storage.open_random_access(container.uri) as file,

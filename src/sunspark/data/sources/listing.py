@@ -10,7 +10,8 @@ from typing import Literal
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 ContainerKind = Literal["folder", "tar", "tar.gz", "parquet"]
-IN_ORDER_KINDS = ("tar.gz", "parquet")
+IN_ORDER_KINDS = frozenset({"tar.gz", "parquet"})
+"""Of these, single images cost much more than all of them one after another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,11 +26,6 @@ class Container:
     """Of Parquet: the first row of each."""
     seek_index: bytes = field(default=b"", repr=False)
     """Of a tar.gz: places where decompression can begin, as gztool writes them."""
-
-    @property
-    def is_read_in_order(self) -> bool:
-        """Whether single images cost much more than all of them one after another."""
-        return self.kind in IN_ORDER_KINDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,8 +58,8 @@ class Listing:
 
     @property
     def is_read_in_order(self) -> bool:
-        """Whether it lies in containers of which single images are hard to get."""
-        return any(image.container.is_read_in_order for image in self.images[:1])
+        """Whether some of it lies in containers of which single images are hard to get."""
+        return not IN_ORDER_KINDS.isdisjoint({image.container.kind for image in self.images})
 
     @property
     def fingerprint(self) -> str:
