@@ -3,19 +3,26 @@
 import io
 import json
 import logging
+import os
+import random
 import tarfile
 from collections import Counter
-from itertools import groupby
+from dataclasses import replace
+from itertools import chain, groupby
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order
-from sunspark.data.sources import ListedImage, Listing, SourceFormat, list_source
+from sunspark.data.ingest import IngestConfig
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source
+from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.splits import split_of_file
+from sunspark.data.staging import _pieces, assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.errors import ConfigError, SourceError, StorageError
 from tests.data.source_kinds import (
     CLASSES,
@@ -188,6 +195,83 @@ def test_an_archive_that_has_changed_since_is_trouble_with_storage(tmp_path: Pat
     Path(made.source).write_bytes(Path(made.source).read_bytes()[:1000])
     with pytest.raises(StorageError, match="it has changed since it was listed"):
         list(read_images(listing.images))
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 5, 10])
+def test_parquet_that_has_fewer_rows_than_were_listed_is_trouble_with_storage(num_rows: int, tmp_path: Path) -> None:
+    table = pa.table({"image": [b"%d" % row for row in range(12)], "label": [1] * 12})
+    pq.write_table(table, tmp_path / "few.parquet", row_group_size=4)
+    listing = list_source(str(tmp_path / "few.parquet"), test_fraction=0)
+    for images_of_piece in (listing.images, listing.images[4:]):
+        pq.write_table(table.slice(0, num_rows), tmp_path / "few.parquet", row_group_size=4)
+        num_left = max(0, num_rows - (12 - len(images_of_piece)))
+        with pytest.raises(
+            StorageError, match=f"has changed since .*: {num_left} of {len(images_of_piece)} rows came; start again"
+        ):
+            list(read_in_order(images_of_piece, b""))
+
+
+def test_a_tar_gz_that_rots_after_it_was_listed_is_trouble_with_storage(tmp_path: Path) -> None:
+    made = make("tar.gz", tmp_path / "made", BODIES)
+    listing = list_source(made.source, split_lists=made.split_list)
+    whole = Path(made.source).read_bytes()
+    Path(made.source).write_bytes(whole[:40] + np.random.default_rng(0).bytes(len(whole) - 40))
+    with pytest.raises(StorageError, match=r"SUN\.tar\.gz cannot be decompressed \(.*get it again, or start again"):
+        bytes_of(listing)
+
+
+def test_few_of_many_tars_are_open_at_a_time(tmp_path: Path) -> None:
+    bodies = {f"{shard:03d}/{number}": b"%d %d" % (shard, number) for shard in range(90) for number in range(3)}
+    for shard in range(90):
+        members = {f"{path}.jpg": body for path, body in bodies.items() if path.startswith(f"{shard:03d}/")}
+        write_tar(tmp_path / f"{shard}.tar", members | {path.replace("jpg", "cls"): b"0" for path in members})
+    listed = list(list_source(str(tmp_path), test_fraction=0).images)
+    random.Random(0).shuffle(listed)
+    before = len(os.listdir("/proc/self/fd"))
+    num_open, read = [], {}
+    for image, data in read_images(listed):
+        num_open.append(len(os.listdir("/proc/self/fd")) - before)
+        read[image.path.removesuffix(".jpg")] = data
+    assert read == bodies
+    assert list(map(str, read)) == [image.path.removesuffix(".jpg") for image in listed]
+    assert max(num_open) == 64
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("num_images", "image_bytes", "container_bytes", "row_groups", "num_pieces"),
+    [
+        (1, 100, 100, (), 1), (256, 100, 25_600, (), 1), (257, 100, 25_700, (), 2), (512, 2**20, 2**29, (), 8),
+        (400_000, 100, 40_000_000, (), 1000), (1_000_500, 100, 100_050_000, (), 1001),
+        (4000, 2**25, 4000 * 2**25, (), 1000), (4000, 2**25, 2**30, (), 1000),
+        (512, 0, 51_200, (0, 500), 2), (512, 0, 51_200, (0, 100, 300), 2), (100, 0, 2**28, (0, 20, 40, 90), 3),
+    ],
+)  # fmt: skip
+def test_an_archive_is_staged_in_pieces_that_are_neither_large_nor_too_many(
+    num_images: int, image_bytes: int, container_bytes: int, row_groups: tuple[int, ...], num_pieces: int
+) -> None:
+    kind: ContainerKind = "parquet" if row_groups else "tar.gz"
+    container = Container(kind=kind, uri="x", size_bytes=container_bytes, row_groups=row_groups)
+    one = ListedImage(path="x", label=0, splits=1, size_bytes=image_bytes, container=container)
+    listed = [replace(one, position=row) for row in range(num_images)] if row_groups else [one] * num_images
+    pieces = list(_pieces(container, listed))
+    assert len(pieces) == num_pieces
+    assert list(chain.from_iterable(pieces)) == listed
+    assert all(piece[0].position in row_groups for piece in pieces if row_groups)
+
+
+def test_a_staged_image_that_was_cut_short_is_trouble_with_storage(tmp_path: Path) -> None:
+    made = make("tar.gz", tmp_path / "made", BODIES)
+    listing = list_source(made.source, split_lists=made.split_list)
+    config = IngestConfig(short_side=24)
+    dataset = str(tmp_path / "dataset")
+    staged = [stage_piece(piece) for piece in plan_pieces(listing, dataset, config)]
+    (plan,) = plan_assembly(listing, dataset, config, staged)
+    assert assemble_block(plan).written.num_samples == len(BODIES)
+    (file,) = (tmp_path / "dataset" / "staging").glob("piece-*.bin")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=r"piece-000000-.*\.bin ended within .*; start again"):
+        assemble_block(plan)
 
 
 def test_parquet_without_paths_names_images_by_file_and_row(tmp_path: Path) -> None:
