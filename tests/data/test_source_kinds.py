@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import tarfile
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from itertools import chain, groupby
@@ -21,6 +22,7 @@ from sunspark.data.containers import read_images, read_in_order
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source
 from sunspark.data.sources.listing import ContainerKind
+from sunspark.data.sources.source import threads_each
 from sunspark.data.sources.splits import split_of_file
 from sunspark.data.staging import _pieces, assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.errors import ConfigError, SourceError, StorageError
@@ -336,6 +338,46 @@ def test_webdataset_labels_come_from_cls_json_or_txt(tmp_path: Path) -> None:
     members = {"1.seg.jpg": b"x", "1.json": json.dumps({"cls": 3, "width": 5}).encode()}
     write_tar(tmp_path / "json.tar", members)
     assert list_source(str(tmp_path / "json.tar"), test_fraction=0).classes == ("3",)
+
+
+def test_of_files_beside_images_only_labels_are_kept(tmp_path: Path) -> None:
+    members: dict[str, bytes] = {}
+    for number in range(400):
+        about = {"note": "x" * 30_000, "label": ("dog", "cat")[number % 2]}
+        members |= {f"{number}.jpg": b"x", f"{number}.json": json.dumps(about).encode(), f"{number}.txt": b"y" * 30_000}
+    write_tar(tmp_path / "long.tar", members)
+    tracemalloc.start()
+    try:
+        listing = list_source(str(tmp_path / "long.tar"), test_fraction=0)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert listing.classes == ("cat", "dog")
+    assert Counter(image.label for image in listing.images) == {0: 200, 1: 200}
+    assert peak_bytes < sum(map(len, members.values())) / 5
+
+
+def test_neither_a_caption_nor_odd_json_is_a_label(tmp_path: Path) -> None:
+    members = {"1.jpg": b"x", "1.txt": b"a" * 255, "2.jpg": b"x", "2.txt": b"a dog " * 50}
+    write_tar(tmp_path / "few.tgz", members | {"3.jpg": b"x", "3.json": b"[" * 60_000})
+    with pytest.raises(SourceError, match=r"2 images of .* have no label beside them \(2\.jpg in few\.tgz, 3\.jpg in"):
+        list_source(str(tmp_path / "few.tgz"))
+
+
+def test_a_label_may_have_the_name_of_a_list(tmp_path: Path) -> None:
+    members = {"ClassName.jpg": b"x", "ClassName.txt": b"dog\n", "Training_01.jpg": b"x", "Training_01.txt": b"7"}
+    write_tar(tmp_path / "odd.tar", {**members, "Training_01.cls": b"cat"})
+    assert list_source(str(tmp_path / "odd.tar"), test_fraction=0).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("num_archives", "num_cores", "num_threads"),
+    [(1, 16, 16), (2, 16, 8), (3, 16, 5), (8, 16, 2), (5000, 16, 2), (5000, 2, 1), (1, 1, 1), (8, 7, 1)],
+)
+def test_archives_that_are_decompressed_together_share_the_cores(
+    num_archives: int, num_cores: int, num_threads: int
+) -> None:
+    assert threads_each(num_archives, num_cores) == num_threads
 
 
 def test_shards_with_equal_keys_do_not_collide(tmp_path: Path) -> None:
