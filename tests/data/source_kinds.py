@@ -4,10 +4,10 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -134,7 +134,7 @@ def write_hugging_face(folder: Path, split: str, bodies: Mapping[str, bytes], nu
         pq.write_table(table, folder / name, row_group_size=4, compression="snappy")
 
 
-def write_table(kind: str, folder: Path, rows: list[dict[str, str]]) -> str:
+def write_table(kind: str, folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     if kind == "csv":
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
         (folder / "table.csv").write_text("\n".join(lines) + "\n")

@@ -434,6 +434,20 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(SourceError, match=match):
             listed(*rows)
+    for row, match in (
+        (
+            {"path": ["a.jpg"], "label": "x"},
+            r"table\.\w+ cannot be read as a table: .* list.*; paths and splits are text",
+        ),
+        ({"path": "a.jpg", "label": "x", "split": {"of": "train"}}, r"table\.\w+ cannot be read as a table: .* struct"),
+        (
+            {"path": "a.jpg", "label": 1.5},
+            r"the label column of .*table\.\w+ is double; it needs names or whole numbers",
+        ),
+    ):
+        for kind in ("jsonl", "parquet table"):
+            with pytest.raises(SourceError, match=match):
+                list_source(write_table(kind, tmp_path, [row]))
     (tmp_path / "table.csv").write_text("path,label\n")
     with pytest.raises(SourceError, match="has no rows"):
         list_source(str(tmp_path / "table.csv"))
@@ -450,6 +464,20 @@ def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> N
     assert listing.classes == ("9", "10")
     assert {image.path: image.splits for image in listing.images} == {"a.jpg": 3, f"{tmp_path}/sub/b.jpg": 0}
     assert bytes_of(listing) == {"a.jpg": b"x", f"{tmp_path}/sub/b.jpg": b"y"}
+
+
+def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "sub/b.jpg": b"y"})
+    absolute = str(tmp_path / "sub" / "b.jpg")
+    rows = [{"path": "a.jpg", "label": "dog"}, {"path": absolute, "label": "cat"}]
+    table = write_table("csv", tmp_path, rows)
+    few = tmp_path / "few.txt"
+    few.write_text(f"/a.jpg\n{absolute}\n")
+    listing = list_source(table, split_lists=(f"few={few}",))
+    assert {image.path: image.splits for image in listing.images} == {"a.jpg": 1, absolute: 1}
+    few.write_text(f"a.jpg\n{absolute}.gone\n")
+    with pytest.raises(SourceError, match=r"1 of the 2 files in the split list .* are not images of .*b\.jpg\.gone"):
+        list_source(table, split_lists=(f"few={few}",))
 
 
 def test_a_folder_of_archives_and_parquet_is_not_guessed(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class StoredSample:
     """One sample as it is written: its JPEG and what is known about where it came from."""
 
     path: str
-    """Relative to the source, parts separated by `/`; names the sample for ever."""
+    """Relative to the source, parts separated by `/`; of a table: as it stands there. Names the sample for ever."""
     label: int
     splits: int
     """Bit i is set when the sample is in split i of the dataset."""
