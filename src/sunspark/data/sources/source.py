@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Final, Literal
 
 from sunspark import storage
@@ -81,18 +80,17 @@ def _find(source: str, source_format: SourceFormat) -> Found:
 
 
 def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFormat) -> Found:
-    name = storage.name_of(source).lower()
     if source_format == "auto":
-        source_format = _format_of_file(source, name)
+        source_format = _format_of_file(source, entry.name.lower())
     if source_format == "table":
         return find_in_table(source)
     if source_format == "parquet":
-        return find_in_parquet(source, [replace(entry, name=storage.name_of(source))])
+        return find_in_parquet(source, [entry])
     if source_format == "folder":
         raise SourceError(f"{source} is a file; give a folder, or another --source-format")
     archive = scan_archive(source, entry.size_bytes, _wants, _threads_each(1))
     if source_format == "webdataset" or (source_format == "auto" and is_webdataset(archive)):
-        return find_in_shards(source, {storage.name_of(source): archive}, read_class_names(storage.parent(source)))
+        return find_in_shards(source, {entry.name: archive}, read_class_names(storage.parent(source)))
     return find_in_tar(source, archive)
 
 
