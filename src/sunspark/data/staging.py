@@ -25,7 +25,7 @@ from sunspark.data.dataset import Quarantined
 from sunspark.data.ingest import BlockResult, IngestConfig, normalised
 from sunspark.data.sources import Container, ListedImage, Listing
 from sunspark.data.target import STAGING_NAME
-from sunspark.data.writer import StoredSample, order_key, write_block
+from sunspark.data.writer import StoredSample, in_blocks, write_block
 from sunspark.errors import StorageError
 
 _PIECE_IMAGES: Final = 256
@@ -133,8 +133,7 @@ def plan_assembly(
     pieces = list(pieces)
     staged = {image.path: image for piece in pieces for image in piece.images}
     bad = {entry.path: entry for piece in pieces for entry in piece.quarantine}
-    ordered = sorted((image.path for image in listing.images), key=lambda path: order_key(config.seed, path))
-    blocks = [ordered[start : start + config.block_size] for start in range(0, len(ordered), config.block_size)]
+    blocks = in_blocks((image.path for image in listing.images), str, config.seed, config.block_size)
     return [
         AssemblyPlan(
             block=number,
