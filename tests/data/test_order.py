@@ -153,7 +153,7 @@ def test_a_step_outside_the_training_is_refused(step: int) -> None:
 
 @pytest.mark.parametrize("field", ["num_samples", "global_batch_size", "num_epochs", "num_replicas"])
 def test_a_plan_without_anything_to_do_is_refused(field: str) -> None:
-    with pytest.raises(ConfigError, match="at least 1, got 0; use |; choose a split with at least one"):
+    with pytest.raises(ConfigError, match=r"at least 1, got 0; use |; choose a split with at least one"):
         plan_of(**{field: 0})
 
 
