@@ -4,10 +4,10 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 
 from sunspark.data.codec import encode_jpeg
 
-KINDS: Final = ("folder", "tar", "tar.gz", "parquet", "webdataset", "csv", "jsonl", "parquet table")
+KINDS: Final = (
+    "folder", "tar", "tar.gz", "parquet", "webdataset", "webdataset mixed", "csv", "jsonl", "parquet table",
+)  # fmt: skip
 CLASSES: Final = ("church/indoor", "church/outdoor", "abbey")
 """In an order that is not that of the names; leaf names may repeat in other sets."""
 
@@ -75,11 +77,12 @@ def make(kind: str, folder: Path, bodies: Mapping[str, bytes]) -> Made:
             part = {path: body for path, body in bodies.items() if split_of(path) == split}
             write_hugging_face(folder / "data" / "data", split, part)
         return Made(source=str(folder / "data"))
-    if kind == "webdataset":
+    if kind in ("webdataset", "webdataset mixed"):
+        suffixes = ("tar", "tar") if kind == "webdataset" else ("tar", "tgz")
         for split in ("train", "test"):
             part = [(path, body) for path, body in bodies.items() if split_of(path) == split]
-            for shard in range(2):
-                write_shard(folder / "shards" / split / f"{shard}.tar", dict(part[shard::2]))
+            for shard, suffix in enumerate(suffixes):
+                write_shard(folder / "shards" / split / f"{shard}.{suffix}", dict(part[shard::2]))
         (folder / "shards" / "classnames.txt").write_text("\n".join(CLASSES))
         return Made(source=str(folder / "shards"))
     write_tree(folder / "set", bodies)
@@ -131,7 +134,7 @@ def write_hugging_face(folder: Path, split: str, bodies: Mapping[str, bytes], nu
         pq.write_table(table, folder / name, row_group_size=4, compression="snappy")
 
 
-def write_table(kind: str, folder: Path, rows: list[dict[str, str]]) -> str:
+def write_table(kind: str, folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     if kind == "csv":
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
         (folder / "table.csv").write_text("\n".join(lines) + "\n")

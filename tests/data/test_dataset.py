@@ -12,7 +12,7 @@ import simplejpeg
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine, sample_id_of
 from sunspark.data.summary import summarize
-from sunspark.data.writer import Recipe, StoredSample, finish_dataset, order_key, write_block, write_dataset
+from sunspark.data.writer import Recipe, StoredSample, finish_dataset, in_blocks, order_key, write_block, write_dataset
 from sunspark.errors import ConfigError, DatasetError, SourceError
 
 CLASSES = ("city", "coast", "d/desert")
@@ -73,6 +73,22 @@ def test_the_order_is_by_hash_and_blocks_have_a_fixed_count(dataset: Dataset) ->
     for row in (-1, 50):
         with pytest.raises(IndexError):
             dataset.block_of(row)
+
+
+@pytest.mark.parametrize(
+    ("num_items", "block_size", "sizes"),
+    [(0, 3, []), (1, 3, [1]), (3, 3, [3]), (4, 3, [3, 1]), (9, 3, [3, 3, 3]), (10, 4, [4, 4, 2]), (5, 1, [1] * 5)],
+)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_blocks_are_cut_from_the_order_whatever_order_items_come_in(
+    num_items: int, block_size: int, sizes: list[int], seed: int
+) -> None:
+    items = [(f"{number}.jpg", number) for number in range(num_items)]
+    blocks = in_blocks(items, lambda item: item[0], seed, block_size)
+    assert [len(block) for block in blocks] == sizes
+    ordered = sorted(items, key=lambda item: order_key(seed, item[0]))
+    assert [item for block in blocks for item in block] == ordered
+    assert in_blocks(reversed(items), lambda item: item[0], seed, block_size) == blocks
 
 
 def test_splits_are_columns_and_an_image_may_be_in_none(dataset: Dataset) -> None:

@@ -125,6 +125,14 @@ def test_credentials_that_expire_are_read_again(
     assert batches(opened, tmp_path / "cache", num_epochs=1) == batches(dataset, tmp_path / "local", num_epochs=1)
 
 
+@pytest.mark.parametrize("path", ["dataset/manifest.json", "dataset/data", "dataset/data/"])
+def test_a_file_or_folder_is_named_without_the_options_of_its_uri(server: S3Server, path: str) -> None:
+    entry = storage.entry_at(server.uri(path))
+    assert entry is not None
+    assert entry.name == path.rstrip("/").rpartition("/")[2]
+    assert entry.is_file == path.endswith(".json")
+
+
 def test_what_is_not_there_is_said_at_once(server: S3Server) -> None:
     with pytest.raises(StorageError, match="does not exist"):
         storage.read_bytes(server.uri("nothing.json"))

@@ -3,19 +3,28 @@
 import io
 import json
 import logging
+import os
+import random
 import tarfile
+import tracemalloc
 from collections import Counter
-from itertools import groupby
+from dataclasses import replace
+from itertools import chain, groupby
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order
-from sunspark.data.sources import ListedImage, Listing, SourceFormat, list_source
+from sunspark.data.ingest import IngestConfig
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source
+from sunspark.data.sources.listing import ContainerKind
+from sunspark.data.sources.source import threads_each
 from sunspark.data.sources.splits import split_of_file
+from sunspark.data.staging import _pieces, assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.errors import ConfigError, SourceError, StorageError
 from tests.data.source_kinds import (
     CLASSES,
@@ -190,6 +199,83 @@ def test_an_archive_that_has_changed_since_is_trouble_with_storage(tmp_path: Pat
         list(read_images(listing.images))
 
 
+@pytest.mark.parametrize("num_rows", [0, 1, 5, 10])
+def test_parquet_that_has_fewer_rows_than_were_listed_is_trouble_with_storage(num_rows: int, tmp_path: Path) -> None:
+    table = pa.table({"image": [b"%d" % row for row in range(12)], "label": [1] * 12})
+    pq.write_table(table, tmp_path / "few.parquet", row_group_size=4)
+    listing = list_source(str(tmp_path / "few.parquet"), test_fraction=0)
+    for images_of_piece in (listing.images, listing.images[4:]):
+        pq.write_table(table.slice(0, num_rows), tmp_path / "few.parquet", row_group_size=4)
+        num_left = max(0, num_rows - (12 - len(images_of_piece)))
+        with pytest.raises(
+            StorageError, match=f"has changed since .*: {num_left} of {len(images_of_piece)} rows came; start again"
+        ):
+            list(read_in_order(images_of_piece, b""))
+
+
+def test_a_tar_gz_that_rots_after_it_was_listed_is_trouble_with_storage(tmp_path: Path) -> None:
+    made = make("tar.gz", tmp_path / "made", BODIES)
+    listing = list_source(made.source, split_lists=made.split_list)
+    whole = Path(made.source).read_bytes()
+    Path(made.source).write_bytes(whole[:40] + np.random.default_rng(0).bytes(len(whole) - 40))
+    with pytest.raises(StorageError, match=r"SUN\.tar\.gz cannot be decompressed \(.*get it again, or start again"):
+        bytes_of(listing)
+
+
+def test_few_of_many_tars_are_open_at_a_time(tmp_path: Path) -> None:
+    bodies = {f"{shard:03d}/{number}": b"%d %d" % (shard, number) for shard in range(90) for number in range(3)}
+    for shard in range(90):
+        members = {f"{path}.jpg": body for path, body in bodies.items() if path.startswith(f"{shard:03d}/")}
+        write_tar(tmp_path / f"{shard}.tar", members | {path.replace("jpg", "cls"): b"0" for path in members})
+    listed = list(list_source(str(tmp_path), test_fraction=0).images)
+    random.Random(0).shuffle(listed)
+    before = len(os.listdir("/proc/self/fd"))
+    num_open, read = [], {}
+    for image, data in read_images(listed):
+        num_open.append(len(os.listdir("/proc/self/fd")) - before)
+        read[image.path.removesuffix(".jpg")] = data
+    assert read == bodies
+    assert list(map(str, read)) == [image.path.removesuffix(".jpg") for image in listed]
+    assert max(num_open) == 64
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("num_images", "image_bytes", "container_bytes", "row_groups", "num_pieces"),
+    [
+        (1, 100, 100, (), 1), (256, 100, 25_600, (), 1), (257, 100, 25_700, (), 2), (512, 2**20, 2**29, (), 8),
+        (400_000, 100, 40_000_000, (), 1000), (1_000_500, 100, 100_050_000, (), 1001),
+        (4000, 2**25, 4000 * 2**25, (), 1000), (4000, 2**25, 2**30, (), 1000),
+        (512, 0, 51_200, (0, 500), 2), (512, 0, 51_200, (0, 100, 300), 2), (100, 0, 2**28, (0, 20, 40, 90), 3),
+    ],
+)  # fmt: skip
+def test_an_archive_is_staged_in_pieces_that_are_neither_large_nor_too_many(
+    num_images: int, image_bytes: int, container_bytes: int, row_groups: tuple[int, ...], num_pieces: int
+) -> None:
+    kind: ContainerKind = "parquet" if row_groups else "tar.gz"
+    container = Container(kind=kind, uri="x", size_bytes=container_bytes, row_groups=row_groups)
+    one = ListedImage(path="x", label=0, splits=1, size_bytes=image_bytes, container=container)
+    listed = [replace(one, position=row) for row in range(num_images)] if row_groups else [one] * num_images
+    pieces = list(_pieces(container, listed))
+    assert len(pieces) == num_pieces
+    assert list(chain.from_iterable(pieces)) == listed
+    assert all(piece[0].position in row_groups for piece in pieces if row_groups)
+
+
+def test_a_staged_image_that_was_cut_short_is_trouble_with_storage(tmp_path: Path) -> None:
+    made = make("tar.gz", tmp_path / "made", BODIES)
+    listing = list_source(made.source, split_lists=made.split_list)
+    config = IngestConfig(short_side=24)
+    dataset = str(tmp_path / "dataset")
+    staged = [stage_piece(piece) for piece in plan_pieces(listing, dataset, config)]
+    (plan,) = plan_assembly(listing, dataset, config, staged)
+    assert assemble_block(plan).written.num_samples == len(BODIES)
+    (file,) = (tmp_path / "dataset" / "staging").glob("piece-*.bin")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=r"piece-000000-.*\.bin ended within .*; start again"):
+        assemble_block(plan)
+
+
 def test_parquet_without_paths_names_images_by_file_and_row(tmp_path: Path) -> None:
     for split in ("train", "test"):
         table = pa.table({"img": [b"one", b"two"], "label": ["dog", "cat"]})
@@ -254,6 +340,46 @@ def test_webdataset_labels_come_from_cls_json_or_txt(tmp_path: Path) -> None:
     assert list_source(str(tmp_path / "json.tar"), test_fraction=0).classes == ("3",)
 
 
+def test_of_files_beside_images_only_labels_are_kept(tmp_path: Path) -> None:
+    members: dict[str, bytes] = {}
+    for number in range(400):
+        about = {"note": "x" * 30_000, "label": ("dog", "cat")[number % 2]}
+        members |= {f"{number}.jpg": b"x", f"{number}.json": json.dumps(about).encode(), f"{number}.txt": b"y" * 30_000}
+    write_tar(tmp_path / "long.tar", members)
+    tracemalloc.start()
+    try:
+        listing = list_source(str(tmp_path / "long.tar"), test_fraction=0)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert listing.classes == ("cat", "dog")
+    assert Counter(image.label for image in listing.images) == {0: 200, 1: 200}
+    assert peak_bytes < sum(map(len, members.values())) / 5
+
+
+def test_neither_a_caption_nor_odd_json_is_a_label(tmp_path: Path) -> None:
+    members = {"1.jpg": b"x", "1.txt": b"a" * 255, "2.jpg": b"x", "2.txt": b"a dog " * 50}
+    write_tar(tmp_path / "few.tgz", members | {"3.jpg": b"x", "3.json": b"[" * 60_000})
+    with pytest.raises(SourceError, match=r"2 images of .* have no label beside them \(2\.jpg in few\.tgz, 3\.jpg in"):
+        list_source(str(tmp_path / "few.tgz"))
+
+
+def test_a_label_may_have_the_name_of_a_list(tmp_path: Path) -> None:
+    members = {"ClassName.jpg": b"x", "ClassName.txt": b"dog\n", "Training_01.jpg": b"x", "Training_01.txt": b"7"}
+    write_tar(tmp_path / "odd.tar", {**members, "Training_01.cls": b"cat"})
+    assert list_source(str(tmp_path / "odd.tar"), test_fraction=0).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("num_archives", "num_cores", "num_threads"),
+    [(1, 16, 16), (2, 16, 8), (3, 16, 5), (8, 16, 2), (5000, 16, 2), (5000, 2, 1), (1, 1, 1), (8, 7, 1)],
+)
+def test_archives_that_are_decompressed_together_share_the_cores(
+    num_archives: int, num_cores: int, num_threads: int
+) -> None:
+    assert threads_each(num_archives, num_cores) == num_threads
+
+
 def test_shards_with_equal_keys_do_not_collide(tmp_path: Path) -> None:
     for shard in range(2):
         write_shard(tmp_path / f"shard-{shard}.tar", dict(list(BODIES.items())[:3]))
@@ -308,6 +434,20 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(SourceError, match=match):
             listed(*rows)
+    for row, match in (
+        (
+            {"path": ["a.jpg"], "label": "x"},
+            r"table\.\w+ cannot be read as a table: .* list.*; paths and splits are text",
+        ),
+        ({"path": "a.jpg", "label": "x", "split": {"of": "train"}}, r"table\.\w+ cannot be read as a table: .* struct"),
+        (
+            {"path": "a.jpg", "label": 1.5},
+            r"the label column of .*table\.\w+ is double; it needs names or whole numbers",
+        ),
+    ):
+        for kind in ("jsonl", "parquet table"):
+            with pytest.raises(SourceError, match=match):
+                list_source(write_table(kind, tmp_path, [row]))
     (tmp_path / "table.csv").write_text("path,label\n")
     with pytest.raises(SourceError, match="has no rows"):
         list_source(str(tmp_path / "table.csv"))
@@ -324,6 +464,20 @@ def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> N
     assert listing.classes == ("9", "10")
     assert {image.path: image.splits for image in listing.images} == {"a.jpg": 3, f"{tmp_path}/sub/b.jpg": 0}
     assert bytes_of(listing) == {"a.jpg": b"x", f"{tmp_path}/sub/b.jpg": b"y"}
+
+
+def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "sub/b.jpg": b"y"})
+    absolute = str(tmp_path / "sub" / "b.jpg")
+    rows = [{"path": "a.jpg", "label": "dog"}, {"path": absolute, "label": "cat"}]
+    table = write_table("csv", tmp_path, rows)
+    few = tmp_path / "few.txt"
+    few.write_text(f"/a.jpg\n{absolute}\n")
+    listing = list_source(table, split_lists=(f"few={few}",))
+    assert {image.path: image.splits for image in listing.images} == {"a.jpg": 1, absolute: 1}
+    few.write_text(f"a.jpg\n{absolute}.gone\n")
+    with pytest.raises(SourceError, match=r"1 of the 2 files in the split list .* are not images of .*b\.jpg\.gone"):
+        list_source(table, split_lists=(f"few={few}",))
 
 
 def test_a_folder_of_archives_and_parquet_is_not_guessed(tmp_path: Path) -> None:

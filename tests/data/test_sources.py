@@ -247,6 +247,8 @@ def test_sun397_without_its_class_list_is_recognised(sun: Path) -> None:
 def test_mistakes_in_the_class_list_are_told() -> None:
     with pytest.raises(SourceError, match="names the class 'abbey' twice"):
         parse_class_list(b"/a/abbey\n/a/abbey\n")
+    with pytest.raises(SourceError, match="names the class 'abbey' twice"):
+        parse_class_list(b"/a/abbey\n/b/bar\nabbey\n")
     with pytest.raises(SourceError, match="names no class"):
         parse_class_list(b"\n")
 

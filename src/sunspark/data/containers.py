@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,6 +24,8 @@ from sunspark.errors import StorageError
 
 _ROWS_AT_ONCE: Final = 16
 _BUFFER_BYTES: Final = 8 * 2**20
+_MOST_OPEN_TARS: Final = 64
+"""By one task: the images of a block may lie in thousands, and a process may open a thousand files."""
 
 ImageBytes = tuple[ListedImage, bytes | DecodeError]
 """An image, and its bytes or why it has none and never will."""
@@ -33,8 +36,7 @@ def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
 
     Raises StorageError for trouble that may pass.
     """
-    with contextlib.ExitStack() as stack:
-        tars: dict[str, Any] = {}
+    with _opened_tars() as opened:
         for image in images:
             container = image.container
             try:
@@ -42,9 +44,7 @@ def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
                     yield image, read_image(storage.beside(container.uri, image.path))
                     continue
                 assert container.kind == "tar", container.kind
-                if container.uri not in tars:
-                    tars[container.uri] = stack.enter_context(storage.open_random_access(container.uri))
-                yield image, _range(tars[container.uri], image)
+                yield image, _range(opened(container.uri), image)
             except DecodeError as error:
                 yield image, error
 
@@ -63,11 +63,35 @@ def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[
     with (
         storage.storage_errors(container.uri),
         storage.open_random_access(container.uri) as file,
-        opened_gzip(file, 1, lambda why: StorageError(f"{container.uri}: {why}"), seek_index) as reader,
+        opened_gzip(file, 1, lambda why: _damaged(container.uri, why), seek_index) as reader,
     ):
         for image in images:
             reader.seek(image.position)
             yield image, _whole(image, reader.read(image.size_bytes))
+
+
+@contextlib.contextmanager
+def _opened_tars() -> Iterator[Callable[[str], Any]]:
+    """Opens files, and keeps those open that were used last."""
+    tars: OrderedDict[str, Any] = OrderedDict()
+
+    def opened(uri: str) -> Any:
+        if uri not in tars:
+            if len(tars) == _MOST_OPEN_TARS:
+                tars.popitem(last=False)[1].close()
+            tars[uri] = storage.open_random_access(uri)
+        tars.move_to_end(uri)
+        return tars[uri]
+
+    try:
+        yield opened
+    finally:
+        for tar in tars.values():
+            tar.close()
+
+
+def _damaged(uri: str, why: str) -> StorageError:
+    return StorageError(f"{uri} cannot be decompressed ({why}); get it again, or start again if it was replaced")
 
 
 def _range(file: Any, image: ListedImage) -> bytes:
@@ -88,19 +112,25 @@ def _rows(container: Container, images: list[ListedImage]) -> Iterator[ImageByte
     """Row groups are passed page by page, so that memory does not depend on their size."""
     wanted = {image.position: image for image in images}
     first, last = (bisect_right(container.row_groups, image.position) - 1 for image in (images[0], images[-1]))
-    row = container.row_groups[first]
+    row, num_rows = container.row_groups[first], 0
     with opened_parquet(container.uri, buffer_size=_BUFFER_BYTES, pre_buffer=False) as parquet:
         columns = image_columns(parquet.schema_arrow)
         assert columns is not None, container.uri
+        row_groups = range(first, min(last + 1, parquet.num_row_groups))
         with storage.storage_errors(container.uri):
             for batch in parquet.iter_batches(
-                batch_size=_ROWS_AT_ONCE, row_groups=range(first, last + 1), columns=[columns.data], use_threads=False
+                batch_size=_ROWS_AT_ONCE, row_groups=row_groups, columns=[columns.data], use_threads=False
             ):
                 column = pa.Table.from_batches([batch]).flatten().column(columns.data)
                 for value in column:
                     if row in wanted:
                         yield wanted[row], _bytes_of(value.as_py())
+                        num_rows += 1
                     row += 1
+    if num_rows < len(wanted):
+        raise StorageError(
+            f"{container.uri} has changed since it was listed: {num_rows} of {len(wanted)} rows came; start again"
+        )
 
 
 def _bytes_of(value: bytes | None) -> bytes | DecodeError:

@@ -30,7 +30,7 @@ from sunspark.data.writer import (
     StoredSample,
     WrittenBlock,
     finish_dataset,
-    order_key,
+    in_blocks,
     write_block,
     write_quarantine,
 )
@@ -121,16 +121,16 @@ class BlockResult:
 
 def plan_blocks(listing: Listing, dataset: str, config: IngestConfig) -> list[BlockPlan]:
     """All blocks, in order. Depends on the listing and the configuration alone."""
-    ordered = sorted(listing.images, key=lambda image: order_key(config.seed, image.path))
+    blocks = in_blocks(listing.images, lambda image: image.path, config.seed, config.block_size)
     return [
         BlockPlan(
             block=block,
             dataset=dataset,
             short_side=config.short_side,
             jpeg_quality=config.jpeg_quality,
-            images=tuple(ordered[start : start + config.block_size]),
+            images=tuple(images),
         )
-        for block, start in enumerate(range(0, len(ordered), config.block_size))
+        for block, images in enumerate(blocks)
     ]
 
 

@@ -25,12 +25,13 @@ from sunspark.data.dataset import Quarantined
 from sunspark.data.ingest import BlockResult, IngestConfig, normalised
 from sunspark.data.sources import Container, ListedImage, Listing
 from sunspark.data.target import STAGING_NAME
-from sunspark.data.writer import StoredSample, order_key, write_block
+from sunspark.data.writer import StoredSample, in_blocks, write_block
+from sunspark.errors import StorageError
 
 _PIECE_IMAGES: Final = 256
 _PIECE_BYTES: Final = 64 * 2**20
 _MOST_PIECES: Final = 1000
-"""Of one archive: each piece reads the archive's index."""
+"""Of one archive, by the number of its images or by their bytes: each piece reads the archive's index."""
 _READS_AT_ONCE: Final = 8
 
 
@@ -132,8 +133,7 @@ def plan_assembly(
     pieces = list(pieces)
     staged = {image.path: image for piece in pieces for image in piece.images}
     bad = {entry.path: entry for piece in pieces for entry in piece.quarantine}
-    ordered = sorted((image.path for image in listing.images), key=lambda path: order_key(config.seed, path))
-    blocks = [ordered[start : start + config.block_size] for start in range(0, len(ordered), config.block_size)]
+    blocks = in_blocks((image.path for image in listing.images), str, config.seed, config.block_size)
     return [
         AssemblyPlan(
             block=number,
@@ -155,17 +155,22 @@ def assemble_block(plan: AssemblyPlan) -> BlockResult:
 def _read_staged(image: StagedImage) -> StoredSample:
     with storage.storage_errors(image.uri), storage.open_random_access(image.uri) as file:
         file.seek(image.offset)
-        return replace(image.sample, image=file.read(image.num_bytes))
+        data = file.read(image.num_bytes)
+    if len(data) < image.num_bytes:
+        raise StorageError(f"{image.uri} ended within {image.path}: it has changed since it was written; start again")
+    return replace(image.sample, image=data)
 
 
 def _pieces(container: Container, images: Sequence[ListedImage]) -> Iterator[list[ListedImage]]:
     """Runs of images; of Parquet, whole row groups, since a part of one is reached through the rest."""
-    most_bytes = max(_PIECE_BYTES, container.size_bytes // _MOST_PIECES)
+    most_images = max(_PIECE_IMAGES, len(images) // _MOST_PIECES)
+    unpacked_bytes = sum(image.size_bytes for image in images) or container.size_bytes
+    most_bytes = max(_PIECE_BYTES, unpacked_bytes // _MOST_PIECES)
     firsts = set(container.row_groups)
     piece: list[ListedImage] = []
     num_bytes = 0
     for image in images:
-        is_full = len(piece) >= _PIECE_IMAGES or num_bytes >= most_bytes
+        is_full = len(piece) >= most_images or num_bytes >= most_bytes
         if is_full and (not firsts or image.position in firsts):
             yield piece
             piece, num_bytes = [], 0

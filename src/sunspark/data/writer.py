@@ -15,9 +15,9 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,8 @@ from sunspark.data.dataset import (
 from sunspark.data.leaks import without_leaks
 from sunspark.errors import ConfigError, SourceError
 
+ItemT = TypeVar("ItemT")
+
 _MAX_BLOCK_BYTES = 2**31 - 1
 _BLOCK_FILE = r"block-\d{6,}-[0-9a-f]{16}\.parquet"
 _TEMPORARY_BLOCK_FILE = rf"\.{_BLOCK_FILE}\.[0-9a-f]{{32}}\.tmp"
@@ -55,7 +57,7 @@ class StoredSample:
     """One sample as it is written: its JPEG and what is known about where it came from."""
 
     path: str
-    """Relative to the source, parts separated by `/`; names the sample for ever."""
+    """Relative to the source, parts separated by `/`; of a table: as it stands there. Names the sample for ever."""
     label: int
     splits: int
     """Bit i is set when the sample is in split i of the dataset."""
@@ -113,6 +115,12 @@ def order_key(seed: int, path: str) -> tuple[bytes, str]:
     return hashlib.blake2b(f"{seed}\0{path}".encode(), digest_size=16).digest(), path
 
 
+def in_blocks(items: Iterable[ItemT], path_of: Callable[[ItemT], str], seed: int, block_size: int) -> list[list[ItemT]]:
+    """The items of each block, in the dataset's order; the last block may be smaller."""
+    ordered = sorted(items, key=lambda item: order_key(seed, path_of(item)))
+    return [ordered[start : start + block_size] for start in range(0, len(ordered), block_size)]
+
+
 def refuse_equal_ids(paths: Sequence[str]) -> None:
     """SourceError when two paths are equal or share their 64-bit hash.
 
@@ -146,15 +154,14 @@ def write_dataset(
         for path, label, splits, image in samples
     ]
     refuse_equal_ids([sample.path for sample in stored])
-    stored.sort(key=lambda sample: order_key(seed, sample.path))
     recipe = Recipe(
         classes=tuple(classes),
         split_names=tuple(split_names),
         configuration={"seed": seed, "block_size": block_size},
         num_listed=len(stored),
     )
-    starts = range(0, len(stored), block_size)
-    blocks = [write_block(uri, number, stored[start : start + block_size]) for number, start in enumerate(starts)]
+    in_order = in_blocks(stored, lambda sample: sample.path, seed, block_size)
+    blocks = [write_block(uri, number, block) for number, block in enumerate(in_order)]
     return finish_dataset(uri, recipe, blocks, [])
 
 

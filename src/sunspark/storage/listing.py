@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from sunspark.storage.filesystem import resolve, storage_errors
 from sunspark.storage.retrying import retried
-from sunspark.storage.uri import as_local_path, in_letters, join
+from sunspark.storage.uri import as_local_path, in_letters, join, name_of
 
 _PREFIXES_AT_ONCE: Final = 16
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def entry_at(uri: str) -> FileEntry | None:
         info = _info(uri)
     if info.type == pafs.FileType.NotFound:
         return None
-    return _entry(uri, uri.rstrip("/").rpartition("/")[2], info)
+    return _entry(uri, name_of(uri), info)
 
 
 def list_directory(uri: str) -> list[FileEntry]:

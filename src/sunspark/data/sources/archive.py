@@ -31,8 +31,10 @@ _OTHER_COMPRESSIONS: Final = {
 _REMOTE_READ_BYTES: Final = 4 * 2**20
 """Read at once where every request costs time; reading over a member's bytes is cheaper than asking twice."""
 
-Wants = Callable[[str, int], bool]
-"""Whether the content of a member is to be kept, by its path and size."""
+Kept = bytes | str | int | None
+"""What is kept of the content of a member."""
+Wants = Callable[[str, int], Callable[[bytes], Kept] | None]
+"""By the path and size of a member: what makes of its content what is kept; None where it is not to be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,20 +54,23 @@ class Archive:
     container: Container
     members: dict[str, Member]
     """By path; of two with one path, the later counts, as when unpacking."""
-    bodies: dict[str, bytes]
-    """The content of those that were wanted."""
+    kept: dict[str, Kept]
+    """Of the members that were wanted."""
     left_out: tuple[str, ...]
     """Members that are no files: links that lead nowhere, devices."""
 
 
-def scan_archive(uri: str, size_bytes: int, wants: Wants) -> Archive:
-    """Pass once over the headers of a tar or tar.gz; keep the content of small members whose path is wanted."""
+def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> Archive:
+    """Pass once over the headers of a tar or tar.gz, and read the members that are wanted.
+
+    `num_threads` decompress a tar.gz.
+    """
     with storage.storage_errors(uri), storage.open_random_access(uri) as file:
         head = file.read(6)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
-            with opened_gzip(file, len(os.sched_getaffinity(0)), lambda why: _damaged(uri, why)) as reader:
-                members, bodies, left_out = _scan(uri, reader, wants)
+            with opened_gzip(file, num_threads, lambda why: _damaged(uri, why)) as reader:
+                members, kept, left_out = _scan(uri, reader, wants)
                 reader.seek(0, io.SEEK_END)
                 seek_index = _exported(reader)
             container = Container(kind="tar.gz", uri=uri, size_bytes=size_bytes, seek_index=seek_index)
@@ -75,9 +80,9 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants) -> Archive:
                     raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
             is_local = storage.as_local_path(uri) is not None
             buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
-            members, bodies, left_out = _scan(uri, buffered, wants)
+            members, kept, left_out = _scan(uri, buffered, wants)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
-    return Archive(container=container, members=members, bodies=bodies, left_out=left_out)
+    return Archive(container=container, members=members, kept=kept, left_out=left_out)
 
 
 @contextlib.contextmanager
@@ -110,9 +115,9 @@ def _exported(reader: Any) -> bytes:
     return index.getvalue()
 
 
-def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], dict[str, bytes], tuple[str, ...]]:
+def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], dict[str, Kept], tuple[str, ...]]:
     members: dict[str, Member] = {}
-    bodies: dict[str, bytes] = {}
+    kept: dict[str, Kept] = {}
     links: list[tuple[str, str]] = []
     left_out: list[str] = []
     try:
@@ -126,10 +131,10 @@ def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], di
                     links.append((path, os.path.normpath(os.path.join(os.path.dirname(path), info.linkname))))
                 elif info.isreg() and not info.sparse:
                     members[path] = Member(path=path, offset=info.offset_data, size_bytes=info.size)
-                    if wants(path, info.size):
+                    if (parse := wants(path, info.size)) is not None:
                         body = tar.extractfile(info)
                         assert body is not None, path
-                        bodies[path] = body.read()
+                        kept[path] = parse(body.read())
                 elif not info.isdir():
                     left_out.append(path)
     except tarfile.TarError as error:
@@ -141,7 +146,7 @@ def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], di
             members[path] = Member(path=path, offset=members[target].offset, size_bytes=members[target].size_bytes)
         else:
             left_out.append(path)
-    return members, bodies, tuple(left_out)
+    return members, kept, tuple(left_out)
 
 
 def _path_of(name: str) -> str:

@@ -33,7 +33,7 @@ class ListedImage:
     """One image of a source, not opened yet."""
 
     path: str
-    """Relative to the source, parts separated by `/`; names the sample for ever."""
+    """Relative to the source, parts separated by `/`; of a table: as it stands there. Names the sample for ever."""
     label: int
     splits: int
     """Bit i is set when the image is in split i of the listing."""

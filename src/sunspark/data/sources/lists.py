@@ -90,12 +90,14 @@ def named_lists(split_lists: Sequence[str], taken: Mapping[str, object]) -> dict
 def parse_class_list(body: bytes, name: str = CLASS_LIST) -> dict[str, str]:
     """A class list: directory (`d/desert/sand`) -> class name (`desert/sand`), in order of label."""
     classes: dict[str, str] = {}
+    names: set[str] = set()
     for directory in parse_path_list(body):
         first, _, rest = directory.partition("/")
         class_name = rest if len(first) == 1 and rest else directory
-        if directory in classes or class_name in classes.values():
+        if directory in classes or class_name in names:
             raise SourceError(f"{name} names the class {class_name!r} twice; remove one of the lines")
         classes[directory] = class_name
+        names.add(class_name)
     if not classes:
         raise SourceError(f"{name} names no class; it needs one line per class, such as /a/abbey")
     return classes

@@ -6,13 +6,13 @@ one decompression, of Parquet footers and labels. About 300 bytes of memory per 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Final, Literal
 
 from sunspark import storage
-from sunspark.data.sources.archive import Archive, scan_archive
+from sunspark.data.sources.archive import Archive, Kept, scan_archive
 from sunspark.data.sources.folder import find_in_folder
 from sunspark.data.sources.labels import label_images
 from sunspark.data.sources.listing import Found, ListedImage, Listing, is_hidden, is_image_name
@@ -20,7 +20,7 @@ from sunspark.data.sources.parquet import find_in_parquet, opened_parquet
 from sunspark.data.sources.splits import split_images
 from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
 from sunspark.data.sources.tar import find_in_tar, is_list_to_read
-from sunspark.data.sources.webdataset import find_in_shards, is_label_to_read, is_webdataset, read_class_names
+from sunspark.data.sources.webdataset import find_in_shards, is_webdataset, label_parser, read_class_names
 from sunspark.errors import SourceError
 
 SourceFormat = Literal["auto", "folder", "tar", "parquet", "webdataset", "table"]
@@ -80,18 +80,17 @@ def _find(source: str, source_format: SourceFormat) -> Found:
 
 
 def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFormat) -> Found:
-    name = storage.name_of(source).lower()
     if source_format == "auto":
-        source_format = _format_of_file(source, name)
+        source_format = _format_of_file(source, entry.name.lower())
     if source_format == "table":
         return find_in_table(source)
     if source_format == "parquet":
-        return find_in_parquet(source, [replace(entry, name=storage.name_of(source))])
+        return find_in_parquet(source, [entry])
     if source_format == "folder":
         raise SourceError(f"{source} is a file; give a folder, or another --source-format")
-    archive = scan_archive(source, entry.size_bytes, _wants)
+    archive = scan_archive(source, entry.size_bytes, _wants, _threads_each(1))
     if source_format == "webdataset" or (source_format == "auto" and is_webdataset(archive)):
-        return find_in_shards(source, {storage.name_of(source): archive}, read_class_names(storage.parent(source)))
+        return find_in_shards(source, {entry.name: archive}, read_class_names(storage.parent(source)))
     return find_in_tar(source, archive)
 
 
@@ -148,15 +147,26 @@ def _format_of_directory(
 
 def _find_in_tars(source: str, tars: Sequence[storage.FileEntry]) -> Found:
     with ThreadPoolExecutor(_SHARDS_AT_ONCE, thread_name_prefix="shards") as pool:
-        archives = pool.map(lambda entry: scan_archive(entry.uri, entry.size_bytes, _wants), tars)
+        num_threads = _threads_each(len(tars))
+        archives = pool.map(lambda entry: scan_archive(entry.uri, entry.size_bytes, _wants, num_threads), tars)
         shards: Mapping[str, Archive] = dict(zip((entry.name for entry in tars), archives, strict=True))
     if len(tars) == 1 and not is_webdataset(shards[tars[0].name]):
         return find_in_tar(tars[0].uri, shards[tars[0].name])
     return find_in_shards(source, shards, read_class_names(source))
 
 
-def _wants(path: str, size_bytes: int) -> bool:
-    return is_list_to_read(path, size_bytes) or is_label_to_read(path, size_bytes)
+def _threads_each(num_archives: int) -> int:
+    return threads_each(num_archives, len(os.sched_getaffinity(0)))
+
+
+def threads_each(num_archives: int, num_cores: int) -> int:
+    """The threads of each of those archives that are decompressed at the same time: no more than cores, together."""
+    return max(1, num_cores // min(_SHARDS_AT_ONCE, num_archives))
+
+
+def _wants(path: str, size_bytes: int) -> Callable[[bytes], Kept] | None:
+    """A list is kept as it is, of a file beside an image its label."""
+    return bytes if is_list_to_read(path, size_bytes) else label_parser(path, size_bytes)
 
 
 def _refuse_none(source: str, entries: Sequence[storage.FileEntry], suffix: str) -> None:

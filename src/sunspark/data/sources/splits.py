@@ -1,8 +1,9 @@
 """Which splits an image is in: by lists, as the source says, or by a hash of (seed, path).
 
-A list holds one path a line, relative to the source, with or without a leading slash. An image may be in several
-splits or in none. Files of a set as the Hugging Face Hub holds it name their split (`train-00000-of-00005.parquet`,
-`data/test/3.tar`); source of these rules: the Hub's documentation, "File names and splits".
+A list holds one path a line, relative to the source, with or without a leading slash; of a table, also an absolute
+path or a URI, as it stands there. An image may be in several splits or in none. Files of a set as the Hugging Face Hub
+holds it name their split (`train-00000-of-00005.parquet`, `data/test/3.tar`); source of these rules: the Hub's
+documentation, "File names and splits".
 """
 
 from __future__ import annotations
@@ -71,11 +72,6 @@ def split_of_file(path: str) -> str | None:
     return None
 
 
-def canonical_split(name: str) -> str:
-    """`train` for `Training`, `validation` for `val`; other names stay as they are."""
-    return _SPLIT_OF.get(name.lower(), name)
-
-
 def stratified_splits(label_of: Mapping[str, int], test_fraction: float, seed: int) -> dict[str, int]:
     """path -> 1 (train) or 2 (test), the same for the same seed and paths.
 
@@ -119,7 +115,8 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mapping[str, int]) -> list[str]:
-    paths = parse_path_list(split_list.body)
+    lines = parse_path_list(split_list.body)
+    paths = [f"/{line}" if line not in label_of and f"/{line}" in label_of else line for line in lines]
     place = f"{split_list.place} ({name})"
     if not paths:
         raise SourceError(f"the split list {place} is empty; it needs one path a line")

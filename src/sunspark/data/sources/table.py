@@ -37,7 +37,7 @@ def is_table(schema: pa.Schema) -> bool:
 def find_in_table(source: str) -> Found:
     """The images that the table at `source` names. Raises SourceError where they are not all there."""
     table, class_names = _read_table(source)
-    paths, labels = table.column("path").to_pylist(), _labels(table)
+    paths, labels = table.column("path").to_pylist(), _labels(source, table)
     splits = table.column("split").to_pylist() if "split" in table.column_names else [None] * len(paths)
     folder = storage.parent(source)
     label_of: dict[str, str | int] = {}
@@ -83,8 +83,13 @@ def _read_table(source: str) -> tuple[pa.Table, tuple[str, ...]]:
                 table = pa_json.read_json(body)
             else:
                 table = pa_csv.read_csv(body, convert_options=pa_csv.ConvertOptions(column_types=as_text))
-    except pa.ArrowInvalid as error:
-        raise SourceError(f"{source} cannot be read as a table: {first_line_of(error)}") from error
+        for column in {"path", "split"} & set(table.column_names):
+            number = table.column_names.index(column)
+            table = table.set_column(number, column, table.column(column).cast(pa.string()))
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"{source} cannot be read as a table: {first_line_of(error)}; paths and splits are text, in UTF-8"
+        ) from error
     missing = [column for column in ("path", "label") if column not in table.column_names]
     if missing:
         raise SourceError(
@@ -93,16 +98,13 @@ def _read_table(source: str) -> tuple[pa.Table, tuple[str, ...]]:
         )
     if not table.num_rows:
         raise SourceError(f"{source} has no rows; it needs one for each image")
-    for column in {"path", "split"} & set(table.column_names):
-        number = table.column_names.index(column)
-        table = table.set_column(number, column, table.column(column).cast(pa.string()))
     return table, class_names
 
 
-def _labels(table: pa.Table) -> list[str | int | None]:
+def _labels(source: str, table: pa.Table) -> list[str | int | None]:
     column = table.column("label")
     if not is_label_type(column.type):
-        raise SourceError(f"the labels of a table are names or whole numbers, not {column.type}")
+        raise SourceError(f"the label column of {source} is {column.type}; it needs names or whole numbers")
     return as_numbers(column.to_pylist())
 
 

@@ -40,7 +40,8 @@ def find_in_tar(source: str, archive: Archive) -> Found:
         )
     root = _root_of(images, archive)
     warn_of_others([path.removeprefix(root) for path in visible])
-    inside = {path.removeprefix(root): body for path, body in archive.bodies.items()}
+    inside = {path.removeprefix(root): kept for path, kept in archive.kept.items()}
+    lists = {name: body for name, body in inside.items() if is_list_name(name) and isinstance(body, bytes)}
     beside = read_lists(storage.parent(source))
     return Found(
         images=[
@@ -52,13 +53,13 @@ def find_in_tar(source: str, archive: Archive) -> Found:
             )
             for path in images
         ],
-        lists=beside | unzipped({name: body for name, body in inside.items() if is_list_name(name)}, source),
+        lists=beside | unzipped(lists, source),
     )
 
 
 def _root_of(images: list[str], archive: Archive) -> str:
     """The folder, with its `/`, in which everything lies that counts; empty when that is the archive itself."""
-    if any(path == CLASS_LIST for path in archive.bodies):
+    if any(path == CLASS_LIST for path in archive.kept):
         return ""
     first = images[0].partition("/")[0] + "/"
     is_custom = all(path.startswith(first) and path.count("/") >= 2 for path in images)

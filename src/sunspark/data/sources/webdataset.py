@@ -3,14 +3,17 @@
 A `.cls` holds a class's number or its name, a `.json` one of them under `label`, `cls` or `class`, a `.txt` a name.
 `classnames.txt` beside the shards names the numbers, one a line. Shards tell their split by their name or folder.
 
+Cost: of each file beside an image the label, not the file, until all shards have been looked through.
+
 Source: the WebDataset format, https://github.com/webdataset/webdataset, and sets on the Hugging Face Hub.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sunspark import storage
@@ -22,12 +25,19 @@ from sunspark.errors import SourceError, first_five
 CLASS_NAMES: Final = "classnames.txt"
 _LABEL_SUFFIXES: Final = (".cls", ".json", ".txt")
 _MOST_LABEL_BYTES: Final = 64 * 2**10
+_MOST_NAME_LETTERS: Final = 255
+"""A longer text is a caption, no name of a class."""
 _JSON_KEYS: Final = ("label", "cls", "class")
 
+Label = str | int
+"""A class's name or its number."""
 
-def is_label_to_read(path: str, size_bytes: int) -> bool:
-    """Whether a member of an archive may tell the label of an image."""
-    return path.lower().endswith(_LABEL_SUFFIXES) and size_bytes <= _MOST_LABEL_BYTES
+
+def label_parser(path: str, size_bytes: int) -> Callable[[bytes], Label | None] | None:
+    """What reads the label of an image out of this member of an archive; None where it holds none."""
+    if size_bytes > _MOST_LABEL_BYTES or not path.endswith(_LABEL_SUFFIXES):
+        return None
+    return _from_json if path.endswith(".json") else _from_text
 
 
 def is_webdataset(archive: Archive) -> bool:
@@ -64,7 +74,7 @@ def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: byte
     if unlabelled:
         raise SourceError(
             f"{len(unlabelled)} images of {source} have no label beside them ({first_five(unlabelled)}); each KEY.jpg "
-            "needs a KEY.cls, KEY.json or KEY.txt"
+            "needs a KEY.cls, KEY.json or KEY.txt that names or numbers its class"
         )
     return Found(images=images, class_names=() if class_names is None else _names(class_names))
 
@@ -79,24 +89,37 @@ def _key_of(path: str) -> str:
     return folder + mark + name.partition(".")[0]
 
 
-def _label_of(path: str, shard: Archive) -> str | int | None:
+def _label_of(path: str, shard: Archive) -> Label | None:
     key = _key_of(path)
     for suffix in _LABEL_SUFFIXES:
-        if (body := shard.bodies.get(key + suffix)) is not None:
-            label = _from_json(body) if suffix == ".json" else body.decode("utf-8", "replace").strip()
-            if label is None or label == "":
-                continue
-            return int(label) if isinstance(label, int) or (label.isascii() and label.isdigit()) else label
+        kept = shard.kept.get(key + suffix)
+        label = _from_text(kept) if isinstance(kept, bytes) else kept  # a list of SUN397's, by its name
+        if label is not None:
+            return label
     return None
 
 
-def _from_json(body: bytes) -> str | int | None:
+def _from_text(body: bytes) -> Label | None:
+    return _as_label(body.decode("utf-8", "replace").strip())
+
+
+def _from_json(body: bytes) -> Label | None:
     try:
         about = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = [about[key] for key in _JSON_KEYS if key in about] if isinstance(about, dict) else [about]
-    return next((value for value in found if isinstance(value, str | int) and not isinstance(value, bool)), None)
+    label = next((value for value in found if isinstance(value, str | int) and not isinstance(value, bool)), None)
+    return None if label is None else _as_label(label)
+
+
+def _as_label(value: Label) -> Label | None:
+    """A number where it is one; a name once in memory, however many images have it."""
+    if isinstance(value, int):
+        return value
+    if not value or len(value) > _MOST_NAME_LETTERS:
+        return None
+    return int(value) if value.isascii() and value.isdigit() else sys.intern(value)
 
 
 def read_class_names(source: str) -> bytes | None:
