@@ -3,14 +3,15 @@
 Drawn scenes, enlarged to 1024 x 768, JPEG of quality 90, no two files alike. The arms run in alternation, each in a
 process of its own:
 
-* `bare`: one core decodes at a fraction (simplejpeg), resamples to a short side of 256 (Pillow) and encodes, no more;
+* `bare`: one core decodes at a half (simplejpeg), resamples to a short side of 256 (Pillow) and encodes, no more;
+* `bare, our resampler`: the same with the resampler of ingest;
 * `folder`, `tar.gz`: `sunspark ingest` on `local[2]`, in a session whose Python workers have started;
 * `image source`: `spark.read.format("image")` in such a session, and the same resampling and encoding in its tasks.
 
 Memory is the largest resident size of each process, looked at twice a second: the driver's is its Python and its Java
 process together. `half` is `folder` with every second image.
 
-Fails when the folder comes to less than 0.8 of twice the bare rate or to less than three times Spark's image source, a
+Fails when the folder comes to less than 0.8 of twice either bare rate or to less than three times Spark's image source, a
 tar.gz to less than 0.7 of the folder, a driver to 1 GB or a worker to 600 MB, or either grows by a tenth with twice the
 images.
 
@@ -56,16 +57,19 @@ def stored(pixels):
     small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
     return simplejpeg.encode_jpeg(small, quality=92, colorsubsampling="420", fastdct=False)
 """
-_BARE: Final = (
-    _STORED
-    + """
+_OURS: Final = """
+from sunspark.data.codec import resize_short_side
+
+def stored(pixels):
+    return simplejpeg.encode_jpeg(resize_short_side(pixels, 256), quality=92, colorsubsampling="420", fastdct=False)
+"""
+_LOOP: Final = """
 bodies = [path.read_bytes() for path in sorted(Path(sys.argv[1]).rglob("*.jpg"))[: int(sys.argv[2])]]
 started = time.perf_counter()
 for body in bodies:
     stored(simplejpeg.decode_jpeg(body, min_height=384, min_width=512))
 print(json.dumps({"rate": len(bodies) / (time.perf_counter() - started)}))
 """
-)
 _SPARK: Final = """
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.master("local[2]").config("spark.driver.memory", "512m").getOrCreate()
@@ -215,7 +219,8 @@ def main(words: Sequence[str] | None = None) -> None:
         for repeat in range(arguments.repeats):
             dataset = Path(temporary) / f"dataset{repeat}"
             arms: dict[str, tuple[str, *tuple[object, ...]]] = {
-                "bare": (_BARE, images, _BARE_IMAGES),
+                "bare": (_STORED + _LOOP, images, _BARE_IMAGES),
+                "bare, our resampler": (_STORED + _OURS + _LOOP, images, _BARE_IMAGES),
                 "folder": (_INGEST, images, f"{dataset}-folder"),
                 "tar.gz": (_INGEST, archive, f"{dataset}-archive"),
                 "half": (_INGEST, half, f"{dataset}-half"),
@@ -238,6 +243,7 @@ def verdict(found: dict[str, list[dict[str, Any]]]) -> str | None:
         print(f"| {name} | {spread} | {driver:.0f} | {worker:.0f} |")
     ratios = {
         "folder / two bare cores": ("folder", "bare", 2.0, _LEAST_OF_CORES),
+        "folder / two bare cores, our resampler": ("folder", "bare, our resampler", 2.0, _LEAST_OF_CORES),
         "folder / image source": ("folder", "image source", 1.0, _LEAST_OF_IMAGE_SOURCE),
         "tar.gz / folder": ("tar.gz", "folder", 1.0, _LEAST_OF_FOLDER),
     }

@@ -73,14 +73,15 @@ def test_half_of_the_images_are_mirrored_and_the_others_are_not() -> None:
 def test_the_whole_image_at_its_own_size_is_the_image() -> None:
     config = AugmentConfig(crop_scale=(1, 1), crop_ratio=(1, 1), flip_probability=0, evaluation_crop=1)
     jpeg = jpeg_of(96, 96)
-    decoded = simplejpeg.decode_jpeg(jpeg)
-    assert (training_pixels(jpeg, 96, KeyedRandom(0, 0, 0), config) == decoded).all()
-    assert (evaluation_pixels(jpeg, 96, config) == decoded).all()
+    blended, repeated = (simplejpeg.decode_jpeg(jpeg, fastupsample=fast) for fast in (False, True))
+    assert (training_pixels(jpeg, 96, KeyedRandom(0, 0, 0), config) == repeated).all()
+    assert (evaluation_pixels(jpeg, 96, config) == blended).all()
+    assert 0 < np.abs(blended.astype(int) - repeated).mean() < 2
 
 
 def test_training_pixels_are_the_chosen_box_of_the_decoded_image_mirrored_or_not() -> None:
     jpeg, config = jpeg_of(256, 341), AugmentConfig()
-    whole = Image.fromarray(simplejpeg.decode_jpeg(jpeg))
+    whole = Image.fromarray(simplejpeg.decode_jpeg(jpeg, fastupsample=True))
     for sample_id in range(20):
         rng = KeyedRandom(0, 0, sample_id)
         flip = rng.uniform() < 0.5

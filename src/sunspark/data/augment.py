@@ -14,7 +14,8 @@ from typing import Final
 
 from sunspark.data.color_jitter import Strengths, color_jitter
 from sunspark.data.crop import (
-    EVALUATION_OVERSAMPLING,
+    EVALUATION,
+    TRAINING,
     Range,
     centre_crop,
     crop_and_resize,
@@ -27,8 +28,11 @@ from sunspark.data.random_erasing import random_erasing
 from sunspark.data.trivial_augment import trivial_augment
 from sunspark.errors import ConfigError
 
-PIXELS_VERSION: Final = 2
-"""Of the way from a JPEG to pixels, for one version of each library; 1 resampled with Pillow. Part of what a run is."""
+PIXELS_VERSION: Final = 3
+"""Of the way from a JPEG to pixels, for one version of each library; part of what a run is.
+
+1 resampled with Pillow, 2 interpolated colour in training and drew from Philox.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +87,7 @@ def training_pixels(jpeg: bytes, size: int, rng: KeyedRandom, config: AugmentCon
     shape = shape_of(jpeg)
     flip = rng.uniform() < config.flip_probability
     box = random_resized_crop(shape, rng, config.crop_scale, config.crop_ratio)
-    pixels = crop_and_resize(jpeg, shape, box, size)
+    pixels = crop_and_resize(jpeg, shape, box, size, TRAINING)
     return _changed(mirrored(pixels) if flip else pixels, rng, config)
 
 
@@ -95,7 +99,7 @@ def evaluation_pixels(jpeg: bytes, size: int, config: AugmentConfig | None = Non
     config = config or AugmentConfig()
     shape = shape_of(jpeg)
     box = centre_crop(shape, config.evaluation_crop)
-    return crop_and_resize(jpeg, shape, box, size, EVALUATION_OVERSAMPLING)
+    return crop_and_resize(jpeg, shape, box, size, EVALUATION)
 
 
 def _changed(pixels: Pixels, rng: KeyedRandom, config: AugmentConfig) -> Pixels:

@@ -8,6 +8,7 @@ torchvision's `RandomResizedCrop`.
 """
 
 import math
+from typing import Final, NamedTuple
 
 import simplejpeg
 
@@ -17,12 +18,22 @@ from sunspark.data.resize import Box, resize
 
 _BOX_ATTEMPTS = 10  # torchvision's
 _DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
-TRAINING_OVERSAMPLING = 2
-"""Source pixels per output pixel that DCT scaling must leave: 0.6 of 255 away from decoding all, on average."""
-EVALUATION_OVERSAMPLING = 4
-"""So that a network says the same as of an image that was decoded whole: 0.1 of 255."""
-
 Range = tuple[float, float]
+
+
+class Decoding(NamedTuple):
+    """What decoding may leave out to be fast."""
+
+    oversampling: int
+    """Source pixels per output pixel that DCT scaling must leave."""
+    blends_colour: bool
+    """Whether colour, stored at half the size, is interpolated (libjpeg's fancy upsampling) or repeated."""
+
+
+TRAINING: Final = Decoding(oversampling=2, blends_colour=False)
+"""Each 0.6 of 255 away from decoding everything, on average. Colour is repeated by NVIDIA's DALI too, by default."""
+EVALUATION: Final = Decoding(oversampling=4, blends_colour=True)
+"""So that a network says the same as of an image that was decoded whole: 0.1 of 255."""
 
 
 def random_resized_crop(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Range) -> Box:
@@ -69,19 +80,17 @@ def shape_of(jpeg: bytes) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def crop_and_resize(
-    jpeg: bytes, shape: tuple[int, int], box: Box, size: int, oversampling: int = TRAINING_OVERSAMPLING
-) -> Pixels:
-    """Decode as small as the box and `oversampling` allow, then resample the box to (size, size, 3), RGB.
+def crop_and_resize(jpeg: bytes, shape: tuple[int, int], box: Box, size: int, decoding: Decoding) -> Pixels:
+    """Decode as small as the box and `decoding` allow, then resample the box to (size, size, 3), RGB.
 
     Raises ValueError when `jpeg` cannot be decoded.
     """
     height, width = shape
-    factor = _dct_factor(box, size * oversampling)
-    if factor == 1:
-        decoded = simplejpeg.decode_jpeg(jpeg)
-    else:
-        decoded = simplejpeg.decode_jpeg(jpeg, min_height=-(-height // factor), min_width=-(-width // factor))
+    factor = _dct_factor(box, size * decoding.oversampling)
+    least = (0, 0) if factor == 1 else (-(-height // factor), -(-width // factor))
+    decoded = simplejpeg.decode_jpeg(
+        jpeg, min_height=least[0], min_width=least[1], fastupsample=not decoding.blends_colour
+    )
     # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
     return resize(decoded, Box(*(number / factor for number in box)), size)
 

@@ -13,6 +13,7 @@ stored image is written twice and read once, about a tenth of the bytes of the s
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -147,18 +148,26 @@ def plan_assembly(
 
 def assemble_block(plan: AssemblyPlan) -> BlockResult:
     """Write one block of images that are staged."""
+    of_files: dict[str, list[StagedImage]] = defaultdict(list)
+    for image in plan.images:
+        of_files[image.uri].append(image)
     with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="staged") as pool:
-        samples = list(pool.map(_read_staged, plan.images))
+        read = {sample.path: sample for samples in pool.map(_read_staged, of_files.values()) for sample in samples}
+    samples = [read[image.path] for image in plan.images]
     return BlockResult(written=write_block(plan.dataset, plan.block, samples), quarantine=plan.quarantine)
 
 
-def _read_staged(image: StagedImage) -> StoredSample:
-    with storage.storage_errors(image.uri), storage.open_random_access(image.uri) as file:
-        file.seek(image.offset)
-        data = file.read(image.num_bytes)
-    if len(data) < image.num_bytes:
-        raise StorageError(f"{image.uri} ended within {image.path}: it has changed since it was written; start again")
-    return replace(image.sample, image=data)
+def _read_staged(images: Sequence[StagedImage]) -> list[StoredSample]:
+    """Some images of one file."""
+    uri, samples = images[0].uri, []
+    with storage.storage_errors(uri), storage.open_random_access(uri) as file:
+        for image in images:
+            file.seek(image.offset)
+            data = file.read(image.num_bytes)
+            if len(data) < image.num_bytes:
+                raise StorageError(f"{uri} ended within {image.path}: it has changed since it was written; start again")
+            samples.append(replace(image.sample, image=data))
+    return samples
 
 
 def _pieces(container: Container, images: Sequence[ListedImage]) -> Iterator[list[ListedImage]]:
