@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sunspark.data.allocator import keep_freed_memory
 from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
 from sunspark.data.containers import ImageBytes, read_images
 from sunspark.data.dataset import Dataset, Quarantined
@@ -195,6 +196,7 @@ def normalised(
     images: Iterable[ImageBytes], short_side: int, jpeg_quality: int
 ) -> Iterator[StoredSample | Quarantined]:
     """Each image as it is stored, or why it cannot be; one at a time is decoded."""
+    keep_freed_memory()
     for image, data in images:
         try:
             if isinstance(data, DecodeError):
