@@ -26,7 +26,7 @@ from sunspark.errors import ConfigError, SunsparkError
 COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "would training work here, and on the cluster?",
     "sample": "draw sample scenes",
-    "ingest": "turn images into a dataset, with Spark",
+    "ingest": "turn images into a dataset, with Spark or without",
     "inspect": "count what is in a dataset",
     "forecast": "say what training would take and cost, before it is paid for",
     "train": "train on a dataset, or go on with a run that stopped",

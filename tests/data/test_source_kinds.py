@@ -320,6 +320,37 @@ def test_numbers_are_named_by_the_labels_file(tmp_path: Path) -> None:
         list_source(str(tmp_path / "few.parquet"), labels=str(names))
 
 
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+def test_a_labels_file_orders_numbers_by_the_names_that_come_with_them(kind: str, tmp_path: Path) -> None:
+    source, names = tmp_path / "source", tmp_path / "names.txt"
+    bodies = {f"{name}/{number}.jpg": b"" for number, name in enumerate(("coast", "forest", "sand"))}
+    if kind == "parquet":
+        features = {"info": {"features": {"label": {"names": ["coast", "forest", "/s/sand"], "_type": "ClassLabel"}}}}
+        table = pa.table({"image": [path.encode() for path in bodies], "label": [0, 1, 2]})
+        source.mkdir()
+        pq.write_table(
+            table.replace_schema_metadata({"huggingface": json.dumps(features)}), source / "train-0-of-1.parquet"
+        )
+    else:
+        source.mkdir()
+        (source / "classnames.txt").write_text("coast\nforest\n/s/sand\n")
+        write_tar(
+            source / "train-0.tar",
+            {
+                f"{number}.{suffix}": body
+                for number in range(3)
+                for suffix, body in (("jpg", b""), ("cls", str(number).encode()))
+            },
+        )
+    names.write_text("/s/sand\n/c/coast\n/f/forest\n")
+    listing = list_source(str(source), labels=str(names))
+    assert listing.classes == ("sand", "coast", "forest")
+    assert [image.label for image in listing.images] == [1, 2, 0]
+    names.write_text("/c/coast\n/f/forest\n")
+    with pytest.raises(SourceError, match=r"1 labels of .* are not among the 2 classes of .*names\.txt \(s/sand\)"):
+        list_source(str(source), labels=str(names))
+
+
 def test_images_without_labels_are_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"one"], "text": ["a dog"]}), tmp_path / "captions.parquet")
     with pytest.raises(SourceError, match=r"no column of labels beside the images in 'image' \(columns: image, text\)"):

@@ -281,7 +281,8 @@ def _why(error: Exception, data: bytes, name: str) -> str:
     kind = odd_kind(data) if name == "JPEG" else ""
     if isinstance(error, UnidentifiedImageError):  # its words hold an address
         return kind or "its header cannot be read"
-    return kind or first_line_of(error)
+    told = first_line_of(error)
+    return kind or ("the file ends too early" if "truncated" in told else told)
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

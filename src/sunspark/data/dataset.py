@@ -221,10 +221,11 @@ def read_manifest(uri: str) -> dict[str, Any]:
     """The manifest of a finished dataset of this format version; DatasetError otherwise."""
     manifest_uri = storage.join(uri, MANIFEST_NAME)
     if not storage.exists(manifest_uri):
-        raise DatasetError(
-            f"{uri} is not a finished dataset (it has no {MANIFEST_NAME}); "
-            "check the path, or run `sunspark ingest` again"
-        )
+        if storage.exists(storage.join(uri, QUARANTINE_NAME)):
+            remedy = f"if too many images were bad, `sunspark inspect {uri} --quarantine` names them"
+        else:
+            remedy = "check the path, or run `sunspark ingest` again"
+        raise DatasetError(f"{uri} is not a finished dataset (it has no {MANIFEST_NAME}); {remedy}")
     try:
         manifest = storage.read_json(manifest_uri)
     except StorageError as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from sunspark import storage
 from sunspark.data.sources.listing import IMAGE_SUFFIXES, Container, Found, FoundImage, is_hidden, is_image_name
@@ -11,6 +14,8 @@ from sunspark.data.sources.lists import is_list_name, read_lists
 from sunspark.errors import SourceError, first_five
 
 logger = logging.getLogger(__name__)
+
+_MOST_SUFFIXES: Final = 5
 
 
 def find_in_folder(source: str, entries: Sequence[storage.FileEntry]) -> Found:
@@ -43,6 +48,12 @@ def warn_of_others(names: Sequence[str]) -> None:
     others = [name for name in names if "/" in name and not is_image_name(name)]
     if others:
         logger.warning(
-            "%d files are not named like images and are left out, for instance %s; images end in %s",
-            len(others), others[0], ", ".join(IMAGE_SUFFIXES),
+            "%d files are not named like images and are left out (%s), for instance %s; images end in %s",
+            len(others), _by_suffix(others), others[0], ", ".join(IMAGE_SUFFIXES),
         )  # fmt: skip
+
+
+def _by_suffix(names: Sequence[str]) -> str:
+    """`.heic 12, .db 1`, the commonest first."""
+    counts = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in names)
+    return ", ".join(f"{suffix} {count}" for suffix, count in counts.most_common(_MOST_SUFFIXES))

@@ -5,7 +5,7 @@
   SUN397's letter, since leaf names such as `indoor` repeat.
 * Without one, each folder directly in the source is a class, named after it, in the order of the names.
 * Where the source itself labels its images by names, the order is that of the names; by numbers, that of the names
-  that come with them, or of the numbers.
+  that come with them, or of the numbers. A class list orders the names anew; numbers without names are its lines.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from sunspark import storage
 from sunspark.data.sources.listing import Found, is_hidden
@@ -53,10 +54,17 @@ def _folder_labels(source: str, found: Found) -> Labelled:
         )
     folders = {name for name in found.folders if not is_hidden(name)} | {path.split("/", 1)[0] for path in paths}
     classes = tuple(sorted(folders))
+    if len(classes) == 1:
+        below = sorted({path.split("/")[1] for path in paths if path.count("/") >= 2})
+        where = (
+            f", with the folders {first_five(below)} in it: are those the classes? Give that folder" if below else ""
+        )
+        logger.warning("%s holds a single class, %s%s", source, classes[0], where)
     if all(len(name) == 1 for name in classes) and all(path.count("/") >= 2 for path in paths):
         raise SourceError(
             f"{source} looks like SUN397 (folders {first_five(classes)}) but has no {CLASS_LIST}; "
-            "put the release's ClassName.txt there: it gives the classes and the order of their labels"
+            "put the release's ClassName.txt in it (or Partitions.zip beside an archive), or name it with --labels: "
+            "it gives the classes and the order of their labels"
         )
     number_of = {name: number for number, name in enumerate(classes)}
     return classes, [number_of[path.split("/", 1)[0]] for path in paths]
@@ -88,10 +96,14 @@ def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: st
     unlabelled = [image.path for image in found.images if image.label is None]
     if unlabelled:
         raise SourceError(f"{len(unlabelled)} images of {source} have no label ({first_five(unlabelled)}); add them")
+    if listed and found.class_names:
+        found = _with_names(found)
+        values = {image.label for image in found.images}
     names = tuple(listed.values()) or found.class_names
     if all(isinstance(value, int) for value in values):
         ordered = sorted(int(value) for value in values if value is not None)
         if not names:
+            logger.warning("%s numbers its classes and does not name them; --labels does, one name a line", source)
             return tuple(map(str, ordered)), _numbers(found, {value: n for n, value in enumerate(ordered)})
         number_of: dict[str | int | None, int] = {number: number for number in range(len(names))}
     else:
@@ -108,6 +120,16 @@ def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: st
     numbers = _numbers(found, number_of)
     _warn_of_empty_classes(source, names, numbers)
     return names, numbers
+
+
+def _with_names(found: Found) -> Found:
+    """Labels that are numbers as the names that come with the source; a list has an order of its own."""
+    name_of = {number: name.strip("/") for number, name in enumerate(found.class_names)}
+    images = [
+        replace(image, label=name_of.get(image.label, image.label)) if isinstance(image.label, int) else image
+        for image in found.images
+    ]
+    return replace(found, images=images)
 
 
 def _numbers(found: Found, number_of: dict[int, int] | dict[str | int | None, int]) -> list[int]:
