@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from sunspark.data.sources import list_source, parse_class_list, parse_path_list
+from sunspark.errors import SourceError
 from tests.images import sun397_partitions
 
 NUM_CLASSES, NUM_PARTITIONS, NUM_EACH = 397, 10, 50
@@ -78,3 +79,17 @@ def test_all_ten_partitions_are_read_from_the_archive_as_published(
         assert np.bincount(labels[members]).tolist() == [NUM_EACH] * NUM_CLASSES, split
     for number in range(0, len(SPLITS), 2):
         assert not np.any(bits >> number & 3 == 3), "an image on both sides of a partition"
+
+
+@pytest.mark.parametrize("kind", ["bomb", "damaged"])
+def test_partitions_that_cannot_be_unpacked_are_refused(kind: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "Partitions.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Training_01.txt", b"\n" * (70 * 2**20 if kind == "bomb" else 100_000))
+    if kind == "damaged":
+        body = bytearray((tmp_path / "Partitions.zip").read_bytes())
+        body[60:70] = b"\xff" * 10
+        (tmp_path / "Partitions.zip").write_bytes(body)
+    with tarfile.open(tmp_path / "SUN397.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("SUN397/a/abbey/sun_0.jpg"))
+    with pytest.raises(SourceError, match=r"Partitions\.zip of .* cannot be read"):
+        list_source(str(tmp_path / "SUN397.tar"))

@@ -8,6 +8,7 @@ import random
 import tarfile
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
@@ -169,7 +170,10 @@ def test_links_in_an_archive_are_files_and_the_later_of_two_counts(
     assert read == {
         "a/1.jpg": b"new", "a/2.jpg": b"new", "b/3.jpg": b"new", f"b/{'long' * 40}/ä.jpg": b"long name",
     }  # fmt: skip
-    assert "left out, because no files (links that lead nowhere, devices): b/5.jpg, b/4.jpg" in caplog.text
+    assert (
+        "left out, because no files in it (links that lead nowhere, devices, paths that lead outside): b/5.jpg, b/4.jpg"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
@@ -207,10 +211,12 @@ def test_parquet_that_has_fewer_rows_than_were_listed_is_trouble_with_storage(nu
     for images_of_piece in (listing.images, listing.images[4:]):
         pq.write_table(table.slice(0, num_rows), tmp_path / "few.parquet", row_group_size=4)
         num_left = max(0, num_rows - (12 - len(images_of_piece)))
+        there = replace(images_of_piece[0].container, size_bytes=(tmp_path / "few.parquet").stat().st_size)
+        images = [replace(image, container=there) for image in images_of_piece]
         with pytest.raises(
             StorageError, match=f"has changed since .*: {num_left} of {len(images_of_piece)} rows came; start again"
         ):
-            list(read_in_order(images_of_piece, b""))
+            list(read_in_order(images, b""))
 
 
 def test_a_tar_gz_that_rots_after_it_was_listed_is_trouble_with_storage(tmp_path: Path) -> None:
@@ -349,6 +355,100 @@ def test_a_labels_file_orders_numbers_by_the_names_that_come_with_them(kind: str
     names.write_text("/c/coast\n/f/forest\n")
     with pytest.raises(SourceError, match=r"1 labels of .* are not among the 2 classes of .*names\.txt \(s/sand\)"):
         list_source(str(source), labels=str(names))
+
+
+def damaged_tar(folder: Path, change: Callable[[bytearray, int], None]) -> Path:
+    """Twenty images; `change` is given the archive, and where the header of the tenth begins."""
+    whole = folder / "whole.tar"
+    write_tar(whole, {f"class/{number:02d}.jpg": bytes([number]) * 3000 for number in range(20)})
+    with tarfile.open(whole) as tar:
+        place = tar.getmember("class/10.jpg").offset
+    body = bytearray(whole.read_bytes())
+    change(body, place)
+    whole.write_bytes(body)
+    return whole
+
+
+def flip(body: bytearray, place: int) -> None:
+    body[place + 10] ^= 4
+
+
+def cut_within(body: bytearray, place: int) -> None:
+    del body[place + 100 :]
+
+
+def cut_before(body: bytearray, place: int) -> None:
+    del body[place:]
+
+
+def resize_to(size: bytes) -> Callable[[bytearray, int], None]:
+    def change(body: bytearray, place: int) -> None:
+        header = body[place : place + 512]
+        header[124:136] = size
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        body[place : place + 512] = header
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        flip,
+        cut_within,
+        cut_before,
+        resize_to((-512).to_bytes(12, "big", signed=True)),
+        resize_to((-1024).to_bytes(12, "big", signed=True)),
+        resize_to(b"\x80" + (2**70).to_bytes(11, "big")),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_a_damaged_tar_is_not_taken_for_a_shorter_one(change: Callable[[bytearray, int], None], tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no whole tar archive"):
+        list_source(str(damaged_tar(tmp_path, change)))
+
+
+def test_a_header_that_announces_a_name_of_gigabytes_is_not_believed(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2**31
+    (tmp_path / "long.tar").write_bytes(info.tobuf() + bytes(10_000))
+    with pytest.raises(SourceError, match="a header says 2147483648 bytes"):
+        list_source(str(tmp_path / "long.tar"))
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "parquet"])
+def test_an_archive_that_was_replaced_is_not_read(kind: str, tmp_path: Path) -> None:
+    made = make(kind, tmp_path / "made", BODIES)
+    listing = list_source(made.source, labels=made.labels, split_lists=made.split_list)
+    container = Path(listing.images[0].container.uri)
+    container.write_bytes(container.read_bytes() + b"0")
+    images = [image for image in listing.images if image.container.uri == str(container)]
+    images.sort(key=lambda image: image.position)
+    with pytest.raises(StorageError, match="it has changed since it was listed"):
+        list(read_in_order(images, images[0].container.seek_index))
+
+
+def test_zero_padded_labels_are_names(tmp_path: Path) -> None:
+    members = {"a.jpg": b"", "a.cls": b"007", "b.jpg": b"", "b.cls": b"7"}
+    write_tar(tmp_path / "0.tar", members)
+    assert list_source(str(tmp_path / "0.tar"), test_fraction=0).classes == ("007", "7")
+
+
+def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    made = make("folder", tmp_path / "made", BODIES)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match=r"class list \(--labels\) .*pipe is no file"):
+        list_source(made.source, labels=str(tmp_path / "pipe"))
+    with pytest.raises(SourceError, match=r"split list .*pipe is no file"):
+        list_source(made.source, labels=made.labels, split_lists=[f"train={tmp_path / 'pipe'}"])
+
+
+def test_a_source_of_no_rows_is_told(tmp_path: Path) -> None:
+    schema = pa.schema([("image", pa.binary()), ("label", pa.int64())])
+    pq.write_table(schema.empty_table(), tmp_path / "none.parquet")
+    with pytest.raises(SourceError, match="holds no images"):
+        list_source(str(tmp_path / "none.parquet"))
 
 
 def test_images_without_labels_are_told(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_killed_again_and_again_at_random(
     source: Path, tmp_path: Path, wanted: str, num_kills: int, dice: random.Random
 ) -> None:
     dataset, killed = tmp_path / "dataset", 0
-    for _ in range(num_kills):
+    for number in range(num_kills):
         with start(source, dataset) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "begins\n"
@@ -96,7 +96,7 @@ def test_killed_again_and_again_at_random(
             process.communicate(timeout=DEADLINE_SECONDS)
         killed += process.returncode == -signal.SIGKILL
         if is_dataset(dataset, wanted):
-            dataset = tmp_path / f"dataset {killed}"
+            dataset = tmp_path / f"dataset {number}"
     assert killed, "all were over before they were killed"
     assert_whole(source, dataset, wanted)
 
@@ -111,16 +111,16 @@ def test_killed_with_all_its_processes(
     words = ["--launcher", "local", "--short-side", "24", "--block-size", "4", "--max-bad-fraction", "1"]
     code = "from sunspark.cli import console; console()"
     dataset, killed = tmp_path / "dataset", 0
-    for _ in range(num_kills):
+    for number in range(num_kills):
         command = [sys.executable, "-c", code, "ingest", str(source), str(dataset), *words]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             assert "listed in" in process.stderr.readline()
-            time.sleep(dice.uniform(0.0, 3.0))
+            time.sleep(dice.uniform(0.0, 1.5))
             process.kill()
             process.communicate(timeout=DEADLINE_SECONDS)
         killed += process.returncode == -signal.SIGKILL
         if is_dataset(dataset, wanted):
-            dataset = tmp_path / f"dataset {killed}"
+            dataset = tmp_path / f"dataset {number}"
     assert killed, "all were over before they were killed"
     assert_whole(source, dataset, wanted)

@@ -1,5 +1,6 @@
 """What makes an ingest fail, or speak up: too many bad images, images that are trained on and tested with."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,18 @@ def test_a_dataset_with_leaks_is_not_taken_for_one_without_nor_the_reverse(leaky
     assert again.dataset_id == first.dataset_id
     with pytest.raises(DatasetError, match="--drop-leaks took 1 images out of its training splits"):
         made(leaky, tmp_path / "dropped", split_list=lists(leaky))
+
+
+def test_to_drop_leaks_where_no_split_is_the_test_of_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--drop-leaks has no effect: of the splits train no two"):
+        made(photos(tmp_path / "photos", 4, {}), tmp_path / "dataset", drop_leaks=True, test_fraction=0)
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "quarantine.parquet", ".precious.tmp"])
+def test_a_file_of_somebody_elses_is_not_overwritten(name: str, tmp_path: Path) -> None:
+    """A name that ours have, too, makes it none of ours."""
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / name).write_text("mine")
+    with pytest.raises(DatasetError, match=rf"is not empty and not a dataset \(it holds {re.escape(name)}\)"):
+        made(photos(tmp_path / "photos", 4, {}), tmp_path / "dataset")
+    assert (tmp_path / "dataset" / name).read_text() == "mine"

@@ -7,6 +7,7 @@ their positions: what lies between two of them is decompressed or skipped.
 from __future__ import annotations
 
 import contextlib
+import io
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +45,7 @@ def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
                     yield image, read_image(storage.beside(container.uri, image.path))
                     continue
                 assert container.kind == "tar", container.kind
-                yield image, _range(opened(container.uri), image)
+                yield image, _range(opened(container), image)
             except DecodeError as error:
                 yield image, error
 
@@ -65,21 +66,24 @@ def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[
         storage.open_random_access(container.uri) as file,
         opened_gzip(file, 1, lambda why: _damaged(container.uri, why), seek_index) as reader,
     ):
+        _refuse_changed(container, file)
         for image in images:
             reader.seek(image.position)
             yield image, _whole(image, reader.read(image.size_bytes))
 
 
 @contextlib.contextmanager
-def _opened_tars() -> Iterator[Callable[[str], Any]]:
+def _opened_tars() -> Iterator[Callable[[Container], Any]]:
     """Opens files, and keeps those open that were used last."""
     tars: OrderedDict[str, Any] = OrderedDict()
 
-    def opened(uri: str) -> Any:
+    def opened(container: Container) -> Any:
+        uri = container.uri
         if uri not in tars:
             if len(tars) == _MOST_OPEN_TARS:
                 tars.popitem(last=False)[1].close()
             tars[uri] = storage.open_random_access(uri)
+            _refuse_changed(container, tars[uri])
         tars.move_to_end(uri)
         return tars[uri]
 
@@ -88,6 +92,19 @@ def _opened_tars() -> Iterator[Callable[[str], Any]]:
     finally:
         for tar in tars.values():
             tar.close()
+
+
+def _refuse_changed(container: Container, file: Any) -> None:
+    """A file of another size is another one: at the places that were listed lie other images."""
+    with storage.storage_errors(container.uri):
+        place = file.tell()
+        size_bytes = file.seek(0, io.SEEK_END)
+        file.seek(place)
+    if size_bytes != container.size_bytes:
+        raise StorageError(
+            f"{container.uri} has {size_bytes} bytes, not {container.size_bytes}: it has changed since it was listed; "
+            "start again"
+        )
 
 
 def _damaged(uri: str, why: str) -> StorageError:
@@ -113,6 +130,8 @@ def _rows(container: Container, images: list[ListedImage]) -> Iterator[ImageByte
     wanted = {image.position: image for image in images}
     first, last = (bisect_right(container.row_groups, image.position) - 1 for image in (images[0], images[-1]))
     row, num_rows = container.row_groups[first], 0
+    with storage.open_random_access(container.uri) as file:
+        _refuse_changed(container, file)
     with opened_parquet(container.uri, buffer_size=_BUFFER_BYTES, pre_buffer=False) as parquet:
         columns = image_columns(parquet.schema_arrow)
         assert columns is not None, container.uri

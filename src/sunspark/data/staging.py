@@ -123,7 +123,8 @@ def stage_piece(plan: PiecePlan) -> StagedPiece:
                 continue
             about = replace(sample, image=b"")
             staged.append(StagedImage(uri=uri, offset=file.tell(), num_bytes=len(sample.image), sample=about))
-            file.write(sample.image)
+            with storage.storage_errors(uri):
+                file.write(sample.image)
     return StagedPiece(images=tuple(staged), quarantine=tuple(quarantine))
 
 

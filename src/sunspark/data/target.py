@@ -4,8 +4,20 @@ import logging
 import re
 from collections.abc import Iterable
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from sunspark import storage
-from sunspark.data.dataset import DATA_NAME, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME, Dataset, read_manifest
+from sunspark.data.dataset import (
+    DATA_NAME,
+    INDEX_NAME,
+    INDEX_SCHEMA,
+    MANIFEST_NAME,
+    QUARANTINE_NAME,
+    QUARANTINE_SCHEMA,
+    Dataset,
+    read_manifest,
+)
 from sunspark.data.leaks import find_leaks
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
 from sunspark.errors import DatasetError, first_five
@@ -17,6 +29,7 @@ STAGING_NAME = "staging"
 
 _STAGED = re.compile(r"piece-\d{6,}-[0-9a-f]{16}\.bin|seek-\d{6,}-[0-9a-f]{16}\.gztool")
 _TEMPORARY = re.compile(rf"\.({_STAGED.pattern})\.[0-9a-f]{{32}}\.tmp")
+_LEFT_BESIDE = re.compile(r"\.(index\.parquet|quarantine\.parquet|manifest\.json)\.[0-9a-f]{32}\.tmp")
 logger = logging.getLogger(__name__)
 
 
@@ -65,7 +78,7 @@ def refuse_foreign_files(dataset: str) -> None:
         elif entry.name == STAGING_NAME and entry.is_directory:
             inside = storage.list_directory(storage.join(dataset, STAGING_NAME))
             foreign += [f"{STAGING_NAME}/{one.name}" for one in inside if not _is_staged(one)]
-        elif entry.is_directory or not _is_ours(entry.name):
+        elif entry.is_directory or not _is_ours(dataset, entry.name):
             foreign.append(entry.name)
     if foreign:
         raise DatasetError(
@@ -93,8 +106,17 @@ def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
             storage.delete(storage.join(dataset, block.name))
 
 
-def _is_ours(name: str) -> bool:
-    return name in (INDEX_NAME, QUARANTINE_NAME, LOCK_NAME) or (name.startswith(".") and name.endswith(".tmp"))
+def _is_ours(dataset: str, name: str) -> bool:
+    """What an ingest that did not come to its end leaves beside `data`."""
+    schema = {INDEX_NAME: INDEX_SCHEMA, QUARANTINE_NAME: QUARANTINE_SCHEMA}.get(name)
+    if schema is None:
+        return name == LOCK_NAME or _LEFT_BESIDE.fullmatch(name) is not None
+    uri = storage.join(dataset, name)
+    with storage.storage_errors(uri), storage.open_random_access(uri) as file:
+        try:
+            return bool(pq.read_schema(file).equals(schema))
+        except pa.ArrowInvalid:
+            return False
 
 
 def _is_block(entry: FileEntry) -> bool:

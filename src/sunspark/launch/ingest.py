@@ -13,13 +13,13 @@ from typing import Protocol, TypeVar
 from sunspark import storage
 from sunspark.data.dataset import Dataset, read_quarantine
 from sunspark.data.ingest import BlockResult, HasPath, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
-from sunspark.data.leaks import find_leaks
+from sunspark.data.leaks import find_leaks, pairs_of
 from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import Listing, list_source
 from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.data.target import LOCK_NAME, delete_staging, is_finished, refuse_foreign_files, reuse
 from sunspark.data.writer import Recipe, refuse_equal_ids
-from sunspark.errors import ConfigError, DatasetError
+from sunspark.errors import ConfigError, DatasetError, first_five
 from sunspark.launch.count_display import CountDisplay
 
 PlanT = TypeVar("PlanT", bound="Plan")
@@ -89,6 +89,11 @@ def ingest(
         seed=config.seed,
     )
     refuse_equal_ids([image.path for image in listing.images])
+    if config.drop_leaks and not pairs_of(listing.split_names):
+        raise ConfigError(
+            f"--drop-leaks has no effect: of the splits {first_five(listing.split_names)} no two are one to train on "
+            "and its test; leave it out"
+        )
     recipe = recipe_of(listing, config)
     if is_finished(dataset):
         return _reused(dataset, recipe, listing, config, started)

@@ -141,6 +141,8 @@ class _Place:
     def _ask(self, work: Callable[[PlanT], ResultT], plan: PlanT) -> ResultT:
         if self._connection is None:
             self._start()
+            if self._is_interrupted.is_set():  # while it was started
+                raise EOFError
         assert self._connection is not None
         try:
             self._connection.send((work, plan))

@@ -31,6 +31,9 @@ _OTHER_COMPRESSIONS: Final = {
 _REMOTE_READ_BYTES: Final = 4 * 2**20
 """Read at once where every request costs time; reading over a member's bytes is cheaper than asking twice."""
 
+_NAMES: Final = (b"L", b"K", b"x", b"g", b"X")
+_MOST_NAME_BYTES: Final = 2**20
+
 Kept = bytes | str | int | None
 """What is kept of the content of a member."""
 Wants = Callable[[str, int], Callable[[bytes], Kept] | None]
@@ -57,7 +60,16 @@ class Archive:
     kept: dict[str, Kept]
     """Of the members that were wanted."""
     left_out: tuple[str, ...]
-    """Members that are no files: links that lead nowhere, devices."""
+    """Members that are no files in it: links that lead nowhere, devices, paths that lead outside."""
+
+
+class _Header(tarfile.TarInfo):
+    """One that cannot send the reader backwards, nor have it read a name of gigabytes."""
+
+    def _proc_member(self, tarfile_: Any) -> Any:
+        if self.size < 0 or (not self.isfile() and self.type in _NAMES and self.size > _MOST_NAME_BYTES):
+            raise tarfile.ReadError(f"a header says {self.size} bytes")
+        return super()._proc_member(tarfile_)  # type: ignore[misc]  # what every header goes through
 
 
 def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> Archive:
@@ -121,11 +133,15 @@ def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], di
     links: list[tuple[str, str]] = []
     left_out: list[str] = []
     try:
-        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape", tarinfo=_Header) as tar:
             for info in tar:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+                if info.size < 0:
+                    raise tarfile.ReadError(f"{info.name} has {info.size} bytes")
                 path = _path_of(info.name)
-                if info.islnk():
+                if path.split("/")[0] == "..":
+                    left_out.append(path)
+                elif info.islnk():
                     links.append((path, _path_of(info.linkname)))
                 elif info.issym():
                     links.append((path, os.path.normpath(os.path.join(os.path.dirname(path), info.linkname))))
@@ -137,7 +153,10 @@ def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], di
                         kept[path] = parse(body.read())
                 elif not info.isdir():
                     left_out.append(path)
-    except tarfile.TarError as error:
+            file.seek(tar.offset)
+            if any(end := file.read(tarfile.BLOCKSIZE)) or not end:  # tarfile ends quietly at a header it cannot read
+                raise tarfile.ReadError("a header is damaged" if end else "its end is missing")
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         raise SourceError(
             f"{uri} is no whole tar archive ({first_line_of(error)} after {len(members)} files); get it again"
         ) from error

@@ -15,9 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from sunspark import storage
 from sunspark.data.sources.listing import Found, is_hidden
-from sunspark.data.sources.lists import CLASS_LIST, parse_class_list
+from sunspark.data.sources.lists import CLASS_LIST, parse_class_list, read_list
 from sunspark.errors import SourceError, first_five
 
 logger = logging.getLogger(__name__)
@@ -31,9 +30,9 @@ def label_images(source: str, found: Found, labels: str | None) -> Labelled:
     listed: dict[str, str] = {}
     list_name = ""
     if labels is not None:
-        if not storage.exists(labels):
-            raise SourceError(f"the class list {labels} does not exist; check its path (--labels)")
-        list_name, listed = labels, parse_class_list(storage.read_bytes(labels), labels)
+        list_name, listed = labels, parse_class_list(read_list(labels, "class list (--labels)"), labels)
+    if not found.images:
+        raise SourceError(f"{source} holds no images; check the path, or the --source-format")
     if found.images[0].label is not None:
         return _own_labels(source, found, listed, list_name)
     if not listed and CLASS_LIST in found.lists:

@@ -6,8 +6,10 @@ Source: the files of the release of Xiao et al., CVPR 2010: `ClassName.txt` and 
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ from sunspark.errors import ConfigError, SourceError
 
 CLASS_LIST = "ClassName.txt"
 PARTITIONS_ZIP = "Partitions.zip"
+MOST_LIST_BYTES = 64 * 2**20
+"""Of a list in an archive: larger ones are none."""
 
 _PARTITION_LIST = re.compile(r"((?:Training|Testing)_\d+)\.txt")
 
@@ -53,8 +57,11 @@ def unzipped(lists: Mapping[str, bytes], place: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(lists[PARTITIONS_ZIP])) as archive:
             inside = {name.rpartition("/")[2]: name for name in archive.namelist() if not name.startswith("__MACOSX")}
-            zipped = {name: archive.read(inside[name]) for name in sorted(inside) if is_list_name(name)}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            names = [inside[name] for name in sorted(inside) if is_list_name(name)]
+            if large := [name for name in names if archive.getinfo(name).file_size > MOST_LIST_BYTES]:
+                raise zipfile.BadZipFile(f"{large[0]} unpacks to more than {MOST_LIST_BYTES} bytes")
+            zipped = {name.rpartition("/")[2]: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
         raise SourceError(
             f"the {PARTITIONS_ZIP} of {place} cannot be read ({error}); get it again, or take it away"
         ) from error
@@ -81,10 +88,18 @@ def named_lists(split_lists: Sequence[str], taken: Mapping[str, object]) -> dict
         refuse_split_name(name)
         if name in named or name in taken:
             raise ConfigError(f"there are two lists for the split {name!r}; give {uri} another name")
-        if not storage.exists(uri):
-            raise SourceError(f"the split list {uri} does not exist; check its path")
-        named[name] = SplitList(place=uri, body=storage.read_bytes(uri))
+        named[name] = SplitList(place=uri, body=read_list(uri, "split list"))
     return named
+
+
+def read_list(uri: str, what: str) -> bytes:
+    """The content of a list that somebody has named; SourceError when it is no file."""
+    entry = storage.entry_at(uri)
+    if entry is None:
+        raise SourceError(f"the {what} {uri} does not exist; check its path")
+    if not entry.is_file:
+        raise SourceError(f"the {what} {uri} is no file (a folder, a pipe or a device); give a text file")
+    return storage.read_bytes(uri)
 
 
 def parse_class_list(body: bytes, name: str = CLASS_LIST) -> dict[str, str]:

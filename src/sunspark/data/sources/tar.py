@@ -7,29 +7,28 @@ have unpacked. Lists may lie in the archive or beside it, loose or in SUN397's P
 from __future__ import annotations
 
 import logging
-from typing import Final
 
 from sunspark import storage
 from sunspark.data.sources.archive import Archive
 from sunspark.data.sources.folder import warn_of_others
 from sunspark.data.sources.listing import IMAGE_SUFFIXES, Found, FoundImage, is_hidden, is_image_name
-from sunspark.data.sources.lists import CLASS_LIST, is_list_name, read_lists, unzipped
+from sunspark.data.sources.lists import CLASS_LIST, MOST_LIST_BYTES, is_list_name, read_lists, unzipped
 from sunspark.errors import SourceError, first_five
 
-_MOST_LIST_BYTES: Final = 64 * 2**20
 logger = logging.getLogger(__name__)
 
 
 def is_list_to_read(path: str, size_bytes: int) -> bool:
     """Whether a member of an archive is a list, in the source's own folder."""
-    return path.count("/") <= 1 and is_list_name(path.rpartition("/")[2]) and size_bytes <= _MOST_LIST_BYTES
+    return path.count("/") <= 1 and is_list_name(path.rpartition("/")[2]) and size_bytes <= MOST_LIST_BYTES
 
 
 def find_in_tar(source: str, archive: Archive) -> Found:
     """The images of the archive at `source`."""
     if archive.left_out:
         logger.warning(
-            "left out, because no files (links that lead nowhere, devices): %s", first_five(archive.left_out)
+            "left out, because no files in it (links that lead nowhere, devices, paths that lead outside): %s",
+            first_five(archive.left_out),
         )
     visible = [path for path in archive.members if not is_hidden(path)]
     images = sorted(filter(is_image_name, visible))

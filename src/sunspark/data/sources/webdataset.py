@@ -14,12 +14,15 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from sunspark import storage
 from sunspark.data.sources.archive import Archive
 from sunspark.data.sources.listing import Found, FoundImage, is_hidden, is_image_name
+from sunspark.data.sources.lists import read_list
 from sunspark.data.sources.splits import split_of_file
+from sunspark.data.sources.table import as_numbers
 from sunspark.errors import SourceError, first_five
 
 CLASS_NAMES: Final = "classnames.txt"
@@ -76,6 +79,8 @@ def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: byte
             f"{len(unlabelled)} images of {source} have no label beside them ({first_five(unlabelled)}); each KEY.jpg "
             "needs a KEY.cls, KEY.json or KEY.txt that names or numbers its class"
         )
+    labels = as_numbers([image.label for image in images])
+    images = [replace(image, label=label) for image, label in zip(images, labels, strict=True)]
     return Found(images=images, class_names=() if class_names is None else _names(class_names))
 
 
@@ -114,15 +119,15 @@ def _from_json(body: bytes) -> Label | None:
 
 
 def _as_label(value: Label) -> Label | None:
-    """A number where it is one; a name once in memory, however many images have it."""
+    """A name once in memory, however many images have it."""
     if isinstance(value, int):
         return value
     if not value or len(value) > _MOST_NAME_LETTERS:
         return None
-    return int(value) if value.isascii() and value.isdigit() else sys.intern(value)
+    return sys.intern(value)
 
 
 def read_class_names(source: str) -> bytes | None:
     """The names that lie beside the shards; None where there are none."""
     uri = storage.join(source, CLASS_NAMES)
-    return storage.read_bytes(uri) if storage.exists(uri) else None
+    return read_list(uri, "list of names") if storage.exists(uri) else None
