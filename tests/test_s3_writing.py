@@ -68,7 +68,11 @@ def test_what_is_written_after_keys_have_expired_is_there(store_and_folder: tupl
     storage.write_bytes_atomic(uri, b"new")
     assert storage.read_bytes(uri) == b"new"
     store.key = "third"
-    storage.make_directory(storage.join(folder, "empty"))
+    with storage.open_atomic(uri) as file:
+        file.write(b"newest")
+    assert storage.read_bytes(uri) == b"newest"
     store.key = "fourth"
+    storage.make_directory(storage.join(folder, "empty"))
+    store.key = "fifth"
     storage.delete(uri)
     assert not storage.exists(uri)

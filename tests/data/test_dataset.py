@@ -226,7 +226,7 @@ def test_equal_paths_labels_without_class_and_repeated_names_are_refused(tmp_pat
         write_dataset(str(tmp_path), made, classes=("coast", "coast", "city"))
     with pytest.raises(ConfigError, match="the split 'train' is named twice"):
         write_dataset(str(tmp_path), made, classes=CLASSES, split_names=("train", "train"))
-    for name in ("a/b", "..", ".hidden"):
+    for name in ("a/b", "..", ".hidden", "a\nb", "a\0b", "x" * 101):
         with pytest.raises(ConfigError, match="a split cannot be named"):
             write_dataset(str(tmp_path), [], classes=CLASSES, split_names=(name,))
 

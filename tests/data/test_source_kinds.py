@@ -10,6 +10,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -427,6 +428,16 @@ def test_an_archive_that_was_replaced_is_not_read(kind: str, tmp_path: Path) -> 
     images.sort(key=lambda image: image.position)
     with pytest.raises(StorageError, match="it has changed since it was listed"):
         list(read_in_order(images, images[0].container.seek_index))
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "tar.gz"])
+def test_an_image_of_gigabytes_is_not_read(kind: str, tmp_path: Path) -> None:
+    made = make(kind, tmp_path / "made", BODIES)
+    listing = list_source(made.source, labels=made.labels, split_lists=made.split_list)
+    first = replace(listing.images[0], size_bytes=2**30 + 1)
+    read = read_images if kind != "tar.gz" else partial(read_in_order, seek_index=first.container.seek_index)
+    ((_, body),) = read([first])
+    assert str(body) == "size: 1073741825 bytes are more than 1073741824"
 
 
 def test_zero_padded_labels_are_names(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_what_an_unfinished_ingest_left_is_replaced(
     first = ingest(str(scenes), str(dataset), SMALL, two_core_session)
     left = data_files(dataset)
     (dataset / "manifest.json").unlink()
-    (dataset / ".manifest.json.0123.tmp").write_text("{")
+    (dataset / f".manifest.json.{'0' * 32}.tmp").write_text("{")
     block = next((dataset / "data").iterdir()).name
     (dataset / "data" / f".{block}.{'0' * 32}.tmp").write_text("half a block")
     with pytest.raises(DatasetError, match="not a finished dataset"):

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sunspark import storage
-from sunspark.data.codec import DecodeError
+from sunspark.data.codec import MAX_SOURCE_BYTES, DecodeError
 from sunspark.data.image_files import read_image
 from sunspark.data.sources.archive import opened_gzip
 from sunspark.data.sources.listing import Container, ListedImage
@@ -41,6 +41,7 @@ def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
         for image in images:
             container = image.container
             try:
+                _refuse_large(image)
                 if container.kind == "folder":
                     yield image, read_image(storage.beside(container.uri, image.path))
                     continue
@@ -68,6 +69,11 @@ def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[
     ):
         _refuse_changed(container, file)
         for image in images:
+            try:
+                _refuse_large(image)
+            except DecodeError as error:
+                yield image, error
+                continue
             reader.seek(image.position)
             yield image, _whole(image, reader.read(image.size_bytes))
 
@@ -109,6 +115,11 @@ def _refuse_changed(container: Container, file: Any) -> None:
 
 def _damaged(uri: str, why: str) -> StorageError:
     return StorageError(f"{uri} cannot be decompressed ({why}); get it again, or start again if it was replaced")
+
+
+def _refuse_large(image: ListedImage) -> None:
+    if image.size_bytes > MAX_SOURCE_BYTES:
+        raise DecodeError("size", f"{image.size_bytes} bytes are more than {MAX_SOURCE_BYTES}")
 
 
 def _range(file: Any, image: ListedImage) -> bytes:

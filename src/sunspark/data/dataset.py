@@ -75,6 +75,7 @@ _MANIFEST_TYPES: Final = {
     "files": dict,
     "blocks": list,
 }
+_MOST_NAME_BYTES: Final = 100
 _FILE_TYPES: Final = {"size_bytes": int, "sha256": str}
 _BLOCK_TYPES: Final = {"name": str, "rows": int, "size_bytes": int}
 
@@ -313,8 +314,9 @@ def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
 
 def refuse_split_name(name: str) -> None:
     """ConfigError when a split cannot have that name."""
-    if "/" in name or name.startswith("."):
+    if "/" in name or name.startswith(".") or not name.isprintable() or len(name.encode()) > _MOST_NAME_BYTES:
         raise ConfigError(
-            f"a split cannot be named {name!r}: results are written to files of its name, so that it may hold no / and "
-            "not start with a dot; give it another name"
+            f"a split cannot be named {name[:_MOST_NAME_BYTES]!r}: results are written to files of its name, so that "
+            "it may hold no / and no control characters, not start with a dot, and have no more than "
+            f"{_MOST_NAME_BYTES} bytes; give it another name"
         )

@@ -57,13 +57,17 @@ def open_atomic(uri: str) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as file:
         yield file
-        file.seek(0)
-        pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
-        with storage_errors(uri):
+
+        def put() -> None:
+            file.seek(0)
+            pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
             if is_hdfs(uri):
                 _write_and_move(uri, pieces)
             else:
                 _put(uri, pieces)
+
+        with storage_errors(uri):
+            retried(uri, put)
 
 
 def write_bytes(uri: str, data: bytes) -> None:

@@ -122,5 +122,5 @@ def _event(name: str, time: float) -> EventRecord:
 
 
 def test_too_few_exchanges_tell_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="1 exchanges of 2 workers after its warm-up"):
+    with pytest.raises(RunError, match="1 exchange of 2 workers after its warm-up"):
         observe(write(tmp_path / "run", config(), steady(3)))
