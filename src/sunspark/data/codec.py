@@ -33,7 +33,7 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused: 300 MB of pixels, or a decompression bomb."""
 
 MAX_SOURCE_BYTES: Final = 2**30
-"""Of an image as it comes, which is read as a whole: so many pixels of 16 bits and four channels have 0.8 GB."""
+"""Of an image as it comes, which is read as a whole: `MAX_PIXELS` of 16 bits and four channels have 0.8 GB."""
 
 MAX_STORED_SIDE: Final = 65_500
 """Pixels of the longest side that a JPEG of libjpeg-turbo can have."""

@@ -143,7 +143,8 @@ class Loader:
     def _request_for(self, place: Place, upcoming: Sequence[Place]) -> Request:
         """What was prepared, or a new request; what is not upcoming, or has rows that are excused since, is dropped."""
         for other, request in list(self._ahead.items()):
-            if other not in (place, *upcoming) or len(without(request.rows, self._excused)) < len(request.rows):
+            is_stale = bool(self._excused) and not self._excused.isdisjoint(request.rows.tolist())
+            if is_stale or other not in (place, *upcoming):
                 self._pool.drop(self._ahead.pop(other))
         prepared = self._ahead.pop(place, None)
         request = prepared or self._new_request(*place)
