@@ -16,7 +16,7 @@ from sunspark.data import trial
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
 from sunspark.data.in_hand import InHand, last_hold
-from sunspark.data.trial import find_poison
+from sunspark.data.poison import find_poison
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, UserError
 from sunspark.launch.config import LaunchConfig, TrainConfig

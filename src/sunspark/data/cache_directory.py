@@ -4,8 +4,8 @@ import os
 import stat
 from pathlib import Path
 
-from sunspark.data.temporary import temporary_directory
 from sunspark.errors import ConfigError
+from sunspark.storage.temporary import temporary_directory
 
 
 def prepare_directory(dataset_id: str, directory: str | None) -> Path:

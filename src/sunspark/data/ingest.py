@@ -16,16 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from sunspark.data.allocator import keep_freed_memory
 from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
 from sunspark.data.containers import ImageBytes, read_images
 from sunspark.data.dataset import Dataset, Quarantined
+from sunspark.data.dataset_folder import delete_blocks, delete_orphans, is_finished, reuse
 from sunspark.data.image_files import failures_named
 from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import ListedImage, Listing, SourceFormat
-from sunspark.data.target import delete_blocks, delete_orphans, is_finished, reuse
 from sunspark.data.writer import (
     Recipe,
     StoredSample,
@@ -92,13 +92,6 @@ class IngestConfig:
         for name in ("partitions", "master"):
             if self.launcher == "local" and (given := getattr(self, name)) is not None:
                 raise ConfigError(f"--{name} {given} has no effect with --launcher local; leave one of them out")
-
-
-class HasPath(Protocol):
-    """What stands for an image in a plan."""
-
-    @property
-    def path(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,9 +23,9 @@ from typing import Final
 from sunspark import storage
 from sunspark.data.containers import read_in_order
 from sunspark.data.dataset import Quarantined
+from sunspark.data.dataset_folder import STAGING_NAME
 from sunspark.data.ingest import BlockResult, IngestConfig, normalised
 from sunspark.data.sources import Container, ListedImage, Listing
-from sunspark.data.target import STAGING_NAME
 from sunspark.data.writer import StoredSample, in_blocks, write_block
 from sunspark.errors import StorageError
 

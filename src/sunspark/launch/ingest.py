@@ -12,12 +12,12 @@ from typing import Protocol, TypeVar
 
 from sunspark import storage
 from sunspark.data.dataset import Dataset, read_quarantine
-from sunspark.data.ingest import BlockResult, HasPath, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
+from sunspark.data.dataset_folder import LOCK_NAME, delete_staging, is_finished, refuse_foreign_files, reuse
+from sunspark.data.ingest import BlockResult, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
 from sunspark.data.leaks import find_leaks, pairs_of
 from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import Listing, list_source
 from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
-from sunspark.data.target import LOCK_NAME, delete_staging, is_finished, refuse_foreign_files, reuse
 from sunspark.data.writer import Recipe, refuse_equal_ids
 from sunspark.errors import ConfigError, DatasetError, first_five
 from sunspark.launch.count_display import CountDisplay
@@ -26,6 +26,13 @@ PlanT = TypeVar("PlanT", bound="Plan")
 ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger(__name__)
+
+
+class HasPath(Protocol):
+    """What stands for an image in a plan."""
+
+    @property
+    def path(self) -> str: ...
 
 
 class Plan(Protocol):

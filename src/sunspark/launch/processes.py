@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
 from typing import Any, Final, final
 
-from sunspark.data.trial import name_of_signal
+from sunspark.data.poison import name_of_signal
 from sunspark.errors import StorageError, UserError, WorkerError
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest import Engine, PlanT, ResultT

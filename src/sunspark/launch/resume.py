@@ -14,8 +14,8 @@ from sunspark import run_directory, storage
 from sunspark.config import differences, from_dict, to_dict
 from sunspark.data.augment import PIXELS_VERSION
 from sunspark.data.dataset import Dataset
+from sunspark.data.dataset_folder import is_finished
 from sunspark.data.order import usual_order
-from sunspark.data.target import is_finished
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch import own_folder
 from sunspark.launch.config import LaunchConfig, TrainConfig

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 from sunspark.data.in_hand import last_hold
-from sunspark.data.temporary import temporary_folder
 from sunspark.errors import SunsparkError
 from sunspark.launch.autopsy import Memory, describe_end, find_poison_of
 from sunspark.launch.nursery import Nursery
 from sunspark.parallel.rpc import Reply, RpcClient
+from sunspark.storage.temporary import temporary_folder
 from sunspark.training.spec import EXIT_DONE, EXIT_FAILED, EXIT_UNWANTED, WorkerSpec
 
 logger = logging.getLogger(__name__)

@@ -25,10 +25,10 @@ from sunspark.config import flatten, from_dict, to_dict
 from sunspark.data.augment import training_pixels
 from sunspark.data.dataset import Dataset
 from sunspark.data.keyed_random import KeyedRandom
-from sunspark.data.temporary import temporary_folder
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import LaunchConfig, TrainConfig
 from sunspark.launch.gpus import gpus_of_this_machine
+from sunspark.storage.temporary import temporary_folder
 
 _GEMM_SIZE: Final = 1024
 _GEMM_SECONDS: Final = 0.5

@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from sunspark.data.temporary import temporary_directory
 from sunspark.errors import first_line_of
 from sunspark.launch.doctor.limits import allowed_cores, available_memory_bytes, is_in_memory
+from sunspark.storage.temporary import temporary_directory
 
 LIBRARIES: Final = {
     "sunspark": "sunspark",

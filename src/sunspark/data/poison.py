@@ -1,6 +1,6 @@
 """Decode images one by one, each in a process of its own: does an image kill the process that decodes it?
 
-`python -m sunspark.data.trial` reads one JSON object from standard input, says when it has the image, and decodes it
+`python -m sunspark.data.poison` reads one JSON object from standard input, says when it has the image, and decodes it
 as evaluation does, then as training does in its first epochs. `find_poison` starts it, and tells from how it ended. An
 image is condemned on proof alone: twice its decoding has crashed, or has used up the processor time that it may take.
 """
@@ -88,7 +88,7 @@ def _decode_alone(task: dict[str, Any], deadline: float, count_oom_kills: Callab
     num_oom_kills = count_oom_kills()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "sunspark.data.trial"],
+            [sys.executable, "-m", "sunspark.data.poison"],
             input=json.dumps(task).encode(),
             capture_output=True,
             timeout=max(0.0, deadline - time.monotonic()),

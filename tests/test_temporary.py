@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.data.temporary import temporary_folder
+from sunspark.storage.temporary import temporary_folder
 
 pytestmark = pytest.mark.timeout(120)
 
 OWNER = """
 import sys
-from sunspark.data.temporary import temporary_folder
+from sunspark.storage.temporary import temporary_folder
 with temporary_folder("owned-") as folder:
     (folder / "in-hand").write_text("rows")
     print(folder, flush=True)
