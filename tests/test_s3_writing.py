@@ -76,3 +76,13 @@ def test_what_is_written_after_keys_have_expired_is_there(store_and_folder: tupl
     store.key = "fifth"
     storage.delete(uri)
     assert not storage.exists(uri)
+
+
+def test_a_file_is_what_was_written_whatever_its_name(store_and_folder: tuple[Store, str]) -> None:
+    _, folder = store_and_folder
+    for name in ("table.gz", "table.bz2", "table.zst"):
+        storage.write_bytes_atomic(storage.join(folder, name), b"as it is")
+        assert storage.read_bytes(storage.join(folder, name)) == b"as it is"
+        with storage.open_atomic(storage.join(folder, name)) as file:
+            file.write(b"written in parts")
+        assert storage.read_bytes(storage.join(folder, name)) == b"written in parts"

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from sunspark.storage.filesystem import resolve, storage_errors
 from sunspark.storage.retrying import retried
-from sunspark.storage.uri import as_local_path, in_letters, join, name_of
+from sunspark.storage.uri import as_local_path, in_letters, is_google, join, name_of
 
 _PREFIXES_AT_ONCE: Final = 16
 logger = logging.getLogger(__name__)
@@ -58,7 +58,9 @@ def entry_at(uri: str) -> FileEntry | None:
 def list_directory(uri: str) -> list[FileEntry]:
     """The entries of a directory, sorted by name; a directory that does not exist has none."""
     path = as_local_path(uri)
-    return _list(uri, recursive=False) if path is None else _list_local(uri, path)
+    if path is not None:
+        return _list_local(uri, path)
+    return _top_of(uri, _list(uri, recursive=True)) if is_google(uri) else _list(uri, recursive=False)
 
 
 def list_tree(uri: str) -> list[FileEntry]:
@@ -68,7 +70,9 @@ def list_tree(uri: str) -> list[FileEntry]:
     folders directly below `uri` are listed at the same time, since a store answers with 1,000 names at once.
     """
     path = as_local_path(uri)
-    return _list_remote_tree(uri) if path is None else _list_local_tree(uri, path)
+    if path is not None:
+        return _list_local_tree(uri, path)
+    return _list(uri, recursive=True) if is_google(uri) else _list_remote_tree(uri)
 
 
 def _info(uri: str) -> Any:
@@ -106,6 +110,20 @@ def _list(uri: str, *, recursive: bool) -> list[FileEntry]:
             if name and info.type != pafs.FileType.NotFound
         ]
     return sorted(entries, key=lambda entry: entry.name)
+
+
+def _top_of(uri: str, tree: list[FileEntry]) -> list[FileEntry]:
+    """What of a tree is directly below `uri`.
+
+    Google's storage has no folders, and Arrow names only those that somebody made as an empty object.
+    """
+    files = [entry for entry in tree if "/" not in entry.name and entry.is_file]
+    folders = {entry.name.partition("/")[0] for entry in tree if "/" in entry.name or entry.is_directory}
+    below = [
+        FileEntry(uri=join(uri, name), name=name, is_directory=True, is_file=False, size_bytes=0, modified_ns=0)
+        for name in folders
+    ]
+    return sorted(files + below, key=lambda entry: entry.name)
 
 
 def _list_remote_tree(uri: str) -> list[FileEntry]:

@@ -104,6 +104,11 @@ def is_hdfs(uri: str) -> bool:
     return scheme_of(uri) in ("hdfs", "viewfs")
 
 
+def is_google(uri: str) -> bool:
+    """Whether it is a place in Google's storage."""
+    return scheme_of(uri) in ("gs", "gcs")
+
+
 def scheme_of(uri: str) -> str | None:
     """What stands before `://`; None for a plain path."""
     match = _SCHEME.match(uri)

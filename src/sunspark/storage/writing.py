@@ -97,7 +97,7 @@ def append_text(uri: str) -> TextIO:
             raise ConfigError(f"{uri} cannot be appended to: object stores have no append; use a local or hdfs:// path")
         filesystem, remote = resolve(uri)
         filesystem.create_dir(os.path.dirname(remote), recursive=True)
-        return io.TextIOWrapper(filesystem.open_append_stream(remote), encoding="utf-8")
+        return io.TextIOWrapper(filesystem.open_append_stream(remote, compression=None), encoding="utf-8")
 
 
 def make_directory(uri: str) -> None:
@@ -171,7 +171,7 @@ def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
     parent, name = os.path.split(path)
     temporary = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
     filesystem.create_dir(parent, recursive=True)
-    with filesystem.open_output_stream(temporary) as stream:
+    with filesystem.open_output_stream(temporary, compression=None) as stream:
         for piece in pieces:
             stream.write(piece)
     if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
@@ -184,7 +184,7 @@ def _put(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
     filesystem, path = resolve(uri)
     num_bytes, is_whole = 0, False
     try:
-        with filesystem.open_output_stream(path) as stream:
+        with filesystem.open_output_stream(path, compression=None) as stream:
             for piece in pieces:
                 stream.write(piece)
                 num_bytes += len(piece)
