@@ -2,6 +2,8 @@
 
 Every worker is a host with a link of its own (Linux, as root); its cores are those of this machine, which all hosts
 share: settings with more of them are marked as oversubscribed, and their speed is that of a machine that is too small.
+A worker has no more threads than this machine has cores, and waits passively for its own: those of several hosts
+that spin would take each other's cores.
 The images are those of `sun_open.tar` (see `benchmarks/sun_open.py`): the network and the epochs are smaller than the
 recipe's. Layouts come in another order in each repeat, the settings of a layout too. What is measured is not run again.
 
@@ -9,6 +11,7 @@ recipe's. Layouts come in another order in each repeat, the settings of a layout
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -84,6 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     if reason := why_not():
         sys.exit(f"network namespaces are needed (Linux, as root): {reason}")
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     dataset = folder / "dataset"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from sunspark.errors import DeadlineError, WorkerError
+from sunspark.launch.doctor.limits import usable_cores
 
 _MAX_PACKET_BYTES: Final = 4096
 _START_SECONDS: Final = 120.0
@@ -31,8 +32,8 @@ class Nursery:
     """Forks worker processes on this machine. Safe to use from several threads; starts itself again when it dies."""
 
     def __init__(self, cores: int, modules: Sequence[str] = ()) -> None:
-        """`cores` is the number of threads of each worker; `modules` are loaded beside what all workers need."""
-        self._cores = cores
+        """A worker has `cores` threads, where there are as many; `modules` are loaded beside what all workers need."""
+        self._cores = usable_cores(cores)
         self._modules = modules
         self._asking = threading.Lock()
         """One question at a time, since answers do not say which they belong to."""

@@ -27,6 +27,7 @@ from pyspark.sql import SparkSession
 from sunspark.data.image_files import ImageFile
 from sunspark.data.prediction_table import Prediction
 from sunspark.errors import WorkerError
+from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.session import open_session
 from sunspark.spark.executors import executors_awaited
 from sunspark.spark.failures import task_that_died, told_by_task
@@ -92,7 +93,7 @@ def _run_window(
 def _predict_batch(spec: PredictSpec, batch: Sequence[ImageFile]) -> list[Prediction]:
     """What a task does."""
     context = TaskContext.get()
-    return next(_predictor(spec, context.cpus() if context else 1).predict([batch]))
+    return next(_predictor(spec, usable_cores(context.cpus() if context else 1)).predict([batch]))
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from sunspark.launch.doctor.limits import (
     memory_limit_bytes,
     oom_kill_counter,
     oom_kills,
+    usable_cores,
 )
 
 CORES = float(len(os.sched_getaffinity(0)))
@@ -55,6 +56,13 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 )
 def test_a_quota_counts_wherever_it_is_set(tmp_path: Path, files: dict[str, str], cores: float) -> None:
     assert allowed_cores(tree(tmp_path, files)) == cores
+
+
+def test_no_more_threads_than_cores_and_one_at_least(tmp_path: Path) -> None:
+    assert usable_cores(1, tmp_path) == 1
+    assert usable_cores(int(CORES) + 3, tmp_path) == CORES
+    quota = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "50000 100000"}
+    assert usable_cores(4, tree(tmp_path, quota)) == 1
 
 
 MACHINE = {"proc/meminfo": f"MemTotal: {16 * 2**20} kB\nMemAvailable: {8 * 2**20} kB"}

@@ -23,6 +23,14 @@ def allowed_cores(root: Path = _ROOT) -> float:
     return min([float(cores), *_quotas(root)])
 
 
+def usable_cores(wanted: int, root: Path = _ROOT) -> int:
+    """`wanted`, but no more than this process may use, and one at least.
+
+    Threads that share a core wait in barriers for each other, and compute ten times slower than half as many.
+    """
+    return min(wanted, max(1, int(allowed_cores(root))))
+
+
 def available_memory_bytes(root: Path = _ROOT) -> int | None:
     """Memory that this process can still get; None where the system does not tell."""
     free = _available_on_machine(root)
