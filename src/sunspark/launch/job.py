@@ -5,8 +5,8 @@ Spark is imported when it is what launches them.
 
 import contextlib
 import logging
-import os
 import secrets
+import sys
 import time
 from typing import Any, Final, Literal, Protocol, final
 
@@ -14,6 +14,7 @@ from sunspark.config import to_dict
 from sunspark.errors import DeadlineError, SetupError, UserError, WorkerError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.coordinator import Coordinator
+from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.gpus import Device, device_of_tasks, gpus_for, gpus_of_this_machine
 from sunspark.launch.local import LocalLauncher
 from sunspark.launch.roster import Ending, Roster
@@ -62,9 +63,8 @@ class Job:
             self._is_local = True
             if self.launch.launcher == "spark":
                 self._open_spark()
-            else:
-                self._warn_of_too_few_cores()
             if self._is_local:
+                self._warn_of_too_few_cores()
                 self._gpus = gpus_for(self.num_workers, self.launch.device, gpus_of_this_machine())
                 self._device = "cuda" if self._gpus else "cpu"
             self._host = self.launch.host or self._host
@@ -118,12 +118,12 @@ class Job:
             )  # fmt: skip
 
     def _warn_of_too_few_cores(self) -> None:
-        wanted, there = self.launch.workers * self.launch.cores_per_worker, len(os.sched_getaffinity(0))
+        wanted, there = self.num_workers * self.launch.cores_per_worker, usable_cores(sys.maxsize)
         if wanted > there:
             logger.warning(
                 "%d workers of %d cores were asked for, this machine has %d cores: they will wait for each other; "
                 "lower --workers or --cores-per-worker",
-                self.launch.workers, self.launch.cores_per_worker, there,
+                self.num_workers, self.launch.cores_per_worker, there,
             )  # fmt: skip
 
     def open_coordinator(self, **options: Any) -> Coordinator:
