@@ -66,7 +66,7 @@ def compare(cluster: Standalone, sweep: SweepConfig, folder: Path, repeats: int)
     """`sunspark compare` on the driver's host, for the settings of one layout. Whether all were measured."""
     file = folder / "layout.toml"
     file.write_text(to_toml(to_dict(sweep)))
-    words = ["compare", str(file), str(folder / "sweep"), "--oversubscribe", "--repeats", str(repeats), "--json"]
+    words = ["compare", str(file), str(folder / "compare_2020"), "--oversubscribe", "--repeats", str(repeats), "--json"]
     driver = cluster.drive([sys.executable, "-m", "sunspark.cli", *words])
     try:
         told = driver.result(_LAYOUT_SECONDS)
@@ -97,8 +97,8 @@ def main(words: Sequence[str] | None = None) -> None:
     whole = folder / "whole.toml"
     whole.write_text(to_toml(to_dict(sweep)))
     config = CompareConfig(repeats=arguments.repeats, oversubscribe=True)
-    sunspark.compare(str(whole), str(folder / "sweep"), config, print)
-    sunspark.report(str(folder / "sweep"), str(arguments.report))
+    sunspark.compare(str(whole), str(folder / "compare_2020"), config, print)
+    sunspark.report(str(folder / "compare_2020"), str(arguments.report))
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def test_an_object_stays_when_the_new_one_of_its_size_cannot_be_completed(
     class Store:
         """Takes what is written, and answers no more when it is to be completed."""
 
-        def open_output_stream(self, _: str) -> Unanswered:
+        def open_output_stream(self, _: str, **__: None) -> Unanswered:
             return Unanswered()
 
         def __getattr__(self, name: str) -> object:

@@ -57,7 +57,7 @@ def _speed_up_chart(rows: Sequence[Row]) -> Chart | None:
         return plot.line_path(x.at(columns[:, 0]), y.at(columns[:, 1]))
 
     shapes = [Shape(path=path([(0, 0), (most_cores, most_cores)]), style="dotted ink", name="ideal")]
-    dots, labels, aside = [], [], _aside(rated)
+    dots, labels, aside = [], [], _aside(rated, x)
     for name, by in ups_2020.items():
         if by:
             words = f"2020, {name} (their machines)"
@@ -82,25 +82,31 @@ def _speed_up_chart(rows: Sequence[Row]) -> Chart | None:
         ]
     return Chart(
         title="Speed-up over one worker",
-        caption="Dots are settings, by their number in the table; those of as many cores stand side by side. A line "
-        "joins the best ones of a strategy. On the dotted line twice the cores are twice as fast. Gray: what Elephas "
-        "came to in 2020 on Amazon EMR, exchanging every epoch or every batch, of each number of cores its better "
-        "layout.",
+        caption="Dots are settings, by their number in the table; those of as many cores stand side by side where "
+        "there is room. A line joins the best ones of a strategy. On the dotted line twice the cores are twice as "
+        "fast. Gray: what Elephas came to in 2020 on Amazon EMR, exchanging every epoch or every batch, of each "
+        "number of cores its better layout.",
         x_label="cores of all workers",
         y_label="times the speed of the baseline",
         x_ticks=plot.integer_ticks(x),
         y_ticks=plot.number_ticks(y),
         shapes=tuple(shapes),
-        dots=tuple(dots),
+        dots=plot.joined(dots),
         labels=tuple(labels),
     )
 
 
-def _aside(rows: Sequence[Row]) -> dict[int, float]:
-    """How far a dot stands beside its number of cores, by the row's number: so that none covers another."""
+def _aside(rows: Sequence[Row], x: Scale) -> dict[int, float]:
+    """How far a dot stands beside its number of cores, by the row's number: so that none covers another.
+
+    Where they would stand beside other numbers of cores, they all stay where they belong.
+    """
     by_cores: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         by_cores[row.first.cores].append(row)
+    gaps = np.diff(x.at(np.array([0, *sorted(by_cores)], np.float64)))
+    if max(map(len, by_cores.values())) * _DOT_SHARE > gaps.min():
+        return dict.fromkeys((row.number for row in rows), 0.0)
     return {
         row.number: _DOT_SHARE * (place - (len(mine) - 1) / 2)
         for mine in by_cores.values()

@@ -110,7 +110,7 @@ def _comparison(one: Summary, rated: Sequence[Summary]) -> str:
             best = max(sure, key=lambda other: other.speed_up or 0.0)
             is_faster = f"{best.setting} is faster than one worker, with {speed_up_in_words(best)}"
             return f"{fastest}, which may be chance; {is_faster}"
-        return f"No setting can be told from one worker that trains alone; {fastest}"
+        return f"No setting is surely faster than one worker that trains alone; {fastest}"
     if (one.speed_up or 0.0) <= 1:
         return f"No setting is faster than one worker that trains alone: {fastest}"
     return f"The fastest is {one.setting}, with {speed_up_in_words(one)}"
