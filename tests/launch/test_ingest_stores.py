@@ -17,6 +17,7 @@ from sunspark.data.ingest import IngestConfig
 from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
 from sunspark.data.pixels import Pixels
+from sunspark.errors import ConfigError
 from sunspark.launch.ingest import ingest
 from sunspark.launch.processes import process_engine
 from tests.data.source_kinds import images, make
@@ -89,6 +90,18 @@ def test_a_file_is_replaced_whole_and_deleted(place: Place) -> None:
     storage.delete(uri)
     assert not storage.exists(uri)
     assert [entry.name for entry in storage.list_directory(place("files"))] == []
+
+
+def test_text_is_appended_to_what_is_there(place: Place) -> None:
+    uri = place("records/driver.jsonl")
+    if storage.scheme_of(uri) == "gs":
+        with pytest.raises(ConfigError, match="object stores have no append"):
+            storage.append_text(uri)
+        return
+    for line in ("one\n", "two\n"):
+        with storage.append_text(uri) as file:
+            file.write(line)
+    assert storage.read_bytes(uri) == b"one\ntwo\n"
 
 
 def first_step(uri: str, cache: Path) -> Pixels:

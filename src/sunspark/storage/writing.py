@@ -97,7 +97,11 @@ def append_text(uri: str) -> TextIO:
             raise ConfigError(f"{uri} cannot be appended to: object stores have no append; use a local or hdfs:// path")
         filesystem, remote = resolve(uri)
         filesystem.create_dir(os.path.dirname(remote), recursive=True)
-        return io.TextIOWrapper(filesystem.open_append_stream(remote, compression=None), encoding="utf-8")
+        is_there = (
+            filesystem.get_file_info(remote).type != pafs.FileType.NotFound
+        )  # what is not, HDFS does not append to
+        open_stream = filesystem.open_append_stream if is_there else filesystem.open_output_stream
+        return io.TextIOWrapper(open_stream(remote, compression=None), encoding="utf-8")
 
 
 def make_directory(uri: str) -> None:
