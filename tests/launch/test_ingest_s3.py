@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,7 +23,7 @@ from sunspark.data.staging import stage_piece
 from sunspark.errors import ConfigError, UserError, WorkerError
 from sunspark.launch.ingest import Engine, IngestResult, ingest
 from sunspark.launch.processes import process_engine
-from sunspark.storage import join, list_directory, with_endpoint
+from sunspark.storage import join, list_directory, retrying, with_endpoint
 from tests.data.source_kinds import images, make
 from tests.s3 import CREDENTIALS, requests_of, s3_store, upload
 
@@ -228,18 +228,19 @@ def test_what_a_killed_ingest_left_in_a_store_is_in_nobodys_way_and_goes_when_it
         assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset) | left
 
 
-def test_what_made_an_ingest_fail_is_told_though_its_store_fails_then(
+def test_what_made_an_ingest_fail_is_told_though_its_store_is_gone_then(
     archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(retrying, "_TRIES", 1)
     with ExitStack() as stack:
         url = stack.enter_context(s3_store(tmp_path / "log"))
 
-        def engine(*_: Any) -> Any:
+        def engine(*_: object) -> NoReturn:
             stack.close()
             raise WorkerError("the first cause")
 
         with pytest.raises(WorkerError, match="the first cause"):
             ingest(archive, "s3://bucket/failing", config_of(url), lambda: nullcontext(engine))
-    assert "means nothing any more, but could not be deleted" in caplog.text
+    assert "means nothing any more, but could not be deleted: " in caplog.text
