@@ -336,6 +336,17 @@ def test_local_names_that_are_no_utf8_are_written_in_letters(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+def test_links_in_a_path_are_followed_also_where_nothing_is_at_its_end(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path.resolve()) + b"/caf\xe9"
+    os.mkdir(folder)
+    (tmp_path / "link").symlink_to(os.fsdecode(folder))
+    (tmp_path / "circle").symlink_to("circle")
+    assert storage.without_links(f"{tmp_path}/link/new/file") == rf"{tmp_path.resolve()}/caf\xe9/new/file"
+    assert storage.without_links(f"file://{tmp_path}/link") == rf"{tmp_path.resolve()}/caf\xe9"
+    assert storage.without_links(f"{tmp_path}/circle").endswith("/circle")
+    assert storage.without_links("s3://bucket/link") == "s3://bucket/link"
+
+
 def test_links_that_lead_nowhere_or_in_a_circle_are_listed_as_files(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")

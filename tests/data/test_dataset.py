@@ -1,7 +1,8 @@
 """Laws of the dataset at rest: one id for one content, blocks as written, a part is never the whole."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,73 @@ def test_a_manifest_that_lacks_something_is_told_by_name(dataset: Dataset, lost:
     (Path(dataset.uri) / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DatasetError, match=rf"is not whole: manifest\.json has no proper {named}; copy it again"):
         Dataset.open(dataset.uri)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda manifest: manifest.update(images=49), "49 images, 50 listed and 0 quarantined, but 50 rows"),
+        (lambda manifest: manifest.update(listed=51), "50 images, 51 listed and 0 quarantined, but 50 rows"),
+        (lambda manifest: manifest.update(quarantined=1), "50 images, 50 listed and 1 quarantined, but 50 rows"),
+        (lambda manifest: manifest["blocks"][0].update(rows=15), "blocks of 15, 16, 16, 2 rows, but 50 rows"),
+        (lambda manifest: manifest["blocks"].pop(), "blocks of 16, 16, 16 rows, but 50 rows"),
+        (
+            lambda manifest: [manifest["blocks"][0].update(rows=18), manifest["blocks"][3].update(rows=0)],
+            "blocks of 18, 16, 16, 0 rows, but 50 rows",
+        ),
+        (lambda manifest: manifest["blocks"][1].update(manifest["blocks"][0]), "4 blocks, of which some have the same"),
+        (lambda manifest: manifest["classes"].pop(), "2 classes, but labels from 0 to 2"),
+        (lambda manifest: manifest["split_names"].pop(), "1 splits, but samples in split number 2"),
+    ],
+)
+def test_a_manifest_that_contradicts_the_index_is_refused(
+    dataset: Dataset, change: Callable[[Any], Any], told: str
+) -> None:
+    manifest = json.loads(json.dumps(dataset.manifest))
+    change(manifest)
+    (Path(dataset.uri) / "manifest.json").write_text(json.dumps(manifest))
+    problem = rf"is not whole: manifest\.json does not fit index\.parquet: {told}"
+    with pytest.raises(DatasetError, match=rf"{problem}.*; copy it again .*, or delete it and run"):
+        Dataset.open(dataset.uri)
+
+
+def test_a_dataset_without_images_is_one(tmp_path: Path) -> None:
+    dataset = write_dataset(str(tmp_path / "dataset"), [], classes=CLASSES)
+    assert (len(dataset), dataset.num_blocks, len(dataset.rows("train"))) == (0, 0, 0)
+
+
+def test_of_two_who_finish_a_dataset_in_turns_a_whole_one_is_left(tmp_path: Path) -> None:
+    """As where there are no locks: both write the same tables, and the blocks of both are there."""
+    uri = tmp_path / "dataset"
+    quarantine = [Quarantined(path="z.jpg", stage="decode", reason="because")]
+    recipe = Recipe(classes=CLASSES, split_names=(), configuration={}, num_listed=4)
+    tables, made = [], []
+    for numbers in ((0, 1, 2), (2, 1, 0)):
+        written = [write_block(str(uri), number, [stored_sample(number)]) for number in numbers]
+        made.append(finish_dataset(str(uri), recipe, written, quarantine))
+        tables.append([(uri / name).read_bytes() for name in ("index.parquet", "quarantine.parquet")])
+    assert tables[0] == tables[1]
+    assert made[0].id == made[1].id == Dataset.open(str(uri)).id
+    assert list(stored(made[0])) == list(stored(made[1]))
+    assert read_quarantine(made[0]) == quarantine
+
+
+def test_tables_of_another_ingest_are_refused(tmp_path: Path) -> None:
+    """As where two who differ finished in turns; that the files have the right size does not make them right."""
+    uri = tmp_path / "dataset"
+    recipe = Recipe(classes=CLASSES, split_names=(), configuration={}, num_listed=2)
+    written = [write_block(str(uri), 0, [stored_sample(0)])]
+    dataset = finish_dataset(str(uri), recipe, written, [Quarantined(path="a.jpg", stage="decode", reason="one")])
+    manifest = (uri / "manifest.json").read_bytes()
+    finish_dataset(str(uri), recipe, written, [Quarantined(path="a.jpg", stage="decode", reason="two")])
+    (uri / "manifest.json").write_bytes(manifest)
+    with pytest.raises(DatasetError, match=r"quarantine\.parquet has changed since it was written; copy it again"):
+        read_quarantine(dataset)
+    other = write_block(str(uri), 0, [replace(stored_sample(0), label=1)])
+    finish_dataset(str(uri), recipe, [other], [Quarantined(path="a.jpg", stage="decode", reason="one")])
+    (uri / "manifest.json").write_bytes(manifest)
+    with pytest.raises(DatasetError, match=r"index\.parquet has changed since it was written; copy it again"):
+        Dataset.open(str(uri))
 
 
 def test_damage_that_comes_without_a_message_is_told_all_the_same(

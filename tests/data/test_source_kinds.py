@@ -273,11 +273,10 @@ def test_a_staged_image_that_was_cut_short_is_trouble_with_storage(tmp_path: Pat
     made = make("tar.gz", tmp_path / "made", BODIES)
     listing = list_source(made.source, split_lists=made.split_list)
     config = IngestConfig(short_side=24)
-    dataset = str(tmp_path / "dataset")
-    staged = [stage_piece(piece) for piece in plan_pieces(listing, dataset, config)]
-    (plan,) = plan_assembly(listing, dataset, config, staged)
+    staged = [stage_piece(piece) for piece in plan_pieces(listing, str(tmp_path / "staging"), config)]
+    (plan,) = plan_assembly(listing, str(tmp_path / "dataset"), config, staged)
     assert assemble_block(plan).written.num_samples == len(BODIES)
-    (file,) = (tmp_path / "dataset" / "staging").glob("piece-*.bin")
+    (file,) = (tmp_path / "staging").glob("piece-*.bin")
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(StorageError, match=r"piece-000000-.*\.bin ended within .*; start again"):
         assemble_block(plan)

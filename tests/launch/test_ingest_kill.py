@@ -1,5 +1,6 @@
 """Killed at any moment, an ingest leaves nothing that is taken for a dataset; the next one makes the same as ever."""
 
+import os
 import random
 import signal
 import subprocess
@@ -57,6 +58,7 @@ def is_dataset(dataset: Path, wanted: str) -> bool:
 def assert_whole(source: Path, dataset: Path, wanted: str) -> None:
     """The next ingest gives the dataset, without anything that the killed ones left."""
     assert ingest(str(source), str(dataset), CONFIG, here).dataset_id == wanted
+    assert sorted(os.listdir(dataset)) == ["data", "index.parquet", "manifest.json", "quarantine.parquet"]
     there = Dataset.open(str(dataset))
     assert (len(there), there.manifest["quarantined"]) == (NUM_IMAGES - 1, 1)
     assert {path.name for path in (dataset / "data").iterdir()} == {

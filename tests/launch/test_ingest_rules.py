@@ -1,5 +1,6 @@
 """What makes an ingest fail, or speak up: too many bad images, images that are trained on and tested with."""
 
+import os
 import re
 from pathlib import Path
 
@@ -185,3 +186,50 @@ def test_a_file_of_somebody_elses_is_not_overwritten(name: str, tmp_path: Path) 
     with pytest.raises(DatasetError, match=rf"is not empty and not a dataset \(it holds {re.escape(name)}\)"):
         made(photos(tmp_path / "photos", 4, {}), tmp_path / "dataset")
     assert (tmp_path / "dataset" / name).read_text() == "mine"
+
+
+STAGING = ["staging", f"staging-{'0' * 32}"]
+"""As older versions named it, and as it is named."""
+
+
+@pytest.mark.parametrize("staging", STAGING)
+def test_what_killed_ingests_left_goes(staging: str, tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    once = "0" * 16
+    whole = [f"{staging}/piece-000000-{once}.bin", f"{staging}/seek-000000-{once}.gztool"]
+    for path in (dataset / name for name in ("index.parquet", "quarantine.parquet", "manifest.json", *whole)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.{'0' * 32}.tmp").write_text("half of it")
+    for name in whole:
+        (dataset / name).write_text("all of it")
+    result = made(photos(tmp_path / "photos", 4, {}), dataset)
+    assert (result.reused, result.accepted) == (False, 4)
+    assert sorted(os.listdir(dataset)) == ["data", "index.parquet", "manifest.json", "quarantine.parquet"]
+
+
+@pytest.mark.parametrize("name", [*(f"{folder}/notes.txt" for folder in STAGING), "staging-area/notes.txt"])
+def test_files_of_somebody_elses_in_a_folder_named_as_ours_stay(name: str, tmp_path: Path) -> None:
+    mine = tmp_path / "dataset" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(DatasetError, match=r"is not empty and not a dataset \(it holds staging"):
+        made(photos(tmp_path / "photos", 4, {}), tmp_path / "dataset")
+    assert mine.read_text() == "mine"
+
+
+def test_links_do_not_hide_that_source_and_dataset_lie_in_each_other(tmp_path: Path) -> None:
+    source, dataset = photos(tmp_path / "photos", 4, {}), tmp_path / "dataset"
+    dataset.mkdir()
+    into_source, to_source, into_dataset = (tmp_path / name for name in ("one", "two", "three"))
+    into_source.symlink_to(source / "class 0")
+    to_source.symlink_to("photos")
+    into_dataset.symlink_to(dataset / "not yet")
+    for one, other in (
+        (source, into_source), (to_source, source / "new"), (to_source, into_source), (into_dataset, dataset),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"lie in each other \(links lead to .*; give the dataset a directory"):
+            made(one, other)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.symlink_to(dataset)
+    assert made(to_source, elsewhere).accepted == 4
+    assert len(Dataset.open(str(dataset))) == 4

@@ -1,22 +1,35 @@
 """Laws of ingest from and to an object store: the dataset is that of local files, and the driver opens no image."""
 
+import hashlib
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from sunspark.data import dataset_folder
 from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import list_source
-from sunspark.errors import ConfigError, UserError
-from sunspark.launch.ingest import ingest
+from sunspark.data.staging import stage_piece
+from sunspark.errors import ConfigError, UserError, WorkerError
+from sunspark.launch.ingest import Engine, IngestResult, ingest
 from sunspark.launch.processes import process_engine
-from sunspark.storage import list_tree, with_endpoint
+from sunspark.storage import join, list_directory, retrying, with_endpoint
 from tests.data.source_kinds import images, make
 from tests.s3 import CREDENTIALS, requests_of, s3_store, upload
 
 BODIES = images()
+WHOLE = {"data", "index.parquet", "manifest.json", "quarantine.parquet"}
+"""What lies in the folder of a dataset, and nothing else."""
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +69,7 @@ def test_every_kind_of_source_is_taken_from_a_store_and_datasets_go_there(
     there = ingest(located(made.source, folder, kind), f"s3://bucket/datasets/{kind}", remote, engine)
     assert there.dataset_id == here.dataset_id
     assert Dataset.open(there.dataset).id == here.dataset_id
-    assert {entry.name.partition("/")[0] for entry in list_tree(there.dataset)} == {
-        "data", "index.parquet", "manifest.json", "quarantine.parquet",
-    }  # fmt: skip
+    assert {entry.name for entry in list_directory(there.dataset)} == WHOLE
     assert ingest(located(made.source, folder, kind), f"s3://bucket/datasets/{kind}", remote, engine).reused
 
 
@@ -87,3 +98,149 @@ def test_mistakes_with_endpoints_are_told(store: str, tmp_path: Path) -> None:
         ingest("s3://bucket/listed", "s3://bucket/listed/dataset", config, process_engine)
     with pytest.raises(UserError, match="does not exist"):
         ingest("s3://bucket/nothing", str(tmp_path / "d"), config, process_engine)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make("tar.gz", tmp_path_factory.mktemp("archive") / "made", BODIES).source
+
+
+@pytest.fixture(scope="module")
+def alone(archive: str, tmp_path_factory: pytest.TempPathFactory) -> IngestResult:
+    """What an undisturbed ingest comes to."""
+    dataset = tmp_path_factory.mktemp("alone") / "dataset"
+    return ingest(archive, str(dataset), config_of(None), partial(process_engine, 1))
+
+
+def config_of(store: str | None) -> IngestConfig:
+    return IngestConfig(launcher="local", short_side=32, block_size=5, endpoint_url=store)
+
+
+def files_of_blocks(dataset: str) -> set[str]:
+    return {f"data/{entry.name}" for entry in list_directory(join(dataset, "data"))}
+
+
+def named_by_the_manifest(dataset: str) -> set[str]:
+    return {block["name"] for block in Dataset.open(dataset).manifest["blocks"]}
+
+
+def assert_whole(dataset: str, alone: IngestResult) -> None:
+    """It is that of an undisturbed ingest, and each of its images is there."""
+    opened = Dataset.open(dataset)
+    stored = [image for block in range(opened.num_blocks) for image in opened.read_block(block).images]
+    assert opened.id == alone.dataset_id
+    assert len(stored) == alone.accepted
+    assert [hashlib.blake2b(image, digest_size=16).digest() for image in stored] == opened.index[
+        "image_hash"
+    ].to_pylist()
+
+
+def test_two_ingests_at_once_into_one_folder_of_a_store_come_to_the_same_dataset(
+    store: str, archive: str, alone: IngestResult
+) -> None:
+    """Both have staged before one assembles, and both have assembled before one finishes."""
+    both = threading.Barrier(2)
+
+    @contextmanager
+    def in_step() -> Iterator[Engine]:
+        with process_engine(1) as engine:
+
+            def run(*arguments: Any) -> Any:
+                results = engine(*arguments)
+                both.wait(60)
+                return results
+
+            yield run
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(ingest, archive, "s3://bucket/at-once", config_of(store), in_step) for _ in range(2)]
+        results = [one.result(timeout=100) for one in running]
+    assert [result.dataset_id for result in results] == [alone.dataset_id] * 2
+    assert_whole(results[0].dataset, alone)
+    assert {entry.name for entry in list_directory(results[0].dataset)} == WHOLE
+
+
+def test_an_ingest_into_a_store_comes_through_where_another_begins_and_ends_meanwhile(
+    store: str, archive: str, alone: IngestResult
+) -> None:
+    """It has staged its images by then; the other finds it at work, and finishes before it does."""
+    folder, others = "s3://bucket/meanwhile", []
+
+    @contextmanager
+    def interrupted() -> Iterator[Engine]:
+        with process_engine(1) as engine:
+
+            def run(work: Any, *arguments: Any) -> Any:
+                results = engine(work, *arguments)
+                if work is stage_piece:
+                    others.append(ingest(archive, folder, config_of(store), partial(process_engine, 1)))
+                return results
+
+            yield run
+
+    result = ingest(archive, folder, config_of(store), interrupted)
+    assert [one.reused for one in (*others, result)] == [False, True]
+    assert_whole(result.dataset, alone)
+    assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset)
+    assert {entry.name for entry in list_directory(result.dataset)} == WHOLE
+
+
+KILLED_WITH_ALL_ITS_BLOCKS_WRITTEN = """
+    import os, signal, sys
+    from contextlib import nullcontext
+    from sunspark.data.ingest import IngestConfig
+    from sunspark.data.staging import stage_piece
+    from sunspark.launch.ingest import ingest
+
+    def engine(work, plans, display):
+        results = [work(plan) for plan in plans]
+        if work is not stage_piece:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
+
+    source, dataset, store = sys.argv[1:]
+    config = IngestConfig(launcher="local", short_side=32, block_size=5, endpoint_url=store)
+    ingest(source, dataset, config, lambda: nullcontext(engine))
+"""
+
+
+@pytest.mark.parametrize("age", ["young", "old"])
+def test_what_a_killed_ingest_left_in_a_store_is_in_nobodys_way_and_goes_when_it_is_old(
+    age: str, store: str, archive: str, alone: IngestResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(KILLED_WITH_ALL_ITS_BLOCKS_WRITTEN)]
+    folder = f"s3://bucket/killed-{age}"
+    killed = subprocess.run([*command, archive, folder, store], timeout=100, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    left = files_of_blocks(with_endpoint(folder, store))
+    assert len(left) == 5
+    if age == "old":
+        monkeypatch.setattr(dataset_folder, "_ABANDONED_SECONDS", -60.0)  # a day has passed, as it were
+    result = ingest(archive, folder, config_of(store), partial(process_engine, 1))
+    assert not result.reused
+    assert_whole(result.dataset, alone)
+    there = {entry.name for entry in list_directory(result.dataset)}
+    if age == "old":
+        assert there == WHOLE
+        assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset)
+    else:
+        assert len([name for name in there - WHOLE if name.startswith("staging-")]) == len(there - WHOLE) == 1
+        assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset) | left
+
+
+def test_what_made_an_ingest_fail_is_told_though_its_store_is_gone_then(
+    archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(retrying, "_TRIES", 1)
+    with ExitStack() as stack:
+        url = stack.enter_context(s3_store(tmp_path / "log"))
+
+        def engine(*_: object) -> NoReturn:
+            stack.close()
+            raise WorkerError("the first cause")
+
+        with pytest.raises(WorkerError, match="the first cause"):
+            ingest(archive, "s3://bucket/failing", config_of(url), lambda: nullcontext(engine))
+    assert "means nothing any more, but could not be deleted: " in caplog.text

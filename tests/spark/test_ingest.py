@@ -254,6 +254,7 @@ def test_what_an_unfinished_ingest_left_is_replaced(
     assert again.dataset_id == first.dataset_id
     assert data_files(dataset) == named_by_the_manifest(dataset)
     assert not data_files(dataset) & left
+    assert sorted(os.listdir(dataset)) == ["data", "index.parquet", "manifest.json", "quarantine.parquet"]
 
 
 def test_a_second_ingest_at_the_same_time_is_refused(

@@ -57,10 +57,13 @@ def test_a_task_killed_while_it_stages_changes_nothing(
     dataset = tmp_path / "two"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(ingest, str(source), str(dataset), config, two_core_session)
-        staging = dataset / "staging"
-        kill_one_while_it_works(staging, lambda: have_open(staging), running, ".piece-*", 1)
+        kill_one_while_it_works(dataset, lambda: at_staging(dataset), running, "staging-*/.piece-*", 1)
         result = running.result(timeout=DEADLINE_SECONDS)
     assert num_failed_tasks(two_core_session) > failed_before
     assert result.dataset_id == undisturbed.dataset_id
     assert (result.listed, result.accepted, result.quarantined) == (200, 200, 0)
-    assert not (dataset / "staging").exists()
+    assert not list(dataset.glob("staging*"))
+
+
+def at_staging(dataset: Path) -> list[int]:
+    return [process for folder in dataset.glob("staging-*") for process in have_open(folder)]

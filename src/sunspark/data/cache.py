@@ -194,8 +194,10 @@ class NodeCache:
         descriptor = try_lock(self.directory / "locks" / _lock_name(entry.block))
         if descriptor is None:
             return False
-        entry.path.unlink(missing_ok=True)
-        os.close(descriptor)
+        try:
+            entry.path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
         return True
 
     def _entries(self) -> "list[_Entry]":

@@ -4,7 +4,7 @@
     DATASET/index.parquet              one row per sample, in the dataset's order, without pixels
     DATASET/quarantine.parquet         path, stage and reason of every image that could not be taken, by path
     DATASET/data/block-NNNNNN-*.parquet   one block: one row group, one row per sample, JPEG bytes as they are
-    DATASET/staging/                   images on their way into blocks while an ingest works here; gone at its end
+    DATASET/staging-*/                 images on their way into blocks while an ingest works here; gone at its end
     DATASET/.ingest.lock               held while an ingest works here; empty, no part of the dataset
 
 Samples are sorted by a hash of (seed, path) and cut into blocks of a fixed count before anything is
@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from sunspark import storage
 from sunspark.config import suggestion
 from sunspark.data.leaks import contents_of
-from sunspark.errors import ConfigError, DatasetError, StorageError, first_line_of
+from sunspark.errors import ConfigError, DatasetError, StorageError, first_five, first_line_of
 
 FORMAT = "sunspark-dataset"
 FORMAT_VERSION = 1
@@ -67,6 +67,7 @@ QUARANTINE_SCHEMA = pa.schema([("path", pa.string()), ("stage", pa.string()), ("
 _MANIFEST_TYPES: Final = {
     "dataset_id": str,
     "listed": int,
+    "images": int,
     "quarantined": int,
     "listing": str,
     "configuration": dict,
@@ -131,12 +132,13 @@ class Dataset:
     def open(cls, uri: str) -> Self:
         """Open a dataset and check that it is whole.
 
-        Raises DatasetError when there is none, when its format version is another, or when a file is missing,
-        truncated or changed.
+        Raises DatasetError when there is none, when its format version is another, when a file is missing,
+        truncated or changed, or when its manifest says of the samples what the index does not.
         """
         manifest = read_manifest(uri)
         _check_files(uri, manifest)
         index = _read_index(uri, manifest)
+        _check_account(uri, manifest, index)
         rows = [entry["rows"] for entry in manifest["blocks"]]
         return cls(
             uri=uri,
@@ -205,7 +207,7 @@ class Dataset:
 
 def read_quarantine(dataset: Dataset) -> list[Quarantined]:
     """The images that ingest could not take, sorted by path."""
-    return parse_quarantine(dataset.uri, storage.read_bytes(storage.join(dataset.uri, QUARANTINE_NAME)))
+    return parse_quarantine(dataset.uri, _read_unchanged(dataset.uri, dataset.manifest, QUARANTINE_NAME))
 
 
 def parse_quarantine(uri: str, body: bytes) -> list[Quarantined]:
@@ -285,11 +287,41 @@ def _damaged(uri: str, what: str) -> str:
     )
 
 
+def _check_account(uri: str, manifest: dict[str, Any], index: pa.Table) -> None:
+    wrong = next(_contradictions(manifest, index), None)
+    if wrong:
+        raise DatasetError(_damaged(uri, f"{MANIFEST_NAME} does not fit {INDEX_NAME}: {wrong}"))
+
+
+def _contradictions(manifest: Mapping[str, Any], index: pa.Table) -> Iterator[str]:
+    """What the manifest says of the samples, and what the index does; some milliseconds for ten million rows."""
+    num_rows, labels, splits = index.num_rows, _column(index, "label"), _column(index, "splits")
+    blocks, images, listed, quarantined = (manifest[key] for key in ("blocks", "images", "listed", "quarantined"))
+    rows = [block["rows"] for block in blocks]
+    if not images == listed - quarantined == num_rows:
+        yield f"{images} images, {listed} listed and {quarantined} quarantined, but {num_rows} rows"
+    if sum(rows) != num_rows or min(rows, default=1) < 1:
+        yield f"blocks of {first_five(map(str, rows))} rows, but {num_rows} rows"
+    if len({block["name"] for block in blocks}) < len(blocks):
+        yield f"{len(blocks)} blocks, of which some have the same file"
+    if num_rows and not 0 <= labels.min() <= labels.max() < len(manifest["classes"]):
+        yield f"{len(manifest['classes'])} classes, but labels from {labels.min()} to {labels.max()}"
+    num_splits = int(splits.max()).bit_length() if num_rows else 0
+    if num_splits > len(manifest["split_names"]):
+        yield f"{len(manifest['split_names'])} splits, but samples in split number {num_splits}"
+
+
 def _read_index(uri: str, manifest: dict[str, Any]) -> pa.Table:
-    body = storage.read_bytes(storage.join(uri, INDEX_NAME))
-    if hashlib.sha256(body).hexdigest() != manifest["files"][INDEX_NAME]["sha256"]:
-        raise DatasetError(_damaged(uri, f"{INDEX_NAME} has changed since it was written"))
+    body = _read_unchanged(uri, manifest, INDEX_NAME)
     return pq.read_table(pa.BufferReader(body), use_threads=False).combine_chunks()
+
+
+def _read_unchanged(uri: str, manifest: dict[str, Any], name: str) -> bytes:
+    """The content of a file whose hash the manifest holds; DatasetError where it is another."""
+    body = storage.read_bytes(storage.join(uri, name))
+    if hashlib.sha256(body).hexdigest() != manifest["files"][name]["sha256"]:
+        raise DatasetError(_damaged(uri, f"{name} has changed since it was written"))
+    return body
 
 
 def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> pa.Table:

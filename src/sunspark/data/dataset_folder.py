@@ -1,8 +1,17 @@
-"""The folder that a dataset is made in: finished already, free, or somebody else's; what dead attempts left there."""
+"""The folder that a dataset is made in: finished already, free, or somebody else's; what dead attempts left there.
 
+Where there are locks, one ingest works here at a time, and all that others left is dead. Object stores have none: there
+several may work at once, so each stages in a folder of its own, and deletes only what it has written itself, or what
+nobody has added to for a day.
+"""
+
+import contextlib
 import logging
 import re
-from collections.abc import Iterable
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,13 +29,15 @@ from sunspark.data.dataset import (
 )
 from sunspark.data.leaks import find_leaks
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
-from sunspark.errors import DatasetError, first_five
+from sunspark.errors import DatasetError, StorageError, first_five
 from sunspark.storage import FileEntry
 
 LOCK_NAME = ".ingest.lock"
-STAGING_NAME = "staging"
-"""Images on their way from an archive into blocks; gone when the dataset is finished."""
 
+_ABANDONED_SECONDS: Final = 86_400.0
+"""Where there are no locks, since an ingest wrote its last file: it is dead, then."""
+_STAGING_FOLDER = re.compile(r"staging(-[0-9a-f]{32})?")
+"""Without a number: as older versions named it."""
 _STAGED = re.compile(r"piece-\d{6,}-[0-9a-f]{16}\.bin|seek-\d{6,}-[0-9a-f]{16}\.gztool")
 _TEMPORARY = re.compile(rf"\.({_STAGED.pattern})\.[0-9a-f]{{32}}\.tmp")
 _LEFT_BESIDE = re.compile(r"\.(index\.parquet|quarantine\.parquet|manifest\.json)\.[0-9a-f]{32}\.tmp")
@@ -75,9 +86,9 @@ def refuse_foreign_files(dataset: str) -> None:
         if entry.name == DATA_NAME and entry.is_directory:
             inside = storage.list_directory(storage.join(dataset, DATA_NAME))
             foreign += [f"{DATA_NAME}/{one.name}" for one in inside if not _is_block(one)]
-        elif entry.name == STAGING_NAME and entry.is_directory:
-            inside = storage.list_directory(storage.join(dataset, STAGING_NAME))
-            foreign += [f"{STAGING_NAME}/{one.name}" for one in inside if not _is_staged(one)]
+        elif _is_staging_folder(entry):
+            inside = storage.list_directory(entry.uri)
+            foreign += [f"{entry.name}/{one.name}" for one in inside if not _is_staged(one)]
         elif entry.is_directory or not _is_ours(dataset, entry.name):
             foreign.append(entry.name)
     if foreign:
@@ -86,31 +97,71 @@ def refuse_foreign_files(dataset: str) -> None:
         )
 
 
-def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
-    """Delete the blocks that attempts left behind whose results did not count, and nothing else."""
-    kept = {block.name for block in written}
-    for entry in storage.list_directory(storage.join(dataset, DATA_NAME)):
-        if _is_block(entry) and f"{DATA_NAME}/{entry.name}" not in kept:
+@contextlib.contextmanager
+def staging_folder(dataset: str) -> Iterator[str]:
+    """The URI of a folder of this ingest alone, for images on their way from archives into blocks; gone at the end.
+
+    That it cannot be deleted is told and not raised: it must not hide what made the ingest fail.
+    """
+    folder = storage.join(dataset, f"staging-{uuid.uuid4().hex}")
+    try:
+        yield folder
+    finally:
+        try:
+            storage.delete(folder)
+        except StorageError as error:
+            logger.warning("%s means nothing any more, but could not be deleted: %s", folder, error)
+
+
+def delete_leavings(dataset: str) -> None:
+    """Delete what killed ingests left beside `data`: images on their way into blocks, files that were not yet whole."""
+    for entry in storage.list_directory(dataset):
+        if _is_staging_folder(entry):
+            left = storage.list_directory(entry.uri)
+        elif _LEFT_BESIDE.fullmatch(entry.name):
+            left = [entry]
+        else:
+            continue
+        if _is_abandoned(dataset, left, entry.name):
             storage.delete(entry.uri)
 
 
-def delete_staging(dataset: str) -> None:
-    """Delete what is on its way into blocks, or what a killed ingest left of that."""
-    storage.delete(storage.join(dataset, STAGING_NAME))
+def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
+    """Delete the blocks that attempts left behind whose results did not count, and nothing else.
+
+    Their names do not tell whose they are. So where there are no locks, all of them stay if one of them is young.
+    """
+    kept = {block.name for block in written}
+    there = [entry for entry in storage.list_directory(storage.join(dataset, DATA_NAME)) if _is_block(entry)]
+    orphans = [entry for entry in there if f"{DATA_NAME}/{entry.name}" not in kept]
+    if _is_abandoned(dataset, orphans, f"{len(orphans)} blocks that do not count"):
+        for entry in orphans:
+            storage.delete(entry.uri)
 
 
 def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
-    """Delete blocks that this ingest wrote; nobody else has given a file one of their names."""
+    """Delete blocks that this ingest wrote, and that no manifest names: only its own would."""
     for block in written:
         if block.name:
             storage.delete(storage.join(dataset, block.name))
 
 
+def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str) -> bool:
+    """Whether those who wrote these files are dead: the lock is ours, or the last file was written a day ago."""
+    if storage.as_local_path(dataset) is not None:
+        return True
+    youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
+    if all(0 < entry.modified_ns < youngest_ns for entry in left):
+        return True
+    logger.info("%s: %s stay, since another ingest may be at work there", dataset, what)
+    return False
+
+
 def _is_ours(dataset: str, name: str) -> bool:
     """What an ingest that did not come to its end leaves beside `data`."""
     schema = {INDEX_NAME: INDEX_SCHEMA, QUARANTINE_NAME: QUARANTINE_SCHEMA}.get(name)
-    if schema is None:
-        return name == LOCK_NAME or _LEFT_BESIDE.fullmatch(name) is not None
+    if schema is None:  # a manifest was not there before: somebody has finished the dataset meanwhile
+        return name in (LOCK_NAME, MANIFEST_NAME) or _LEFT_BESIDE.fullmatch(name) is not None
     uri = storage.join(dataset, name)
     with storage.storage_errors(uri), storage.open_random_access(uri) as file:
         try:
@@ -121,6 +172,10 @@ def _is_ours(dataset: str, name: str) -> bool:
 
 def _is_block(entry: FileEntry) -> bool:
     return not entry.is_directory and is_block_file(entry.name)
+
+
+def _is_staging_folder(entry: FileEntry) -> bool:
+    return entry.is_directory and _STAGING_FOLDER.fullmatch(entry.name) is not None
 
 
 def _is_staged(entry: FileEntry) -> bool:

@@ -148,6 +148,13 @@ def finish(
 
     That can be where there are no locks: then the other's dataset stays as it is, and these blocks go. They go too when
     too many images are bad (SourceError); the table of those stays.
+
+    Two that come here at the same moment may write index, quarantine table and manifest in turns. Of one source and
+    configuration, with the same libraries, both write the same two tables, byte for byte: only the manifest names
+    blocks. So the manifest that is written last fits, and its blocks are there, since nobody deletes young blocks of
+    another; those of the other stay, for whoever opened the dataset in between. Where two differ, the tables of one may
+    lie beside the manifest of the other: it holds their hashes, so such a dataset is refused when it is opened, as the
+    last of the two does here.
     """
     quarantine = [entry for result in results for entry in result.quarantine]
     written = [result.written for result in results]

@@ -14,13 +14,16 @@ _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.002, 0.05
 
 
 def try_lock(path: Path) -> int | None:
-    """The open file that holds the lock, close it to let go; None when somebody else has it."""
+    """The open file that holds the lock, close it to let go; None when somebody else has it, OSError without locks."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
+    except BaseException:
+        os.close(descriptor)
+        raise
     with contextlib.suppress(OSError):  # only for the message of whoever waits
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

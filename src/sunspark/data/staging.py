@@ -23,7 +23,6 @@ from typing import Final
 from sunspark import storage
 from sunspark.data.containers import read_in_order
 from sunspark.data.dataset import Quarantined
-from sunspark.data.dataset_folder import STAGING_NAME
 from sunspark.data.ingest import BlockResult, IngestConfig, normalised
 from sunspark.data.sources import Container, ListedImage, Listing
 from sunspark.data.writer import StoredSample, in_blocks, write_block
@@ -41,7 +40,8 @@ class PiecePlan:
     """Some images that follow each other in one archive."""
 
     piece: int
-    dataset: str
+    staging: str
+    """URI of the folder that its file goes to."""
     short_side: int
     jpeg_quality: int
     images: tuple[ListedImage, ...]
@@ -84,8 +84,11 @@ class AssemblyPlan:
     """Its images that could not be decoded."""
 
 
-def plan_pieces(listing: Listing, dataset: str, config: IngestConfig) -> list[PiecePlan]:
-    """All images of all archives in pieces. Writes the archives' indexes to where all tasks can read them."""
+def plan_pieces(listing: Listing, staging: str, config: IngestConfig) -> list[PiecePlan]:
+    """All images of all archives in pieces, to be staged in the folder `staging`.
+
+    Writes the archives' indexes there, where all tasks can read them.
+    """
     by_place = sorted(listing.images, key=lambda image: (image.container.uri, image.position))
     plans: list[PiecePlan] = []
     for number, (_, group) in enumerate(groupby(by_place, key=lambda image: image.container.uri)):
@@ -93,14 +96,14 @@ def plan_pieces(listing: Listing, dataset: str, config: IngestConfig) -> list[Pi
         container = images[0].container
         index = ""
         if container.seek_index:
-            index = storage.join(dataset, STAGING_NAME, f"seek-{number:06d}-{uuid.uuid4().hex[:16]}.gztool")
+            index = storage.join(staging, f"seek-{number:06d}-{uuid.uuid4().hex[:16]}.gztool")
             storage.write_bytes_atomic(index, container.seek_index)
         bare = replace(container, seek_index=b"")
         for piece in _pieces(container, images):
             plans.append(
                 PiecePlan(
                     piece=len(plans),
-                    dataset=dataset,
+                    staging=staging,
                     short_side=config.short_side,
                     jpeg_quality=config.jpeg_quality,
                     images=tuple(replace(image, container=bare) for image in piece),
@@ -113,7 +116,7 @@ def plan_pieces(listing: Listing, dataset: str, config: IngestConfig) -> list[Pi
 def stage_piece(plan: PiecePlan) -> StagedPiece:
     """Read a piece in order, and put its images in their stored form into one file."""
     index = storage.read_bytes(plan.seek_index) if plan.seek_index else b""
-    uri = storage.join(plan.dataset, STAGING_NAME, f"piece-{plan.piece:06d}-{uuid.uuid4().hex[:16]}.bin")
+    uri = storage.join(plan.staging, f"piece-{plan.piece:06d}-{uuid.uuid4().hex[:16]}.bin")
     staged: list[StagedImage] = []
     quarantine: list[Quarantined] = []
     with storage.open_atomic(uri) as file:

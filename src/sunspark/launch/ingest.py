@@ -12,7 +12,14 @@ from typing import Protocol, TypeVar
 
 from sunspark import storage
 from sunspark.data.dataset import Dataset, read_quarantine
-from sunspark.data.dataset_folder import LOCK_NAME, delete_staging, is_finished, refuse_foreign_files, reuse
+from sunspark.data.dataset_folder import (
+    LOCK_NAME,
+    delete_leavings,
+    is_finished,
+    refuse_foreign_files,
+    reuse,
+    staging_folder,
+)
 from sunspark.data.ingest import BlockResult, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
 from sunspark.data.leaks import find_leaks, pairs_of
 from sunspark.data.quarantine import refuse_too_many
@@ -80,8 +87,8 @@ def ingest(
 
     A finished dataset of the same images and configuration is left as it is and reported as reused; of
     anything else, DatasetError. What an unfinished ingest left there is replaced; while another ingest works there,
-    DatasetError. Raises SourceError for sources that cannot be used as they are, ConfigError for options that
-    contradict each other.
+    DatasetError; in an object store, where that cannot be seen, both come to the same dataset. Raises SourceError for
+    sources that cannot be used as they are, ConfigError for options that contradict each other.
     """
     started = time.monotonic()
     source, dataset = _located(source, config), _located(dataset, config)
@@ -128,16 +135,14 @@ def _blocks(
     listing: Listing, dataset: str, config: IngestConfig, engine: Engine, display: CountDisplay
 ) -> list[BlockResult]:
     """Have all blocks written; by way of staging where images are best read in the order of their archive."""
-    delete_staging(dataset)
+    delete_leavings(dataset)
     if not listing.is_read_in_order:
         return engine(ingest_block, plan_blocks(listing, dataset, config), display)
-    try:
-        staged = engine(stage_piece, plan_pieces(listing, dataset, config), display)
+    with staging_folder(dataset) as staging:
+        staged = engine(stage_piece, plan_pieces(listing, staging, config), display)
         display.event("all images are decoded; they are put in order")
         with contextlib.closing(CountDisplay("images", len(listing.images))) as second:
             return engine(assemble_block, plan_assembly(listing, dataset, config, staged), second)
-    finally:
-        delete_staging(dataset)
 
 
 def _located(uri: str, config: IngestConfig) -> str:
@@ -180,10 +185,17 @@ def _warned(listing: Listing, result: IngestResult) -> IngestResult:
 
 
 def _refuse_nesting(source: str, dataset: str) -> None:
-    if storage.lie_in_each_other(dataset, source):
-        raise ConfigError(
-            f"the dataset {dataset} and the source {source} lie in each other; give the dataset a directory of its own"
-        )
+    """By their names, and by the places that links in these lead to."""
+    real_source, real_dataset = storage.without_links(source), storage.without_links(dataset)
+    by_links = ""
+    if not storage.lie_in_each_other(dataset, source):
+        if not storage.lie_in_each_other(real_dataset, real_source):
+            return
+        by_links = f" (links lead to {real_dataset} and {real_source})"
+    raise ConfigError(
+        f"the dataset {dataset} and the source {source} lie in each other{by_links}; "
+        "give the dataset a directory of its own"
+    )
 
 
 def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:

@@ -7,7 +7,7 @@ environment, as Arrow reads it; URIs are printed and stored, so keep them out of
 """
 
 from sunspark.storage.filesystem import storage_errors
-from sunspark.storage.listing import FileEntry, entry_at, exists, list_directory, list_tree
+from sunspark.storage.listing import FileEntry, entry_at, exists, list_directory, list_tree, without_links
 from sunspark.storage.lock import is_held, only_holder
 from sunspark.storage.reading import open_random_access, read_bytes, read_json, read_whole
 from sunspark.storage.uri import (
@@ -61,6 +61,7 @@ __all__ = [
     "scheme_of",
     "storage_errors",
     "with_endpoint",
+    "without_links",
     "write_bytes",
     "write_bytes_atomic",
     "write_json_atomic",

@@ -55,6 +55,12 @@ def entry_at(uri: str) -> FileEntry | None:
     return _entry(uri, name_of(uri), info)
 
 
+def without_links(uri: str) -> str:
+    """A local path with all links in it followed, also where nothing is at its end yet; other URIs as they are."""
+    path = as_local_path(uri)
+    return uri if path is None else in_letters(os.path.realpath(path))
+
+
 def list_directory(uri: str) -> list[FileEntry]:
     """The entries of a directory, sorted by name; a directory that does not exist has none."""
     path = as_local_path(uri)
