@@ -1,4 +1,4 @@
-"""Whether anybody answers where an S3 store is said to be; Arrow itself takes 40 s to say no, and does not say where."""
+"""Whether anybody answers where an S3 store is said to be: Arrow takes 40 s to find out, and blames something else."""
 
 import functools
 import socket
