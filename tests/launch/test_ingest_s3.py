@@ -1,11 +1,13 @@
 """Laws of ingest from and to an object store: the dataset is that of local files, and the driver opens no image."""
 
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sunspark.commands.ingest import run
 from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import list_source
@@ -87,3 +89,13 @@ def test_mistakes_with_endpoints_are_told(store: str, tmp_path: Path) -> None:
         ingest("s3://bucket/listed", "s3://bucket/listed/dataset", config, process_engine)
     with pytest.raises(UserError, match="does not exist"):
         ingest("s3://bucket/nothing", str(tmp_path / "d"), config, process_engine)
+
+
+def test_the_last_words_are_a_command_that_a_shell_takes_with_the_whole_place(store: str, tmp_path: Path) -> None:
+    made = make("tar", tmp_path / "made", BODIES)
+    words = [made.source, "s3://bucket/told", "--launcher", "local", "--short-side", "32", "--endpoint-url", store]
+    outcome = run(words)
+    _, _, look = outcome.text.splitlines()[-1].partition("look at it: ")
+    name, command, place = shlex.split(look)
+    assert (name, command, place) == ("sunspark", "inspect", with_endpoint("s3://bucket/told", store))
+    assert Dataset.open(place).id == outcome.result.dataset_id  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ def refuse_silent_endpoint(options: str) -> None:
 
     Not asked again where one was taken: a store that was there may be gone for a moment, and its requests are repeated.
     """
-    given = parse_qs(options.removeprefix("?"))
+    given = parse_qs(options.removeprefix("?"), keep_blank_values=True)
     if "endpoint_override" not in given:
         return
     host, port = _address(given["endpoint_override"][0], given.get("scheme", ["https"])[0])
