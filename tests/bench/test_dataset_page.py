@@ -162,8 +162,8 @@ def test_of_many_classes_all_are_counted_and_the_first_are_shown(
     ]
     page, html = page_of(write_dataset(str(tmp_path / "d"), made, classes=names), tmp_path)
     assert "class images train test class 00000 3 2 1 class 00001 3 2 1" in page.text
-    for label in range(5, num_classes):
-        assert f"<td>class {label:05d}</td><td>1</td><td>0</td><td>1</td>" in html
+    rows = set(re.findall(r"<tr>(<td>class .*?)</tr>", html))
+    assert rows >= {f"<td>class {label:05d}</td><td>1</td><td>0</td><td>1</td>" for label in range(5, num_classes)}
     assert f"Images of the first 100 classes. The table above has the numbers of all {num_classes:,}." in page.text
     assert 100 <= sum(tag == "img" and name == "src" for tag, name, _ in page.attributes) <= 300
     assert len(html) < most_bytes
