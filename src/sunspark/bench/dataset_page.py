@@ -101,7 +101,8 @@ def render(dataset: Dataset) -> str:
             tiles=_tiles(about),
             splits=_split_bars(about),
             classes=class_rows(about.class_counts, rows_of, made),
-            num_classes=about.classes,
+            num_classes=count(about.classes),
+            is_cut=len(rows_of) < about.classes,
             counts=class_table(about),
             balance=balance(about.class_counts),
             classes_download=classes_download(about),
@@ -119,7 +120,7 @@ def render(dataset: Dataset) -> str:
             ),
             leaks=_leak_rows(about.leaks, twin_of),
             num_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
-            conflicts=plural(about.label_conflicts.images, "image"),
+            conflicts=count(about.label_conflicts.images),
             conflicting=_twins(about.label_conflicts.examples, twin_of),
         )
     )

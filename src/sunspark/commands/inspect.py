@@ -15,7 +15,7 @@ from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
 from sunspark.data.leaks import LabelConflicts, Leak
 from sunspark.data.summary import DatasetSummary
-from sunspark.errors import ConfigError, clipped, plural, printable
+from sunspark.errors import ConfigError, clipped, printable
 
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
@@ -162,8 +162,7 @@ def _label_conflicts(conflicts: LabelConflicts) -> list[str]:
     if not conflicts.images:
         return []
     rows = [(printable(path), printable(copy)) for path, copy in conflicts.examples]
-    have = "has" if conflicts.images == 1 else "have"
-    title = f"{plural(conflicts.images, 'image')} {have} an exact copy under another class (--leaks has all)"
+    title = f"{conflicts.images:,} images have an exact copy under another class (--leaks has all)"
     return [table(title, ["for instance", "copy"], rows)]
 
 
