@@ -26,8 +26,8 @@ def warn_of_copies(dataset: Dataset, leaks: Sequence[Leak], conflicts: LabelConf
     if conflicts.images:
         pairs = [f"{printable(path)} = {printable(copy)}" for path, copy in conflicts.examples]
         logger.warning(
-            "%d images have exact copies under another class (%s): a network cannot learn both; take the wrong ones out, "
-            "%s",
+            "%d images have exact copies under another class (%s): a network cannot learn both; "
+            "take the wrong ones out, %s",
             conflicts.images, ", ".join(pairs), remedy,
         )  # fmt: skip
 
