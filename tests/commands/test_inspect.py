@@ -100,7 +100,7 @@ def test_all_leaks_and_all_copies_under_two_classes_are_a_table(contradictory: s
     assert "leaked       10\nconflicting  20\n" in outcome.text
     lines = [line.split() for line in outcome.text.splitlines()]
     clipped = "f" * 59 + "…"
-    assert [line for line in lines if line[:2] == ["train", "test"]] == [
+    assert [line for line in lines if line[:2] == ["train", "test"]][1:] == [
         ["train", "test", rf"a/{number:02d}\n.jpg", "coast", rf"b/{number:02d}\n.jpg", clipped] for number in range(10)
     ]
     assert [r"b/03\n.jpg", clipped, r"a/03\n.jpg", "coast"] in lines
