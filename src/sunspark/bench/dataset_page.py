@@ -3,7 +3,7 @@
 Says what is in a dataset: classes with some of their images, splits, balance, sizes, formats, what could not be taken
 and why, and which exact copies spoil what is learnt or measured. In the style of a run's report (`report.py`).
 Cost: the index, and at most 32 blocks of the dataset (some 250 MB at the default size), one at a time. A page of 10,000
-classes has some 4 MB.
+classes has some 2 MB.
 """
 
 from collections.abc import Mapping, Sequence

@@ -79,7 +79,9 @@ def find_leaks(index: pa.Table, split_names: Sequence[str]) -> tuple[Leak, ...]:
 def find_label_conflicts(index: pa.Table) -> LabelConflicts:
     """How many images have an exact copy under another class, and some of them."""
     pairs = conflicting_pairs(index)
-    return LabelConflicts(images=len(pairs), examples=_examples(index, pairs[pairs[:, 0] < pairs[:, 1]]))
+    once = pairs[pairs[:, 0] < pairs[:, 1]]
+    _, first_of_copy = np.unique(once[:, 1], return_index=True)
+    return LabelConflicts(images=len(pairs), examples=_examples(index, once[np.sort(first_of_copy)]))
 
 
 def leaked_pairs(index: pa.Table, split_names: Sequence[str]) -> Iterator[tuple[str, str, npt.NDArray[np.int64]]]:
