@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ import pytest
 import tyro
 from tyro.conf import Positional
 
-from sunspark.command_line import config_path, flags, parse, words_of
+from sunspark.command_line import command, config_path, flags, parse, words_of
 from sunspark.errors import ConfigError
 
 
@@ -201,3 +202,9 @@ def test_a_configuration_in_words_is_that_configuration_again(config: Config) ->
     words = words_of(config, Config())
     assert parsed(*words) == config
     assert words or config == Config()
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/d?endpoint_override=minio:9&scheme=http", "/my photos/it's", "/plain"])
+def test_a_command_that_is_suggested_can_be_pasted_into_a_shell(place: str) -> None:
+    assert shlex.split(command("inspect", place, "--leaks")) == ["sunspark", "inspect", place, "--leaks"]
+    assert command("inspect", "/plain") == "sunspark inspect /plain"

@@ -47,6 +47,7 @@ def test_the_reference_has_every_option_of_every_command(site: Path) -> None:
         "--no-pixels",
         "--no-dry-run",
         "--no-quarantine",
+        "--no-leaks",
     }  # of options that are off unless given
     for name in COMMANDS:
         assert f'id="sunspark-{name}"' in said

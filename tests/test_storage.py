@@ -5,7 +5,9 @@ import errno
 import io
 import os
 import resource
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 from sunspark import storage
 from sunspark.errors import ConfigError, PathError, StorageError, UserError
 from sunspark.storage import writing
+from sunspark.storage.endpoint import refuse_silent_endpoint
 from sunspark.storage.reading import ranges_of
 from sunspark.storage.retrying import retried
 
@@ -397,3 +400,30 @@ def test_a_file_that_is_read_whole_comes_in_ranges(size_bytes: int, tmp_path: Pa
     assert storage.read_whole(str(tmp_path / "file"), size_bytes).to_pybytes() == body
     with pytest.raises(StorageError, match="bytes at"):
         storage.read_whole(str(tmp_path / "file"), size_bytes + 1)
+
+
+def test_an_endpoint_where_nobody_answers_is_blamed_at_once() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # taken, and not listened at
+        port = held.getsockname()[1]
+        uri = storage.with_endpoint("s3://bucket/file", f"http://127.0.0.1:{port}")
+        started = time.monotonic()
+        for ask in (storage.exists, storage.read_bytes, storage.list_tree):
+            with pytest.raises(StorageError, match=rf"^no store answers at 127\.0\.0\.1:{port} \(Connection refused"):
+                ask(uri)
+        assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("endpoint", ["minio:port", ":9000", ""])
+def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"an endpoint is given as HOST:PORT or HOST, got '{endpoint}'"):
+        storage.exists(f"s3://bucket/file?endpoint_override={endpoint}&scheme=http")
+
+
+def test_an_endpoint_that_has_answered_is_not_asked_again() -> None:
+    """It may be gone for a moment: that is for those who try again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        options = f"?endpoint_override=127.0.0.1:{server.getsockname()[1]}&scheme=http"
+        refuse_silent_endpoint(options)
+    refuse_silent_endpoint(options)
+    refuse_silent_endpoint("?region=us-east-1")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sunspark.data.contact_sheet import SheetConfig as SheetConfig
     from sunspark.data.contact_sheet import SheetResult
     from sunspark.data.ingest import IngestConfig as IngestConfig
+    from sunspark.data.leak_table import LeakTable
     from sunspark.data.loader import LoaderConfig as LoaderConfig
     from sunspark.data.prediction_table import Prediction
     from sunspark.data.quarantine import QuarantineTable
@@ -131,6 +132,14 @@ def inspect_quarantine(dataset: str) -> QuarantineTable:
     from sunspark.data.quarantine import quarantine_table
 
     return quarantine_table(dataset)
+
+
+def inspect_leaks(dataset: str) -> LeakTable:
+    """All images that are trained on and judged by, and all that have an exact copy under another class."""
+    from sunspark.data.dataset import Dataset
+    from sunspark.data.leak_table import leak_table
+
+    return leak_table(Dataset.open(dataset))
 
 
 def inspect_page(dataset: str, out: str) -> PageResult:

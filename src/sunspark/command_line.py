@@ -10,6 +10,7 @@ import functools
 import io
 import itertools
 import re
+import shlex
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,11 @@ def parse(
             ),
             registry=_registry(),
         )
+
+
+def command(*words: str) -> str:
+    """A command of sunspark that a message suggests, as a shell takes it."""
+    return shlex.join(("sunspark", *words))
 
 
 def words_of(config: object, default: object) -> list[str]:

@@ -87,3 +87,14 @@ def first_line_of(error: BaseException) -> str:
 def printable(name: str) -> str:
     """A name of a file on one line, whatever is in it: a line break as `\\n`."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+
+
+def clipped(name: str, most: int = 60) -> str:
+    """A name on one line of `most` letters at most; an ellipsis stands for the rest."""
+    name = printable(name)
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """(3, "step") -> 3 steps"""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sunspark.bench.dataset_page import PageResult, write_dataset_page
+from sunspark.bench.dataset_page import PageResult, _name_of, write_dataset_page
 from sunspark.bench.dataset_samples import MOST_BLOCKS, rows_by_class, thumbnails
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Block, Dataset
@@ -61,7 +61,9 @@ def test_it_says_what_is_in_the_dataset(dataset: Dataset, tmp_path: Path) -> Non
         "Images 14 of 17 listed",
         "Classes 2 6 to 8 images each",
         "Quarantined 3 17.65 % of the images",
-        "Leaks 1 training images that are test images too",
+        "Leaks 1 training image that is a test image too",
+        "Label conflicts 0 no copy is under another class",
+        "class images train test bad files coast 6 2 1 3 forest 8 1 1 0",
         "train 3 test 2",
         "JPEG 12 PNG 1 BMP 1",
         "forest 8 coast 6",
@@ -71,7 +73,7 @@ def test_it_says_what_is_in_the_dataset(dataset: Dataset, tmp_path: Path) -> Non
         "2 sniff the file is empty coast/empty.jpg",
         "an HTML page, not an image",
         "All 3 files, by path",
-        "coast 6 images",
+        "coast 6 images, 3 bad files",
         dataset.id[:16],
         "short_side 24",
     ):
@@ -135,3 +137,48 @@ def test_of_a_large_set_few_blocks_are_read_and_rare_classes_are_shown(
     small = thumbnails(dataset, range(400))
     assert len(read) == len(set(read)) == MOST_BLOCKS
     assert sum(bool(one.uri) for one in small.values()) == 2 * MOST_BLOCKS
+
+
+def test_copies_under_two_classes_stand_side_by_side(tmp_path: Path) -> None:
+    made = [(f"{name}/{n}.jpg", label, [], encode_jpeg(picture(n))) for label, name in enumerate("ab") for n in (1, 2)]
+    dataset = write_dataset(str(tmp_path / "d"), made[:-1], classes=("coast", "forest"))
+    page, _ = page_of(dataset, tmp_path)
+    assert "Label conflicts 2 exact copies under another class" in page.text
+    assert "2 images have an exact copy under another class" in page.text
+    assert "a/1.jpg b/1.jpg coast forest" in page.text or "b/1.jpg a/1.jpg forest coast" in page.text
+    assert "--leaks" in page.text
+
+
+@pytest.mark.parametrize(("num_classes", "most_bytes"), [(397, 2_000_000), (10_000, 4_000_000)])
+def test_of_many_classes_all_are_counted_and_the_first_are_shown(
+    num_classes: int, most_bytes: int, tmp_path: Path
+) -> None:
+    jpeg = encode_jpeg(picture(0))
+    names = [f"class {number:05d}" for number in range(num_classes)]
+    made = [
+        (f"{name}/{n}.jpg", label, ["train" if n else "test"], jpeg)
+        for label, name in enumerate(names)
+        for n in range(3 if label < 5 else 1)
+    ]
+    page, html = page_of(write_dataset(str(tmp_path / "d"), made, classes=names), tmp_path)
+    assert "class images train test class 00000 3 2 1 class 00001 3 2 1" in page.text
+    rows = set(re.findall(r"<tr>(<td>class .*?)</tr>", html))
+    assert rows >= {f"<td>class {label:05d}</td><td>1</td><td>0</td><td>1</td>" for label in range(5, num_classes)}
+    assert f"Images of the first 100 classes. The table above has the numbers of all {num_classes:,}." in page.text
+    assert 100 <= sum(tag == "img" and name == "src" for tag, name, _ in page.attributes) <= 300
+    assert len(html) < most_bytes
+
+
+def test_a_name_of_ten_thousand_letters_is_cut_on_the_page_and_whole_in_its_file(tmp_path: Path) -> None:
+    name = "x" * 10_000
+    made = [(f"{number}.jpg", 0, ["train"], encode_jpeg(picture(number))) for number in range(2)]
+    page, _ = page_of(write_dataset(str(tmp_path / "d"), made, classes=(name,)), tmp_path)
+    assert "x" * 59 + "…" in page.text
+    assert "x" * 60 not in page.text
+    files = [value for tag, key, value in page.attributes if (tag, key) == ("a", "href")]
+    assert any(name in base64.b64decode(file.partition("base64,")[2]).decode() for file in files)
+
+
+def test_the_name_of_a_set_in_a_store_is_without_its_options() -> None:
+    assert _name_of("s3://bucket/sets/sun?endpoint_override=minio:9000&scheme=http") == "sets/sun"
+    assert _name_of("/data") == "data"

@@ -1,5 +1,6 @@
 """What is in a dataset, for people: counts, tables, a page, a picture; of many splits a few, the rest in the JSON."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from PIL import Image
 
 from sunspark.commands.inspect import run
+from sunspark.config import as_json
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Quarantined
 from sunspark.data.ingest import IngestConfig
+from sunspark.data.leak_table import LeakTable
 from sunspark.data.quarantine import QuarantineTable
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, DatasetError
@@ -76,3 +79,59 @@ def test_where_there_is_no_dataset_nothing_is_written(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="is not a finished dataset"):
             run([str(tmp_path / "nowhere"), *words])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def contradictory(tmp_path: Path) -> str:
+    """Ten images in train, each with a copy under another class in test; the name of that has 10,000 letters."""
+    jpegs = [encode_jpeg(np.full((16, 24, 3), 20 * number, np.uint8)) for number in range(10)]
+    made = [
+        (f"{'ab'[label]}/{number:02d}\n.jpg", label, [split], jpeg)
+        for number, jpeg in enumerate(jpegs)
+        for label, split in enumerate(("train", "test"))
+    ]
+    return write_dataset(str(tmp_path / "contradictory"), made, classes=("coast", "f" * 10_000)).uri
+
+
+def test_all_leaks_and_all_copies_under_two_classes_are_a_table(contradictory: str) -> None:
+    outcome = run([contradictory, "--leaks"])
+    assert isinstance(outcome.result, LeakTable)
+    assert (outcome.result.leaked, outcome.result.conflicting) == (10, 20)
+    assert "leaked       10\nconflicting  20\n" in outcome.text
+    lines = [line.split() for line in outcome.text.splitlines()]
+    clipped = "f" * 59 + "…"
+    assert [line for line in lines if line[:2] == ["train", "test"]][1:] == [
+        ["train", "test", rf"a/{number:02d}\n.jpg", "coast", rf"b/{number:02d}\n.jpg", clipped] for number in range(10)
+    ]
+    assert [r"b/03\n.jpg", clipped, r"a/03\n.jpg", "coast"] in lines
+
+
+def test_a_dataset_without_copies_has_an_empty_table(tmp_path: Path) -> None:
+    image = encode_jpeg(np.zeros((16, 24, 3), np.uint8))
+    write_dataset(str(tmp_path / "dataset"), [("a/b.jpg", 0, ["train"], image)], classes=("a",))
+    text = run([str(tmp_path / "dataset"), "--leaks"]).text
+    assert text.splitlines() == [f"dataset      {tmp_path}/dataset", "leaked       0", "conflicting  0"]
+    with pytest.raises(ConfigError, match="--quarantine and --leaks are two tables; give one"):
+        run([str(tmp_path / "dataset"), "--leaks", "--quarantine"])
+
+
+def test_copies_under_two_classes_are_told_with_a_few_of_them(contradictory: str) -> None:
+    outcome = run([contradictory])
+    told = outcome.text.partition("20 images have an exact copy under another class (--leaks has all)\n")[2]
+    assert len(told.splitlines()) == 1 + 5
+    assert json.loads(json.dumps(as_json(outcome.result)))["label_conflicts"]["images"] == 20
+
+
+def test_classes_stand_in_a_table_with_sums_and_long_names_are_cut(contradictory: str, leaky: str) -> None:
+    table = run([contradictory]).text.partition("\nclasses\n")[2].splitlines()[:4]
+    name = "f" * 59 + "…"
+    assert [line.split() for line in table] == [
+        ["class", "images", "train", "test"],
+        ["coast", "10", "10", "0"],
+        [name, "10", "0", "10"],
+        ["all", "20", "10", "10"],
+    ]
+    assert len({len(line) for line in table}) == 1, "numbers stand below each other"
+    assert "class  images  train  test  bad\na           2      1     1    1\nall         2      1     1    1" in (
+        run([leaky]).text
+    )

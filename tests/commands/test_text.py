@@ -11,7 +11,7 @@ from typing import TextIO
 
 import pytest
 
-from sunspark.commands.text import fitted, summary
+from sunspark.commands.text import fitted, summary, table
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,8 @@ def test_bytes_and_long_lists_are_readable() -> None:
         "and 15 more",
         "few     train: 4, test: 2",
     ]
+
+
+def test_columns_stand_below_each_other_whatever_the_letters() -> None:
+    lines = table("classes", ["class", "images"], [("海岸", 12), ("forest", 1234)]).splitlines()
+    assert lines == ["", "classes", "class   images", "海岸        12", "forest   1,234"]

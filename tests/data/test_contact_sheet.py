@@ -10,9 +10,12 @@ from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pix
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.contact_sheet import NUM_EPOCHS, SheetConfig, SheetResult, contact_sheet, write_contact_sheet
 from sunspark.data.dataset import Dataset
+from sunspark.data.ingest import IngestConfig
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, DatasetError
+from sunspark.launch.ingest import ingest
+from tests.data.engine import here
 
 SIZE = 32
 GAP = 6
@@ -77,3 +80,16 @@ def test_a_dataset_without_images_has_no_picture(tmp_path: Path) -> None:
 def test_a_size_that_is_none_is_refused(image_size: int) -> None:
     with pytest.raises(ConfigError, match=f"image_size must be 8 to 1024 pixels, got {image_size}; use"):
         SheetConfig(image_size=image_size)
+
+
+@pytest.mark.parametrize(("image_size", "is_told"), [(24, False), (32, True)])
+def test_a_size_above_that_of_the_stored_images_is_told(
+    image_size: int, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "a" / "1.jpg").write_bytes(encode_jpeg(np.zeros((40, 60, 3), np.uint8)))
+    made = ingest(str(tmp_path / "photos"), str(tmp_path / "dataset"), IngestConfig(short_side=24), here)
+    sheet = SheetConfig(image_size=image_size)
+    write_contact_sheet(Dataset.open(made.dataset), str(tmp_path / "out.png"), sheet, AugmentConfig())
+    told = "--image-size 32 is above the short side at which images are stored, 24: they are enlarged"
+    assert (told in caplog.text) == is_told

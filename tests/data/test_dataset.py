@@ -99,8 +99,10 @@ def test_splits_are_columns_and_an_image_may_be_in_none(dataset: Dataset) -> Non
         assert (np.diff(rows) > 0).all()
         wanted = {path for path, splits in splits_of.items() if split in splits}
         assert {dataset.path_of(int(row)) for row in rows} == wanted
-    with pytest.raises(DatasetError, match=r"has no split 'trian'; the nearest is train \(--split"):
+    with pytest.raises(DatasetError, match=r"has no split 'trian'; the nearest is train \(--split names one\)"):
         dataset.rows("trian")
+    with pytest.raises(DatasetError, match=r"the nearest is train \(--eval-split names one\)"):
+        dataset.rows("trian", "--eval-split")
 
 
 def test_sixty_four_splits_fit_and_sixty_five_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
-from sunspark.data.leaks import find_leaks, pairs_of, without_leaks
+from sunspark.data.leak_table import ConflictingImage, LeakedImage, leak_table
+from sunspark.data.leaks import find_label_conflicts, find_leaks, pairs_of, training_splits, without_leaks
 from sunspark.data.writer import write_dataset
 
 SPLITS = ("train", "test", "odd")
@@ -94,3 +95,65 @@ def test_a_set_without_leaks_has_none(tmp_path: Path) -> None:
     index = write_dataset(str(tmp_path / "d"), made, classes=("a",)).index
     assert find_leaks(index, ("train", "test")) == ()
     assert without_leaks(index, ("train", "test")) == (index, 0)
+
+
+def test_the_table_holds_every_leak_with_paths_splits_and_classes(dataset: Dataset) -> None:
+    table = leak_table(dataset)
+    assert (table.dataset, table.leaked, table.conflicting) == (dataset.uri, 3, 2)
+    assert table.leaks == tuple(
+        LeakedImage(train="train", test="test", path=path, class_name="a", copy=copy, copy_class=copy_class)
+        for path, copy, copy_class in (
+            ("a/1.jpg", "b/1 again.jpg", "b"),
+            ("a/5.jpg", "a/5.jpg", "a"),
+            ("a/6.jpg", "a/6 again.jpg", "a"),
+        )
+    )
+    assert table.label_conflicts == (
+        ConflictingImage(path="a/1.jpg", class_name="a", copy="b/1 again.jpg", copy_class="b"),
+        ConflictingImage(path="b/1 again.jpg", class_name="b", copy="a/1.jpg", copy_class="a"),
+    )
+
+
+def test_an_image_of_which_many_are_leaked_counts_once_for_each_pair_of_splits(tmp_path: Path) -> None:
+    splits = ("Training_01", "Testing_01", "Training_02", "Testing_02")
+    made = [("a.jpg", 0, splits, image(1)), ("b.jpg", 0, splits[:1], image(1)), ("c.jpg", 0, splits[3:], image(2))]
+    table = leak_table(write_dataset(str(tmp_path / "d"), made, classes=("a",), split_names=splits))
+    assert [(one.train, one.path, one.copy) for one in table.leaks] == [
+        ("Training_01", "a.jpg", "a.jpg"),
+        ("Training_01", "b.jpg", "a.jpg"),
+        ("Training_02", "a.jpg", "a.jpg"),
+    ]
+
+
+def test_every_image_that_has_a_copy_under_another_class_is_counted(tmp_path: Path) -> None:
+    """By brute force, on images of which many are equal, in three classes."""
+    rng = np.random.default_rng(0)
+    made = [(f"{n}.jpg", int(rng.integers(3)), [], image(int(rng.integers(20)))) for n in range(60)]
+    dataset = write_dataset(str(tmp_path / "d"), made, classes=("a", "b", "c"))
+    about = {path: (label, body) for path, label, _, body in made}
+    wanted = {
+        path
+        for path, (label, body) in about.items()
+        if any(other == body and another != label for another, other in about.values())
+    }
+    assert 0 < len(wanted) < len(made)
+    table, found = leak_table(dataset), find_label_conflicts(dataset.index)
+    assert found.images == table.conflicting == len(wanted)
+    assert [one.path for one in table.label_conflicts] == sorted(wanted)
+    for one in table.label_conflicts:
+        assert about[one.path][1] == about[one.copy][1]
+        assert dataset.classes[about[one.copy][0]] == one.copy_class != one.class_name
+    assert len(found.examples) == 5
+    assert set(found.examples) <= {(one.path, one.copy) for one in table.label_conflicts}
+
+
+def test_copies_under_one_class_are_no_conflict(tmp_path: Path) -> None:
+    made = [(f"{number}.jpg", number // 4, [], image(number // 2)) for number in range(8)]
+    for samples in (made, []):
+        dataset = write_dataset(str(tmp_path / str(len(samples))), samples, classes=("a", "b"))
+        assert find_label_conflicts(dataset.index).images == 0
+        assert leak_table(dataset).label_conflicts == ()
+
+
+def test_what_is_trained_on_is_told_by_the_name() -> None:
+    assert training_splits(("Training_01", "test", "train", "strain", "Testing_01")) == ["Training_01", "train"]

@@ -22,7 +22,7 @@ import pytest
 from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, stratified_splits
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
 from sunspark.data.sources.splits import split_of_file
@@ -108,6 +108,27 @@ def test_splits_that_the_source_names_leave_no_room_for_a_test_fraction(tmp_path
     made = make("parquet", tmp_path / "made", BODIES)
     with pytest.raises(ConfigError, match=r"has no effect: .* names its splits \(train, test\)"):
         list_source(made.source, test_fraction=0.3)
+
+
+@pytest.mark.parametrize("by_list", [True, False])
+def test_of_a_source_that_names_train_alone_a_test_split_is_set_aside_if_asked_for(
+    by_list: bool, tmp_path: Path
+) -> None:
+    trained = {path: body for path, body in BODIES.items() if split_of(path) == "train"}
+    if by_list:
+        made = make("folder", tmp_path / "made", BODIES)
+        options = {"split_lists": made.split_list[:1]}
+    else:
+        made, options = make("parquet", tmp_path / "made", trained), {}
+    assert list_source(made.source, **options).split_names == ("train",)
+    listing = list_source(made.source, test_fraction=0.4, **options)
+    assert (listing.split_names, listing.test_fraction) == (("train", "test"), 0.4)
+    assert {image.path for image in listing.images if image.splits} == set(trained)
+    assert stratified_splits({image.path: image.label for image in listing.images if image.splits}, 0.4, 0) == {
+        image.path: image.splits for image in listing.images if image.splits
+    }
+    with pytest.raises(ConfigError, match=r"test_fraction 0 has no effect: .* \(train\)"):
+        list_source(made.source, test_fraction=0, **options)
 
 
 def test_lists_join_the_splits_that_the_source_names(tmp_path: Path) -> None:

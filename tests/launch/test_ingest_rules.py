@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -163,13 +164,13 @@ def test_where_there_is_nothing_to_drop_the_dataset_is_the_same(tmp_path: Path) 
 
 def test_a_dataset_with_leaks_is_not_taken_for_one_without_nor_the_reverse(leaky: Path, tmp_path: Path) -> None:
     made(leaky, tmp_path / "kept", split_list=lists(leaky))
-    with pytest.raises(DatasetError, match=r"without --drop-leaks: its split train has 1 images of test"):
+    with pytest.raises(DatasetError, match=r"without --drop-leaks: its split train has 1 image of test"):
         made(leaky, tmp_path / "kept", split_list=lists(leaky), drop_leaks=True)
     first = made(leaky, tmp_path / "dropped", split_list=lists(leaky), drop_leaks=True)
     again = made(leaky, tmp_path / "dropped", split_list=lists(leaky), drop_leaks=True)
     assert again.reused
     assert again.dataset_id == first.dataset_id
-    with pytest.raises(DatasetError, match="--drop-leaks took 1 images out of its training splits"):
+    with pytest.raises(DatasetError, match="--drop-leaks took 1 image out of its training splits"):
         made(leaky, tmp_path / "dropped", split_list=lists(leaky))
 
 
@@ -233,3 +234,60 @@ def test_links_do_not_hide_that_source_and_dataset_lie_in_each_other(tmp_path: P
     elsewhere.symlink_to(dataset)
     assert made(to_source, elsewhere).accepted == 4
     assert len(Dataset.open(str(dataset))) == 4
+
+
+def test_copies_under_two_classes_are_told_with_their_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = photos(
+        tmp_path / "photos", 10, {"twin.jpg": encode_jpeg(picture(1)), "twin 2.jpg": encode_jpeg(picture(2))}
+    )
+    result = made(source, tmp_path / "my dataset", test_fraction=0)
+    assert result.label_conflicts == 2
+    assert "2 images have exact copies under another class (" in caplog.text
+    assert "class 0/twin.jpg" in caplog.text
+    assert f"`sunspark inspect '{tmp_path}/my dataset' --leaks` names all" in caplog.text
+    caplog.clear()
+    assert made(photos(tmp_path / "others", 10, {}), tmp_path / "plain").label_conflicts == 0
+    assert caplog.text == ""
+
+
+def test_classes_without_a_training_image_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Those of which all images are bad, or in other splits; not those that have no image at all."""
+    for number in range(8):
+        path = tmp_path / "photos" / f"class {number}" / "only.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"" if number == 7 else encode_jpeg(picture(number)))
+    (tmp_path / "train.txt").write_text("class 6/only.jpg\nclass 7/only.jpg")
+    (tmp_path / "test.txt").write_text("class 0/only.jpg")
+    made(tmp_path / "photos", tmp_path / "dataset", split_list=lists(tmp_path / "photos"), max_bad_fraction=1)
+    assert (
+        "the split train has no image of 6 classes: class 0, class 1, class 2, class 3, class 4 and 1 more; a network "
+        "that is trained on it does not know them"
+    ) in caplog.text
+    assert "the split test has no image" not in caplog.text
+
+
+def test_a_dataset_that_is_there_already_is_told_before_anything_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = photos(tmp_path / "photos", 10, {})
+    made(source, tmp_path / "dataset")
+    assert "10 images of 2 classes listed in" in capsys.readouterr().err
+    assert made(source, tmp_path / "dataset").reused
+    told = capsys.readouterr().err
+    assert told == f"{tmp_path}/dataset is there already, made from these 10 images: reused\n"
+    one = tmp_path / "one" / "class"
+    one.mkdir(parents=True)
+    (one / "only.jpg").write_bytes(encode_jpeg(picture(0)))
+    made(one.parent, tmp_path / "small")
+    assert f"1 image of 1 class listed in {one.parent}" in capsys.readouterr().err
+
+
+def test_too_many_bad_images_in_a_folder_with_a_space_are_shown_by_the_command_that_is_told(tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", 19, {"bad.jpg": b""})
+    with pytest.raises(SourceError) as caught:
+        made(source, tmp_path / "my dataset")
+    told = re.findall(r"`(sunspark inspect .*?)`", str(caught.value))
+    assert shlex.split(told[0]) == ["sunspark", "inspect", f"{tmp_path}/my dataset", "--quarantine"]
+    with pytest.raises(DatasetError) as unfinished:
+        Dataset.open(str(tmp_path / "my dataset"))
+    assert re.findall(r"`(sunspark inspect .*?)`", str(unfinished.value)) == told

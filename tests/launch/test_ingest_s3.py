@@ -1,6 +1,7 @@
 """Laws of ingest from and to an object store: the dataset is that of local files, and the driver opens no image."""
 
 import hashlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from sunspark.commands.ingest import run
 from sunspark.data import dataset_folder
 from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
@@ -244,3 +246,13 @@ def test_what_made_an_ingest_fail_is_told_though_its_store_is_gone_then(
         with pytest.raises(WorkerError, match="the first cause"):
             ingest(archive, "s3://bucket/failing", config_of(url), lambda: nullcontext(engine))
     assert "means nothing any more, but could not be deleted: " in caplog.text
+
+
+def test_the_last_words_are_a_command_that_a_shell_takes_with_the_whole_place(store: str, tmp_path: Path) -> None:
+    made = make("tar", tmp_path / "made", BODIES)
+    words = [made.source, "s3://bucket/told", "--launcher", "local", "--short-side", "32", "--endpoint-url", store]
+    outcome = run(words)
+    _, _, look = outcome.text.splitlines()[-1].partition("look at it: ")
+    name, command, place = shlex.split(look)
+    assert (name, command, place) == ("sunspark", "inspect", with_endpoint("s3://bucket/told", store))
+    assert Dataset.open(place).id == outcome.result.dataset_id  # type: ignore[attr-defined]

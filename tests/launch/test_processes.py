@@ -46,7 +46,7 @@ def test_work_of_a_process_that_died_is_done_again(tmp_path: Path, caplog: pytes
     with process_engine(2) as engine:
         assert engine(deeds.die_once, deeds_in(tmp_path), display()) == list(range(8))
     assert attempts(tmp_path) == {number: 2 if number % 3 == 0 else 1 for number in range(8)}
-    assert "was ended by SIGKILL; image 3 to image 3 (1 images) are done again" in caplog.text
+    assert "was ended by SIGKILL; image 3 to image 3 (1 image) are done again" in caplog.text
 
 
 def test_work_that_kills_each_process_is_named(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_an_ingest_takes_every_image_once(
     told = capsys.readouterr().err
     assert f"60 images of 3 classes listed in {scenes}" in told
     assert "60/60 images, " in told
+    assert "9 tasks on Spark; the images of a task are counted when it is done" in told
     assert (result.listed, result.accepted, result.quarantined, result.classes) == (60, 60, 0, 3)
     assert result.splits == {"train": 48, "test": 12}
     assert result.seconds > 0

@@ -107,7 +107,7 @@ def open_dataset(sweep: SweepConfig) -> Dataset:
     """That of the sweep. Raises DatasetError when there is none, or it has no such split."""
     opened = Dataset.open(storage.absolute(sweep.dataset))
     if sweep.eval_split:
-        opened.rows(sweep.eval_split)
+        opened.rows(sweep.eval_split, "eval_split")
     return opened
 
 

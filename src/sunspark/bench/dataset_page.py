@@ -1,11 +1,12 @@
 """The page of a dataset: one HTML file that needs nothing else, no network and no script.
 
 Says what is in a dataset: classes with some of their images, splits, balance, sizes, formats, what could not be taken
-and why, and which images a model would be trained on and judged by. In the style of a run's report (`report.py`).
-Cost: the index, and at most 32 blocks of the dataset (some 250 MB at the default size), one at a time.
+and why, and which exact copies spoil what is learnt or measured. In the style of a run's report (`report.py`).
+Cost: the index, and at most 32 blocks of the dataset (some 250 MB at the default size), one at a time. A page of 10,000
+classes has some 2 MB.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -15,21 +16,30 @@ import numpy.typing as npt
 
 from sunspark import storage
 from sunspark.bench.bars import Bar
-from sunspark.bench.dataset_samples import Thumbnail, chosen, rows_by_class, thumbnails
+from sunspark.bench.dataset_classes import (
+    balance,
+    class_rows,
+    class_table,
+    classes_download,
+    pictured,
+    pictures_per_class,
+)
+from sunspark.bench.dataset_samples import rows_by_class, thumbnails
 from sunspark.bench.download import csv_download
 from sunspark.bench.page import environment
 from sunspark.bench.tiles import Tile
 from sunspark.bench.words import count, percent, plural, share, size
 from sunspark.data.dataset import Dataset
-from sunspark.data.leaks import Leak
+from sunspark.data.leaks import Examples, Leak
 from sunspark.data.quarantine import commonest_reasons
 from sunspark.data.summary import DatasetSummary, summarize
+from sunspark.errors import clipped
 
 _MOST_FILES: Final = 200
 """Rows of the table of bad images; the CSV has all."""
-_MOST_PAIRS: Final = 12
-_FEW_CLASSES: Final = 60
-_ENDS_SHOWN: Final = 15
+_MOST_LEAKS: Final = 8
+_MOST_CONFLICTS: Final = 4
+"""Pairs of pictures. Each may take two blocks."""
 _SIDES: Final = (0, 64, 128, 256, 512, 1024, 2048, 1 << 31)
 """Pixels of an image's short side, from one column of the chart to the next."""
 
@@ -44,13 +54,15 @@ class PageResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassRow:
-    """A class, with some of its images."""
+class Twin:
+    """One of two exact copies, side by side."""
 
-    name: str
-    text: str
-    hint: str
-    pictures: tuple[Thumbnail, ...]
+    path: str
+    uri: str
+    class_name: str
+
+
+Twins = tuple[tuple[Twin, Twin], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +70,7 @@ class LeakRows:
     """A pair of splits that share images, and some of them side by side."""
 
     text: str
-    pairs: tuple[tuple[Thumbnail, Thumbnail], ...]
+    pairs: Twins
 
 
 def write_dataset_page(dataset: Dataset, out: str) -> PageResult:
@@ -71,42 +83,60 @@ def write_dataset_page(dataset: Dataset, out: str) -> PageResult:
 def render(dataset: Dataset) -> str:
     """The page, as HTML."""
     about = summarize(dataset)
-    rows_of = rows_by_class(dataset, _pictures_per_class(about.classes))
-    row_of = {path: row for row, path in enumerate(dataset.index.column("path").to_pylist())} if about.leaks else {}
-    pairs = [(row_of[one], row_of[other]) for leak in about.leaks for one, other in leak.examples][:_MOST_PAIRS]
-    made = thumbnails(
-        dataset, [*(row for pair in pairs for row in pair), *(r for rows in rows_of.values() for r in rows)]
-    )
+    rows_of = pictured(rows_by_class(dataset, pictures_per_class(about.classes)))
+    leaked = [pair for leak in about.leaks for pair in leak.examples][:_MOST_LEAKS]
+    conflicting = about.label_conflicts.examples[:_MOST_CONFLICTS]
+    row_of = _row_of(dataset, [path for pair in (*leaked, *conflicting) for path in pair])
+    made = thumbnails(dataset, [*row_of.values(), *(row for rows in rows_of.values() for row in rows)])
+    twin_of = {
+        path: Twin(path=path, uri=made[row].uri, class_name=clipped(dataset.classes[dataset.labels[row]]))
+        for path, row in row_of.items()
+    }
     return (
         environment()
         .get_template("dataset.html.j2")
         .render(
-            name="/".join(dataset.uri.rstrip("/").split("/")[-2:]),
+            name=_name_of(dataset.uri),
             subject=_subject(dataset),
             tiles=_tiles(about),
             splits=_split_bars(about),
-            classes=_class_rows(about, rows_of, made),
-            balance=_balance(about),
-            classes_download=_classes_download(about),
+            classes=class_rows(about.class_counts, rows_of, made),
+            num_classes=count(about.classes),
+            is_cut=len(rows_of) < about.classes,
+            counts=class_table(about),
+            balance=balance(about.class_counts),
+            classes_download=classes_download(about),
             formats=_bars(about.formats),
             sides=_columns(_short_sides(dataset)),
             stored=_bars(about.sizes, whole=about.images),
             sizes_download=_sizes_download(dataset),
             reasons=commonest_reasons(about.quarantine),
             bad=about.quarantine[:_MOST_FILES],
+            bad_files=plural(len(about.quarantine), "file"),
             num_bad=len(about.quarantine),
             bad_download=csv_download(
                 "quarantine.csv",
                 {key: [getattr(one, key) for one in about.quarantine] for key in ("path", "stage", "reason")},
             ),
-            leaks=_leak_rows(about.leaks, row_of, made),
+            leaks=_leak_rows(about.leaks, twin_of),
             num_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
+            conflicts=count(about.label_conflicts.images),
+            conflicting=_twins(about.label_conflicts.examples, twin_of),
         )
     )
 
 
-def _pictures_per_class(num_classes: int) -> int:
-    return 8 if num_classes <= 20 else 5 if num_classes <= _FEW_CLASSES else 3
+def _name_of(uri: str) -> str:
+    """The last two parts of the place, without its options."""
+    return "/".join(part for part in (storage.name_of(storage.parent(uri)), storage.name_of(uri)) if part)
+
+
+def _row_of(dataset: Dataset, paths: Sequence[str]) -> dict[str, int]:
+    """The rows of some images, in the order of `paths`."""
+    wanted = dict.fromkeys(paths, -1)
+    if wanted:
+        wanted |= {path: row for row, path in enumerate(dataset.index.column("path").to_pylist()) if path in wanted}
+    return wanted
 
 
 def _subject(dataset: Dataset) -> list[tuple[str, str]]:
@@ -121,7 +151,7 @@ def _subject(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _tiles(about: DatasetSummary) -> list[Tile]:
-    leaked = sum(leak.images for leak in about.leaks)
+    leaked, conflicts = sum(leak.images for leak in about.leaks), about.label_conflicts.images
     counts = [one.images for one in about.class_counts]
     return [
         Tile(label="Images", value=count(about.images), note=f"of {count(about.listed)} listed"),
@@ -138,22 +168,29 @@ def _tiles(about: DatasetSummary) -> list[Tile]:
         Tile(
             label="Leaks",
             value=count(leaked),
-            note=_leak_note(len(about.leaks)),
+            note=_leak_note(leaked, len(about.leaks)),
             tone="bad" if leaked else "good",
+        ),
+        Tile(
+            label="Label conflicts",
+            value=count(conflicts),
+            note="exact copies under another class" if conflicts else "no copy is under another class",
+            tone="bad" if conflicts else "good",
         ),
     ]
 
 
-def _leak_note(num_pairs: int) -> str:
+def _leak_note(leaked: int, num_pairs: int) -> str:
     if not num_pairs:
         return "no training image is a test image"
     among = "" if num_pairs == 1 else f", over {num_pairs} pairs of splits"
-    return f"training images that are test images too{among}"
+    what = "training image that is a test image" if leaked == 1 else "training images that are test images"
+    return f"{what} too{among}"
 
 
 def _from_to(counts: Sequence[int]) -> str:
     least, most = min(counts, default=0), max(counts, default=0)
-    return f"{count(least)} images each" if least == most else f"{count(least)} to {count(most)} images each"
+    return f"{plural(most, 'image')} each" if least == most else f"{count(least)} to {plural(most, 'image')} each"
 
 
 def _split_bars(about: DatasetSummary) -> tuple[Bar, ...]:
@@ -197,35 +234,6 @@ def _short_side(dataset: Dataset, prefix: str) -> npt.NDArray[np.int32]:
     return shorter
 
 
-def _class_rows(about: DatasetSummary, rows_of: dict[int, list[int]], made: dict[int, Thumbnail]) -> list[ClassRow]:
-    return [
-        ClassRow(
-            name=one.name,
-            text=plural(one.images, "image"),
-            hint=", ".join(f"{split} {count(number)}" for split, number in one.splits.items()),
-            pictures=chosen(made, rows_of[label]),
-        )
-        for label, one in enumerate(about.class_counts)
-    ]
-
-
-def _balance(about: DatasetSummary) -> dict[str, tuple[Bar, ...]]:
-    """The largest and the smallest classes; of few classes all are the largest."""
-    ordered = sorted(about.class_counts, key=lambda one: (-one.images, one.name))
-    most = max((one.images for one in ordered), default=0) or 1
-    bars = tuple(Bar(name=one.name, share=one.images / most, text=count(one.images)) for one in ordered)
-    if len(bars) <= _FEW_CLASSES:
-        return {"largest": bars, "smallest": ()}
-    return {"largest": bars[:_ENDS_SHOWN], "smallest": bars[-_ENDS_SHOWN:]}
-
-
-def _classes_download(about: DatasetSummary) -> Any:
-    names = [one.name for one in about.class_counts]
-    columns = {split: [one.splits[split] for one in about.class_counts] for split in about.splits}
-    images = [one.images for one in about.class_counts]
-    return csv_download("classes.csv", {"class": names, "images": images, **columns})
-
-
 def _sizes_download(dataset: Dataset) -> Any:
     sizes = zip(*(dataset.index.column(f"source_{name}").to_pylist() for name in ("width", "height")), strict=True)
     numbers: dict[tuple[int, int], int] = {}
@@ -238,15 +246,16 @@ def _sizes_download(dataset: Dataset) -> Any:
     )
 
 
-def _leak_rows(leaks: Sequence[Leak], row_of: dict[str, int], made: dict[int, Thumbnail]) -> list[LeakRows]:
+def _leak_rows(leaks: Sequence[Leak], twin_of: Mapping[str, Twin]) -> list[LeakRows]:
     return [
         LeakRows(
             text=f"In {leak.train} and in {leak.test}: {plural(leak.images, 'image')}",
-            pairs=tuple(
-                (made[row_of[one]], made[row_of[other]])
-                for one, other in leak.examples
-                if row_of[one] in made and row_of[other] in made
-            ),
+            pairs=_twins(leak.examples, twin_of),
         )
         for leak in leaks
     ]
+
+
+def _twins(examples: Examples, twin_of: Mapping[str, Twin]) -> Twins:
+    """Those that were looked up."""
+    return tuple((twin_of[one], twin_of[other]) for one, other in examples if one in twin_of and other in twin_of)

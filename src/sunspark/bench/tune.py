@@ -103,7 +103,7 @@ def tune(
     dataset, folder = storage.absolute(dataset), storage.absolute(folder)
     opened = Dataset.open(dataset)
     base = config_of(space, {})
-    opened.rows(base.validation.split)
+    opened.rows(base.validation.split, "eval_split")
     is_alone, url = _is_alone(base, config), url_of(folder, config.storage)
     refuse_other_folders(folder, dataset, "search", search_file(folder), _LEFT)
     if is_alone:

@@ -7,17 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sunspark.errors import plural as plural
+
 _SPACE = "\u00a0"
 
 
 def count(value: int) -> str:
     """1234567 -> 1,234,567"""
     return f"{value:,}"
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """(3, "step") -> 3 steps"""
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
 def epochs(is_whole: Sequence[bool]) -> str:

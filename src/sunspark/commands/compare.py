@@ -12,7 +12,7 @@ import sunspark
 from sunspark.bench.compare import CompareConfig, CompareResult, num_measured, open_dataset, plan
 from sunspark.bench.sweep import Setting, load_sweep
 from sunspark.bench.sweep_results import Summary
-from sunspark.command_line import parse
+from sunspark.command_line import command, parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
 from sunspark.errors import first_five
@@ -92,7 +92,7 @@ def in_words(result: CompareResult) -> str:
     rows = [_row(one, has_forecasts) for one in result.settings]
     reasons = _reasons((one.setting, one.reason) for one in result.settings)
     parts = [summary(result, leave_out=["settings"]), table("settings", columns, rows), *reasons]
-    return "\n".join([*parts, f"\na page about it: sunspark report {result.folder} --out compared.html"])
+    return "\n".join([*parts, f"\na page about it: {command('report', result.folder, '--out', 'compared.html')}"])
 
 
 def _row(one: Summary, has_forecasts: bool) -> tuple[object, ...]:

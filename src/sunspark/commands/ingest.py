@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 import sunspark
-from sunspark.command_line import config_path, parse
+from sunspark.command_line import command, config_path, parse
 from sunspark.commands.arguments import ConfigFileArguments
 from sunspark.commands.text import Outcome, summary
 from sunspark.config import load
@@ -40,4 +40,5 @@ def run(argv: Sequence[str]) -> Outcome:
     defaults = {"config": load(IngestConfig, path)} if path else {}
     arguments = parse(Arguments, argv, prog="sunspark ingest", description=_DESCRIPTION, defaults=defaults)
     result = sunspark.ingest(arguments.source, arguments.dataset, arguments.config)
-    return Outcome(result=result, text=summary(result))
+    look = f"\nlook at it: {command('inspect', result.dataset)}"
+    return Outcome(result=result, text=summary(result) + "\n" + look)

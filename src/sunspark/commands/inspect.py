@@ -13,9 +13,9 @@ from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
-from sunspark.data.leaks import Leak
+from sunspark.data.leaks import LabelConflicts, Leak
 from sunspark.data.summary import DatasetSummary
-from sunspark.errors import ConfigError, printable
+from sunspark.errors import ConfigError, clipped, printable
 
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
@@ -31,6 +31,9 @@ class Arguments(CommonArguments):
     """Dataset made by 'sunspark ingest'."""
     quarantine: Annotated[bool, FlagCreatePairsOff] = False
     """Show the images that could not be taken, all of them, with their reasons."""
+    leaks: Annotated[bool, FlagCreatePairsOff] = False
+    """Show the images that are trained on and judged by, and those that have an exact copy under another class, all of
+    them, with their copies."""
     html: str | None = None
     """HTML file to write: what is in the dataset, with some of its images; it holds everything it shows."""
     augmented: str | None = None
@@ -39,6 +42,8 @@ class Arguments(CommonArguments):
     augment: Annotated[AugmentConfig, tyro.conf.arg(name="")] = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
+        if self.quarantine and self.leaks:
+            raise ConfigError("--quarantine and --leaks are two tables; give one of them")
         changed = words_of(self.sheet, SheetConfig()) + words_of(self.augment, AugmentConfig())
         if changed and self.augmented is None:
             raise ConfigError(f"{changed[0]} has no effect without --augmented FILE; give that, or leave it out")
@@ -55,18 +60,27 @@ def run(argv: Sequence[str]) -> Outcome:
         written.append(
             sunspark.inspect_augmented(arguments.dataset, arguments.augmented, arguments.sheet, arguments.augment).path
         )
-    outcome = _quarantine_outcome(arguments.dataset) if arguments.quarantine else _summary_outcome(arguments.dataset)
+    outcome = _outcome(arguments)
     tail = "".join(f"\nwritten: {path}" for path in written)
     return Outcome(result=outcome.result, text=outcome.text + ("\n" + tail if tail else ""))
+
+
+def _outcome(arguments: Arguments) -> Outcome:
+    if arguments.quarantine:
+        return _quarantine_outcome(arguments.dataset)
+    if arguments.leaks:
+        return _leaks_outcome(arguments.dataset)
+    return _summary_outcome(arguments.dataset)
 
 
 def _summary_outcome(dataset: str) -> Outcome:
     result = sunspark.inspect(dataset)
     parts = [
-        summary(result, leave_out=("class_counts", "quarantine", "splits", "leaks")),
-        _splits(result),
+        summary(result, leave_out=("class_counts", "quarantine", "splits", "leaks", "label_conflicts")),
+        *_splits(result),
         _classes(result),
         *_leaks(result.leaks),
+        *_label_conflicts(result.label_conflicts),
         *_quarantine(result),
     ]
     return Outcome(result=result, text="\n".join(parts))
@@ -83,29 +97,73 @@ def _quarantine_outcome(dataset: str) -> Outcome:
     return Outcome(result=result, text="\n".join(parts))
 
 
-def _splits(result: DatasetSummary) -> str:
-    shown = list(result.splits.items())
-    title = "splits"
-    if len(shown) > _MOST_COLUMNS:
-        shown, title = shown[:_FEW_SPLITS], f"splits ({_FEW_SPLITS} of {len(shown)}; --json has all)"
-    return table(title, ["split", "images"], shown)
+def _leaks_outcome(dataset: str) -> Outcome:
+    result = sunspark.inspect_leaks(dataset)
+    parts = [summary(result, leave_out=("leaks", "label_conflicts"))]
+    pair = ["path", "class", "copy", "its class"]
+    if result.leaks:
+        leaked = [
+            (one.train, one.test, printable(one.path), clipped(one.class_name), _same(one.copy, one.path),
+             clipped(one.copy_class))
+            for one in result.leaks
+        ]  # fmt: skip
+        parts.append(table("leaks", ["train", "test", *pair], leaked))
+    if result.label_conflicts:
+        conflicting = [
+            (printable(one.path), clipped(one.class_name), printable(one.copy), clipped(one.copy_class))
+            for one in result.label_conflicts
+        ]
+        parts.append(table("copies under another class", pair, conflicting))
+    return Outcome(result=result, text="\n".join(parts))
+
+
+def _splits(result: DatasetSummary) -> list[str]:
+    """Nothing where the table of classes has a column for each."""
+    if len(result.splits) <= _MOST_COLUMNS:
+        return []
+    title = f"splits ({_FEW_SPLITS} of {len(result.splits)}; --json has all)"
+    return [table(title, ["split", "images"], list(result.splits.items())[:_FEW_SPLITS])]
 
 
 def _classes(result: DatasetSummary) -> str:
+    """With a last line of sums; a column for bad files where there are any."""
     splits = list(result.splits) if len(result.splits) <= _MOST_COLUMNS else []
+    bad = ["bad"] if result.quarantined else []
     rows = [
-        (count.name, count.images, *(count.splits.get(split, 0) for split in splits)) for count in result.class_counts
+        (
+            clipped(count.name),
+            count.images,
+            *(count.splits[split] for split in splits),
+            *([count.quarantined] if bad else []),
+        )
+        for count in result.class_counts
     ]
-    title = "classes" if splits else "classes (--json has their splits)"
-    return table(title, ["class", "images", *splits], rows)
+    sums = ("all", result.images, *(result.splits[split] for split in splits), *([result.quarantined] if bad else []))
+    title = "classes" if splits or not result.splits else "classes (--json has their splits)"
+    return table(title, ["class", "images", *splits, *bad], [*rows, sums])
 
 
 def _leaks(leaks: Sequence[Leak]) -> list[str]:
     if not leaks:
         return []
-    rows = [(leak.train, leak.test, leak.images, *(printable(path) for path in leak.examples[0])) for leak in leaks]
-    title = "leaks: exact copies across a training split and its test split (ingest --drop-leaks takes them out)"
-    return [table(title, ["train", "test", "images", "for instance", "is"], rows)]
+    rows = [
+        (leak.train, leak.test, leak.images, printable(path), _same(copy, path))
+        for leak in leaks
+        for path, copy in leak.examples[:1]
+    ]
+    title = (
+        "leaks: exact copies across a training split and its test split (--leaks has all; ingest --drop-leaks takes "
+        "them out)"
+    )
+    return [table(title, ["train", "test", "images", "for instance", "copy"], rows)]
+
+
+def _label_conflicts(conflicts: LabelConflicts) -> list[str]:
+    if not conflicts.images:
+        return []
+    rows = [(printable(path), printable(copy)) for path, copy in conflicts.examples]
+    title = f"{conflicts.images:,} images have an exact copy under another class (--leaks has all)"
+    return [table(title, ["for instance", "copy"], rows)]
 
 
 def _quarantine(result: DatasetSummary) -> list[str]:
@@ -114,3 +172,7 @@ def _quarantine(result: DatasetSummary) -> list[str]:
     shown = result.quarantine[:_MOST_QUARANTINED]
     title = f"quarantine ({len(shown)} of {len(result.quarantine)}; --quarantine has all)"
     return [table(title, ["path", "stage", "reason"], [(printable(one.path), one.stage, one.reason) for one in shown])]
+
+
+def _same(copy: str, path: str) -> str:
+    return "the same file" if copy == path else printable(copy)

@@ -3,6 +3,7 @@
 import os
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, TextIO, cast
@@ -67,16 +68,26 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of words in columns; a column that holds nothing but numbers below its head stands to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_columns_of, column)) for column in zip(*rows, strict=True)]
     to_the_right = [all(_is_number(word) for word in column[1:]) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
-            word.rjust(width) if right else word.ljust(width)
-            for word, width, right in zip(row, widths, to_the_right, strict=True)
+            _filled(word, width, right) for word, width, right in zip(row, widths, to_the_right, strict=True)
         ).rstrip()
         for row in rows
     )
     return "\n".join(lines)
+
+
+def _filled(word: str, width: int, to_the_right: bool) -> str:
+    """`word` in so many columns of a terminal."""
+    space = " " * (width - _columns_of(word))
+    return space + word if to_the_right else word + space
+
+
+def _columns_of(word: str) -> int:
+    """Of a terminal: letters of East Asia take two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in word)
 
 
 def _is_number(word: str) -> bool:

@@ -7,6 +7,7 @@ Shapes: H W pixels, 3 RGB.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,7 @@ _GAP: Final = 6
 _TEXT_HEIGHT: Final = 26
 _FONT_SIZE: Final = 14
 _GROUND, _INK = (253, 252, 250), (29, 31, 36)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +58,7 @@ class SheetResult:
 
 def write_contact_sheet(dataset: Dataset, out: str, config: SheetConfig, augment: AugmentConfig) -> SheetResult:
     """Write the picture as a PNG file to `out`."""
+    _warn_of_enlarging(dataset, config.image_size)
     pixels = contact_sheet(dataset, config, augment)
     body = io.BytesIO()
     Image.fromarray(pixels).save(body, "PNG")
@@ -80,6 +83,16 @@ def contact_sheet(dataset: Dataset, config: SheetConfig, augment: AugmentConfig)
         name = f"{dataset.classes[dataset.labels[row]]}: {dataset.path_of(row)}"
         _write(canvas, printable(name), _place(0, size), top + size, canvas.width - 2 * _GAP)
     return np.asarray(canvas)
+
+
+def _warn_of_enlarging(dataset: Dataset, image_size: int) -> None:
+    short_side = dataset.manifest["configuration"].get("short_side")
+    if short_side is not None and image_size > short_side:
+        logger.warning(
+            "--image-size %d is above the short side at which images are stored, %d: they are enlarged; an ingest with "
+            "--short-side %d keeps more of them",
+            image_size, short_side, image_size,
+        )  # fmt: skip
 
 
 def _spread_over_classes(dataset: Dataset) -> list[int]:

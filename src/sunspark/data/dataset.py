@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sunspark import storage
+from sunspark.command_line import command
 from sunspark.config import suggestion
 from sunspark.data.leaks import contents_of
 from sunspark.errors import ConfigError, DatasetError, StorageError, first_five, first_line_of
@@ -157,13 +158,14 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def rows(self, split: str) -> npt.NDArray[np.int64]:
-        """The rows of a split, ascending: int64 (M,); DatasetError when there is no such split."""
+    def rows(self, split: str, option: str = "--split") -> npt.NDArray[np.int64]:
+        """The rows of a split, ascending: int64 (M,).
+
+        DatasetError when there is no such split; `option` is what chose it.
+        """
         if split not in self.split_names:
             hint = suggestion(split, self.split_names) if self.split_names else "it has none at all"
-            raise DatasetError(
-                f"{self.uri} has no split {split!r}; {hint} (--split names one, and --eval-split for --eval-every)"
-            )
+            raise DatasetError(f"{self.uri} has no split {split!r}; {hint} ({option} names one)")
         bit = np.uint64(1) << np.uint64(self.split_names.index(split))
         return np.flatnonzero(self._split_bits & bit).astype(np.int64)
 
@@ -225,7 +227,7 @@ def read_manifest(uri: str) -> dict[str, Any]:
     manifest_uri = storage.join(uri, MANIFEST_NAME)
     if not storage.exists(manifest_uri):
         if storage.exists(storage.join(uri, QUARANTINE_NAME)):
-            remedy = f"if too many images were bad, `sunspark inspect {uri} --quarantine` names them"
+            remedy = f"if too many images were bad, `{command('inspect', uri, '--quarantine')}` names them"
         else:
             remedy = "check the path, or run `sunspark ingest` again"
         raise DatasetError(f"{uri} is not a finished dataset (it has no {MANIFEST_NAME}); {remedy}")

@@ -29,7 +29,7 @@ from sunspark.data.dataset import (
 )
 from sunspark.data.leaks import find_leaks
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
-from sunspark.errors import DatasetError, StorageError, first_five
+from sunspark.errors import DatasetError, StorageError, first_five, plural
 from sunspark.storage import FileEntry
 
 LOCK_NAME = ".ingest.lock"
@@ -61,9 +61,11 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
     if manifest["split_names"] != list(recipe.split_names):
         differences.append(f"its splits are {first_five(manifest['split_names'])}")
     if manifest.get("leaks_dropped", 0) and not recipe.drop_leaks:
-        differences.append(f"--drop-leaks took {manifest['leaks_dropped']} images out of its training splits")
+        differences.append(f"--drop-leaks took {plural(manifest['leaks_dropped'], 'image')} out of its training splits")
     if not differences and manifest["listing"] != recipe.listing:
-        differences.append(f"it was made from other images, labels or split lists ({manifest['listed']} images)")
+        differences.append(
+            f"it was made from other images, labels or split lists ({plural(manifest['listed'], 'image')})"
+        )
     if differences:
         raise DatasetError(
             f"{uri} holds a dataset that differs from the one asked for: {'; '.join(differences)}; "
@@ -73,7 +75,7 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
     if recipe.drop_leaks and (leaks := find_leaks(there_already.index, recipe.split_names)):
         raise DatasetError(
             f"{uri} holds a dataset of the same images without --drop-leaks: its split {leaks[0].train} has "
-            f"{leaks[0].images} images of {leaks[0].test}; choose another directory, or delete that one first"
+            f"{plural(leaks[0].images, 'image')} of {leaks[0].test}; choose another directory, or delete that one first"
         )
     logger.info("%s holds this dataset already; nothing to do", uri)
     return there_already

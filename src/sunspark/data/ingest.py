@@ -54,7 +54,8 @@ class IngestConfig:
     jpeg_quality: int = DEFAULT_JPEG_QUALITY
     """Quality of the stored JPEGs, 1 to 100."""
     test_fraction: float | None = None
-    """Share of each class that goes to the split `test`; 0.2 if not given. Only where there are no lists."""
+    """Share of each class that goes to the split `test`; 0.2 if not given. Only where source and lists tell no
+    split, or `train` alone: of that a part is set aside if this is given."""
     seed: int = 0
     """Decides the order of the samples and the split by `test_fraction`."""
     split_list: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Images that a model is trained on and judged by: exact copies across a training split and its test split.
+"""Exact copies that spoil what is learnt or measured: across a training split and its test split, or under two classes.
 
 Two images are equal when what is *stored* of them is, byte for byte: then a network sees the same pixels, whatever
 the files were called, whether they were PNG or BMP, and whatever their EXIF says. Equal files are equal here too.
@@ -8,12 +8,13 @@ place: `train` and `val`, `Training_03` and `Testing_03`, `Train_bal` and `Test_
 is which.
 
 Cost: one pass over the hashes of the index, some 30 bytes a sample.
+Shapes: N samples, M pairs of rows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,9 @@ _TRAIN: Final = re.compile(r"train(ing)?", re.IGNORECASE)
 _TEST: Final = re.compile(r"test(ing)?|valid(ation)?|val|dev", re.IGNORECASE)
 _MOST_EXAMPLES = 5
 
+Examples = tuple[tuple[str, str], ...]
+"""Paths of images, each with that of an exact copy."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leak:
@@ -35,8 +39,22 @@ class Leak:
     """The two splits."""
     images: int
     """So many of the training split."""
-    examples: tuple[tuple[str, str], ...]
+    examples: Examples
     """The first of them: path in the training split, path of an equal image in the other (the same if in both)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelConflicts:
+    """Images that have an exact copy under another class."""
+
+    images: int
+    examples: Examples
+    """The first of them, and the copy."""
+
+
+def training_splits(split_names: Sequence[str]) -> list[str]:
+    """Those that are trained on, by their names."""
+    return [name for name in split_names if _TRAIN.match(name)]
 
 
 def pairs_of(split_names: Sequence[str]) -> list[tuple[str, str]]:
@@ -52,17 +70,45 @@ def pairs_of(split_names: Sequence[str]) -> list[tuple[str, str]]:
 
 def find_leaks(index: pa.Table, split_names: Sequence[str]) -> tuple[Leak, ...]:
     """Every pair of splits that share images, with how many and some of them."""
-    pairs = pairs_of(split_names)
-    if not pairs:
-        return ()
+    return tuple(
+        Leak(train=train, test=test, images=len(pairs), examples=_examples(index, pairs))
+        for train, test, pairs in leaked_pairs(index, split_names)
+    )
+
+
+def find_label_conflicts(index: pa.Table) -> LabelConflicts:
+    """How many images have an exact copy under another class, and some of them."""
+    pairs = conflicting_pairs(index)
+    once = pairs[pairs[:, 0] < pairs[:, 1]]
+    _, first_of_copy = np.unique(once[:, 1], return_index=True)
+    return LabelConflicts(images=len(pairs), examples=_examples(index, once[np.sort(first_of_copy)]))
+
+
+def leaked_pairs(index: pa.Table, split_names: Sequence[str]) -> Iterator[tuple[str, str, npt.NDArray[np.int64]]]:
+    """For each pair of splits that share images, its names, the rows of the first that are in the second, their copies.
+
+    The rows are int64 (M, 2); an image that is in both splits itself is its own copy.
+    """
+    splits = pairs_of(split_names)
+    if not splits:
+        return
     contents, bits = contents_of(index), index.column("splits").to_numpy()
-    found = []
-    for train, test in pairs:
+    for train, test in splits:
         rows = _leaked_rows(contents, bits, split_names, train, test)
         if len(rows):
-            examples = _examples(index, contents, _rows(bits, split_names, test), rows[:_MOST_EXAMPLES])
-            found.append(Leak(train=train, test=test, images=len(rows), examples=examples))
-    return tuple(found)
+            tested = _rows(bits, split_names, test)
+            copies = np.where(np.isin(rows, tested), rows, _first_rows(contents, tested)[contents[rows]])
+            yield train, test, np.stack([rows, copies], axis=1)
+
+
+def conflicting_pairs(index: pa.Table) -> npt.NDArray[np.int64]:
+    """The rows of all images that have an exact copy under another class, each with the first of those: (M, 2)."""
+    contents, labels = contents_of(index), index.column("label").to_numpy()
+    first_of_row = _first_rows(contents, np.arange(len(contents)))[contents]
+    others = _first_rows(contents, np.flatnonzero(labels != labels[first_of_row]))
+    rows = np.flatnonzero(others[contents] >= 0)
+    is_of_the_first_class = labels[rows] == labels[first_of_row[rows]]
+    return np.stack([rows, np.where(is_of_the_first_class, others[contents[rows]], first_of_row[rows])], axis=1)
 
 
 def without_leaks(index: pa.Table, split_names: Sequence[str]) -> tuple[pa.Table, int]:
@@ -94,14 +140,16 @@ def _leaked_rows(
     return rows[tested[contents[rows]]]
 
 
-def _examples(
-    index: pa.Table, contents: npt.NDArray[np.int32], tested: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
-) -> tuple[tuple[str, str], ...]:
+def _first_rows(contents: npt.NDArray[np.int32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """By the number of a content, the first of `rows` that has it; -1 where none has: int64 (N,)."""
+    first = np.full(len(contents), -1, np.int64)
+    first[contents[rows[::-1]]] = rows[::-1]  # of several for one place, the last stays
+    return first
+
+
+def _examples(index: pa.Table, pairs: npt.NDArray[np.int64]) -> Examples:
     paths = index.column("path")
-    twin_of = dict(zip(contents[tested].tolist(), tested.tolist(), strict=True)) | {
-        int(contents[row]): int(row) for row in np.intersect1d(rows, tested)
-    }
-    return tuple((paths[row].as_py(), paths[twin_of[int(contents[row])]].as_py()) for row in rows.tolist())
+    return tuple((paths[one].as_py(), paths[copy].as_py()) for one, copy in pairs[:_MOST_EXAMPLES].tolist())
 
 
 def _rows(bits: npt.NDArray[np.uint64], split_names: Sequence[str], split: str) -> npt.NDArray[np.int64]:

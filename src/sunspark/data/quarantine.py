@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sunspark import storage
+from sunspark.command_line import command
 from sunspark.data.dataset import (
     MANIFEST_NAME,
     QUARANTINE_NAME,
@@ -88,7 +89,7 @@ def refuse_too_many(dataset: str, quarantine: Sequence[Quarantined], num_listed:
         enough = math.ceil(1000 * share) / 1000
         remedy = f"mend them, or leave them out with --max-bad-fraction {enough:g}"
     raise SourceError(
-        f"{what}:\n" + "\n".join(rows) + f"\n{remedy}; `sunspark inspect {dataset} --quarantine` names them all"
+        f"{what}:\n" + "\n".join(rows) + f"\n{remedy}; `{command('inspect', dataset, '--quarantine')}` names them all"
     )
 
 

@@ -1,12 +1,13 @@
 """What is in a dataset, for people: counts by class, split, format and size."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
-from sunspark.data.leaks import Leak, find_leaks
+from sunspark.data.leaks import LabelConflicts, Leak, find_label_conflicts, find_leaks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,14 +17,20 @@ class ClassCount:
     name: str
     images: int
     splits: dict[str, int]
+    quarantined: int
+    """Images that could not be taken, as far as the folders that they lie in tell their class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSummary:
     """What is in a dataset, for people."""
 
+    dataset: str
     dataset_id: str
     images: int
+    listed: int
+    quarantined: int
+    """images + quarantined = listed"""
     classes: int
     splits: dict[str, int]
     """Images per split; an image may be in several splits or in none."""
@@ -35,10 +42,10 @@ class DatasetSummary:
     """Stored images by width x height in pixels, the ten most frequent first."""
     stored_bytes: int
     blocks: int
-    listed: int
-    quarantined: int
     leaks: tuple[Leak, ...]
     """Pairs of splits that share images."""
+    label_conflicts: LabelConflicts
+    """Images that have an exact copy under another class."""
     quarantine: tuple[Quarantined, ...]
     """All of them, with their reasons."""
 
@@ -52,9 +59,14 @@ def summarize(dataset: Dataset) -> DatasetSummary:
     }
     index = dataset.index
     sizes = Counter(zip(index.column("width").to_pylist(), index.column("height").to_pylist(), strict=True))
+    quarantine = read_quarantine(dataset)
+    bad_of_label = _quarantined_by_label(dataset, quarantine)
     return DatasetSummary(
+        dataset=dataset.uri,
         dataset_id=dataset.id,
         images=len(dataset),
+        listed=dataset.manifest["listed"],
+        quarantined=dataset.manifest["quarantined"],
         classes=len(dataset.classes),
         splits={split: len(rows) for split, rows in rows_of.items()},
         class_counts=tuple(
@@ -62,6 +74,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
                 name=name,
                 images=int(per_class[label]),
                 splits={split: int(counts[label]) for split, counts in per_split.items()},
+                quarantined=bad_of_label[label],
             )
             for label, name in enumerate(dataset.classes)
         ),
@@ -69,8 +82,24 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         sizes={f"{width}x{height}": count for (width, height), count in sizes.most_common(10)},
         stored_bytes=sum(index.column("image_bytes").to_pylist()),
         blocks=dataset.num_blocks,
-        listed=dataset.manifest["listed"],
-        quarantined=dataset.manifest["quarantined"],
         leaks=find_leaks(index, dataset.split_names),
-        quarantine=tuple(read_quarantine(dataset)),
+        label_conflicts=find_label_conflicts(index),
+        quarantine=tuple(quarantine),
     )
+
+
+def _quarantined_by_label(dataset: Dataset, quarantine: Sequence[Quarantined]) -> Counter[int]:
+    """A bad file is of the class of the folder it lies in: by its name, or by its images, if they are all of one."""
+    label_named = {name: label for label, name in enumerate(dataset.classes)}
+    folders = [_folder_of(entry.path) for entry in quarantine]
+    labels_in = {folder: {label_named[folder]} if folder in label_named else set[int]() for folder in folders}
+    if not labels_in:
+        return Counter()
+    for path, label in zip(dataset.index.column("path").to_pylist(), dataset.labels.tolist(), strict=True):
+        if (folder := _folder_of(path)) in labels_in:
+            labels_in[folder].add(label)
+    return Counter(label for folder in folders if len(labels_in[folder]) == 1 for label in labels_in[folder])
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]

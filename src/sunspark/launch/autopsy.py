@@ -68,7 +68,7 @@ def describe_end(code: int, before: Memory, lines: Sequence[str]) -> str:
         limit = f" of a limit of {before.limit_bytes / 1e9:.2f} GB" if before.limit_bytes else ""
         words = (
             f"out of memory: it had {before.used_bytes / 1e9:.2f} GB{limit}; give it more "
-            "(on Spark: spark.executor.memoryOverhead), or lower --micro-batch-size or --prefetch-bytes"
+            "(on Spark: spark.executor.memoryOverhead), or lower --micro-batch-size or --prefetch-bytes of the training"
         )
     return "\n".join([f"worker process ended by {name_of_signal(-code)}" + (f" ({words})" if words else ""), *lines])
 

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from sunspark import run_directory, storage
 from sunspark.config import as_json, from_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import ConfigError, RunError
+from sunspark.errors import ConfigError, RunError, plural
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.excuses import Excuses
@@ -115,7 +115,8 @@ def evaluate(
     )
     started = time.monotonic()
     display = CountDisplay("images", num_samples)
-    display.event(f"{num_samples} images in the split {split}; starting {launch.workers} workers ({launch.launcher})")
+    workers = plural(launch.workers, "worker")
+    display.event(f"{plural(num_samples, 'image')} in the split {split}; starting {workers} ({launch.launcher})")
     with Job(launch, run) as job, contextlib.closing(display):
         coordinator = job.open_coordinator(leases=leases, excuses=excuses)
         spec = job.spec("evaluate", dataset, split, work)

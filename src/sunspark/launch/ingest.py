@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,18 +20,17 @@ from sunspark.data.dataset_folder import (
     staging_folder,
 )
 from sunspark.data.ingest import BlockResult, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
-from sunspark.data.leaks import find_leaks, pairs_of
+from sunspark.data.leaks import find_label_conflicts, find_leaks, pairs_of
 from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import Listing, list_source
 from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.data.writer import Recipe, refuse_equal_ids
-from sunspark.errors import ConfigError, DatasetError, first_five
+from sunspark.errors import ConfigError, DatasetError, first_five, plural
 from sunspark.launch.count_display import CountDisplay
+from sunspark.launch.ingest_warnings import warn_of_copies, warn_of_what_is_empty
 
 PlanT = TypeVar("PlanT", bound="Plan")
 ResultT = TypeVar("ResultT")
-
-logger = logging.getLogger(__name__)
 
 
 class HasPath(Protocol):
@@ -72,6 +70,8 @@ class IngestResult:
     """By pair of splits: images of a training split that are in its test split too, as exact copies."""
     leaks_dropped: int
     """Images that --drop-leaks took out of training splits."""
+    label_conflicts: int
+    """Images that have an exact copy under another class."""
     dataset_id: str
     seconds: float
     images_per_second: float
@@ -116,19 +116,22 @@ def ingest(
     with storage.only_holder(dataset, LOCK_NAME, refusal):
         if is_finished(dataset):
             return _reused(dataset, recipe, listing, config, started)
+        images = plural(len(listing.images), "image")
         with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
-            display.event(f"{len(listing.images)} images of {len(listing.classes)} classes listed in {source}")
+            display.event(f"{images} of {plural(len(listing.classes), 'class', 'classes')} listed in {source}")
             with opened_engine() as engine:
                 results = _blocks(listing, dataset, config, engine, display)
         made, reused = finish(dataset, recipe, results, config.max_bad_fraction)
-        return _warned(listing, _result(made, started, reused=reused))
+        return _result(listing, made, started, reused=reused)
 
 
 def _reused(dataset: str, recipe: Recipe, listing: Listing, config: IngestConfig, started: float) -> IngestResult:
     """The dataset that is there, under the rules for one that is made."""
     there = reuse(dataset, recipe)
+    images = plural(recipe.num_listed, "image")
+    CountDisplay("images", recipe.num_listed).event(f"{dataset} is there already, made from these {images}: reused")
     refuse_too_many(dataset, read_quarantine(there), recipe.num_listed, config.max_bad_fraction)
-    return _warned(listing, _result(there, started, reused=True))
+    return _result(listing, there, started, reused=True)
 
 
 def _blocks(
@@ -162,28 +165,6 @@ def _refuse_idle_endpoint(source: str, dataset: str, config: IngestConfig) -> No
         raise ConfigError(f"--endpoint-url {config.endpoint_url} has no effect: none of {given} is an s3:// URI")
 
 
-def _warned(listing: Listing, result: IngestResult) -> IngestResult:
-    """`result`, and a word on each split that came out empty, or that holds what it is tested on."""
-    for pair, num_images in result.leaks.items():
-        logger.warning(
-            "%s share images, as exact copies, %d of the first: what is measured on the second is too good; "
-            "--drop-leaks takes them out of the first, `sunspark inspect %s` names some",
-            pair, num_images, result.dataset,
-        )  # fmt: skip
-    for number, (split, num_images) in enumerate(result.splits.items()):
-        if num_images:
-            continue
-        num_listed = sum(image.splits >> number & 1 for image in listing.images)
-        if num_listed and result.leaks_dropped:
-            why = f"none of its {num_listed} images is left: those that could be decoded are test images too"
-        elif num_listed:
-            why = f"none of its {num_listed} images could be decoded; `sunspark inspect {result.dataset}` names them"
-        else:
-            why = "no class has two images, of which one could be set aside; add images, or give lists (--split-list)"
-        logger.warning("the split %s is empty: %s", split, why)
-    return result
-
-
 def _refuse_nesting(source: str, dataset: str) -> None:
     """By their names, and by the places that links in these lead to."""
     real_source, real_dataset = storage.without_links(source), storage.without_links(dataset)
@@ -198,7 +179,11 @@ def _refuse_nesting(source: str, dataset: str) -> None:
     )
 
 
-def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
+def _result(listing: Listing, dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
+    """What was done, and a word on what is odd about it."""
+    leaks, conflicts = find_leaks(dataset.index, dataset.split_names), find_label_conflicts(dataset.index)
+    warn_of_copies(dataset, leaks, conflicts)
+    warn_of_what_is_empty(listing, dataset)
     seconds = time.monotonic() - started
     listed = int(dataset.manifest["listed"])
     return IngestResult(
@@ -208,8 +193,9 @@ def _result(dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
         quarantined=int(dataset.manifest["quarantined"]),
         classes=len(dataset.classes),
         splits={split: len(dataset.rows(split)) for split in dataset.split_names},
-        leaks={f"{leak.train} & {leak.test}": leak.images for leak in find_leaks(dataset.index, dataset.split_names)},
+        leaks={f"{leak.train} & {leak.test}": leak.images for leak in leaks},
         leaks_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
+        label_conflicts=conflicts.images,
         dataset_id=dataset.id,
         seconds=seconds,
         images_per_second=0.0 if reused else listed / seconds,

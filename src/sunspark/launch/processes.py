@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, final
 
 from sunspark.data.poison import name_of_signal
-from sunspark.errors import StorageError, UserError, WorkerError
+from sunspark.errors import StorageError, UserError, WorkerError, plural
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest import Engine, PlanT, ResultT
 
@@ -106,7 +106,9 @@ class _Place:
                 if self._is_interrupted.is_set():
                     raise WorkerError(f"the process {self._name} was interrupted") from None
                 images = plan.images
-                what = f"{images[0].path} to {images[-1].path} ({len(images)} images)" if images else "no images"
+                what = (
+                    f"{images[0].path} to {images[-1].path} ({plural(len(images), 'image')})" if images else "no images"
+                )
                 if is_last:
                     raise WorkerError(
                         f"the process {self._name} {end} while it worked on {what}, {attempt} times; an image kills "

@@ -125,7 +125,7 @@ def _continued(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> 
 def _check(run: str, opened: Dataset, work: WorkConfig) -> None:
     """Find the user's mistakes that workers would meet. Raises what they would raise."""
     plan_of(opened, work)
-    if work.validation.eval_every and not len(opened.rows(work.validation.split)):
+    if work.validation.eval_every and not len(opened.rows(work.validation.split, "--eval-split")):
         raise ConfigError(f"the split {work.validation.split!r} is empty; choose another with --eval-split")
     num_classes, image_size = len(opened.classes), work.data.image_size
     with torch.device("meta"):  # no memory, no numbers: arguments and shapes are what is tried

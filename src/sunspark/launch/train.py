@@ -173,7 +173,7 @@ def _train(
         excuses=Excuses(
             run=run,
             path_of=opened.path_of,
-            needed={option: (split, opened.rows(split)) for option, split in _splits_of(work).items()},
+            needed={option: (split, opened.rows(split, option)) for option, split in _splits_of(work).items()},
         ),
     )
     spec = replace(job.spec("train", dataset, work.training.split, work), faults=faults)

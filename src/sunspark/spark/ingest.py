@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pyspark.sql import SparkSession
 
 from sunspark.data.ingest import IngestConfig
+from sunspark.errors import plural
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest import Engine, IngestResult, PlanT, ResultT
 from sunspark.launch.ingest import ingest as ingest_with
@@ -46,8 +47,10 @@ def _run(
     display: CountDisplay,
 ) -> list[ResultT]:
     context = session.sparkContext
-    tasks = context.parallelize(plans, min(partitions or len(plans), len(plans)))
+    num_tasks = min(partitions or len(plans), len(plans))
+    tasks = context.parallelize(plans, num_tasks)
     num_images = sum(len(plan.images) for plan in plans)
+    display.event(f"{plural(num_tasks, 'task')} on Spark; the images of a task are counted when it is done")
     with progress(context, num_images, display) as group, executors_awaited(context, group):
         try:
             return tasks.mapPartitions(functools.partial(_work_through, work)).collect()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sunspark.errors import PathError, StorageError, first_line_of
+from sunspark.storage.endpoint import refuse_silent_endpoint
 from sunspark.storage.uri import as_local_path, is_hdfs, scheme_of
 
 
@@ -49,6 +50,8 @@ def resolve(uri: str) -> tuple[Any, Any]:
     match = re.match(r"^([^:]+://[^/?]*)([^?]*)(\?.*)?$", uri)
     assert match is not None, uri
     authority, tail, options = match.group(1), match.group(2), match.group(3) or ""
+    if authority.lower().startswith("s3:"):
+        refuse_silent_endpoint(options)
     filesystem, root = _remote_filesystem(authority, options)
     return filesystem, f"{root.rstrip('/')}/{tail.strip('/')}".rstrip("/") or "/"
 

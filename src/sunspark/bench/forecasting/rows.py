@@ -91,7 +91,7 @@ class Work:
     def of(cls, dataset: Dataset, config: TrainConfig) -> "Work":
         """Raises ConfigError or DatasetError when `config` makes no sense with `dataset`."""
         validation = config.validation
-        judged = len(dataset.rows(validation.split)) if validation.eval_every else 0
+        judged = len(dataset.rows(validation.split, "--eval-split")) if validation.eval_every else 0
         return cls(config=config, steps=steps_of(dataset, config), judged_images=judged)
 
 

@@ -42,9 +42,9 @@ def list_source(
     """List the images of `source` with their labels and splits.
 
     `labels` is a file of class names, one a line. `split_lists` holds `NAME=FILE` entries. `test_fraction` (0.2 when
-    None) counts only where neither the source nor lists give splits, and is refused elsewhere. Raises SourceError
-    for a source that cannot be used as it is: no images, a class without images, a list that names files that do not
-    exist.
+    None) counts only where neither the source nor lists give splits, or `train` alone, and is refused elsewhere.
+    Raises SourceError for a source that cannot be used as it is: no images, a class without images, a list that names
+    files that do not exist.
     """
     found = _find(source, source_format)
     classes, numbers = label_images(source, found, labels)

@@ -3,7 +3,8 @@
 A list holds one path a line, relative to the source, with or without a leading slash; of a table, also an absolute
 path or a URI, as it stands there. An image may be in several splits or in none. Files of a set as the Hugging Face Hub
 holds it name their split (`train-00000-of-00005.parquet`, `data/test/3.tar`); source of these rules: the Hub's
-documentation, "File names and splits".
+documentation, "File names and splits". Where no split is told, a part of each class is set aside as `test`; where
+`train` alone is told, so it is if `test_fraction` is given.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def split_images(
         share = float(DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction)
         split_names = ("train", "test") if share else ("train",)
         return split_names, stratified_splits(label_of, share, seed), share
-    if test_fraction is not None:
+    sets_aside = bool(test_fraction) and names == ["train"]
+    if test_fraction is not None and not sets_aside:
         whence = "the splits come from lists" if lists else f"{source} names its splits"
         remedy = "leave it out, or ingest without the lists" if lists else "leave it out"
         raise ConfigError(f"test_fraction {test_fraction} has no effect: {whence} ({first_five(names)}); {remedy}")
@@ -58,7 +60,10 @@ def split_images(
     for name, split_list in lists.items():
         for path in _listed_paths(source, name, split_list, label_of):
             bits[path] = bits.get(path, 0) | bit_of[name]
-    return tuple(names), bits, None
+    if test_fraction is None:
+        return tuple(names), bits, None
+    trained = {path: label for path, label in label_of.items() if bits.get(path)}
+    return ("train", "test"), stratified_splits(trained, test_fraction, seed), float(test_fraction)
 
 
 def split_of_file(path: str) -> str | None:

@@ -143,7 +143,7 @@ def _disk(machine: Machine) -> Check:
         found += ", which lies in memory: the cache would take it from the workers"
         return Check(name="disk", status="warning", found=found, remedy=elsewhere)
     if machine.cache_free_bytes < _GOOD_DISK_BYTES:
-        remedy = f"{elsewhere}, or lower --cache-bytes: blocks that do not fit are fetched repeatedly"
+        remedy = f"{elsewhere}, or lower its --cache-bytes: blocks that do not fit are fetched repeatedly"
         return Check(name="disk", status="warning", found=f"{found}, the cache may take 8 GiB", remedy=remedy)
     return Check(name="disk", status="ok", found=found)
 

@@ -1,0 +1,81 @@
+"""All exact copies that spoil what is learnt or measured, image by image (`leaks.py` finds them)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sunspark.data.dataset import Dataset
+from sunspark.data.leaks import conflicting_pairs, leaked_pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeakedImage:
+    """An image of a training split, and its exact copy in a split it is tested on."""
+
+    train: str
+    test: str
+    """The two splits."""
+    path: str
+    class_name: str
+    copy: str
+    """The path of the copy; the same where the image itself is in both splits."""
+    copy_class: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConflictingImage:
+    """An image, and an exact copy of it under another class."""
+
+    path: str
+    class_name: str
+    copy: str
+    copy_class: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeakTable:
+    """The exact copies of a dataset that spoil what is learnt or measured."""
+
+    dataset: str
+    leaked: int
+    """An image counts once for each pair of splits that it leaks across."""
+    conflicting: int
+    leaks: tuple[LeakedImage, ...]
+    """All of them, by splits and path."""
+    label_conflicts: tuple[ConflictingImage, ...]
+    """All of them, by path."""
+
+
+def leak_table(dataset: Dataset) -> LeakTable:
+    """Every image that is trained on and judged by, and every one with a copy under another class."""
+    leaks = tuple(
+        LeakedImage(train=train, test=test, path=path, class_name=class_name, copy=copy, copy_class=copy_class)
+        for train, test, pairs in leaked_pairs(dataset.index, dataset.split_names)
+        for path, class_name, copy, copy_class in _named(dataset, pairs)
+    )
+    conflicts = tuple(
+        ConflictingImage(path=path, class_name=class_name, copy=copy, copy_class=copy_class)
+        for path, class_name, copy, copy_class in _named(dataset, conflicting_pairs(dataset.index))
+    )
+    return LeakTable(
+        dataset=dataset.uri,
+        leaked=len(leaks),
+        conflicting=len(conflicts),
+        leaks=leaks,
+        label_conflicts=conflicts,
+    )
+
+
+def _named(dataset: Dataset, pairs: npt.NDArray[np.int64]) -> Iterator[tuple[str, str, str, str]]:
+    """For pairs of rows, int64 (M, 2): path and class of each of the two, by path."""
+    paths = dataset.index.column("path")
+    columns = [
+        column
+        for rows in pairs.T
+        for column in (paths.take(rows).to_pylist(), [dataset.classes[label] for label in dataset.labels[rows]])
+    ]
+    yield from sorted(zip(*columns, strict=True))

@@ -1,0 +1,49 @@
+"""What is in a dataset: everything is counted, also by class; bad files as far as their folders tell the class."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sunspark.data.codec import encode_jpeg
+from sunspark.data.dataset import Dataset
+from sunspark.data.ingest import IngestConfig
+from sunspark.data.summary import ClassCount, DatasetSummary, summarize
+from sunspark.launch.ingest import ingest
+from tests.data.engine import here
+
+
+def summary_of(folder: Path, files: dict[str, bytes], **options: object) -> DatasetSummary:
+    for path, body in files.items():
+        (folder / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / path).write_bytes(body)
+    config = IngestConfig(short_side=16, max_bad_fraction=1, **options)  # type: ignore[arg-type]
+    return summarize(Dataset.open(ingest(str(folder / "photos"), str(folder / "dataset"), config, here).dataset))
+
+
+def jpeg(number: int) -> bytes:
+    return encode_jpeg(np.full((16, 24, 3), 20 * number, np.uint8))
+
+
+def test_images_and_bad_files_are_counted_by_class(tmp_path: Path) -> None:
+    files = {f"coast/{number}.jpg": jpeg(number) for number in range(3)}
+    files |= {"coast/deep/3.jpg": jpeg(3), "coast/deep/bad.jpg": b"", "coast/bad.jpg": b"", "moor/bad.jpg": b""}
+    summary = summary_of(tmp_path, files, test_fraction=0.5)
+    assert (summary.images, summary.quarantined, summary.listed) == (4, 3, 7)
+    coast, moor = summary.class_counts
+    assert (coast.name, coast.images, coast.quarantined) == ("coast", 4, 2)
+    assert {split: sum(one.splits[split] for one in summary.class_counts) for split in summary.splits} == summary.splits
+    assert moor == ClassCount(name="moor", images=0, splits={"train": 0, "test": 0}, quarantined=1)
+
+
+def test_a_bad_file_in_a_folder_of_several_classes_is_of_none(tmp_path: Path) -> None:
+    files = {f"all/{number}.jpg": jpeg(number) for number in range(4)} | {"all/bad.jpg": b""}
+    for path, body in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(body)
+    rows = [f"all/{number}.jpg,{'ab'[number % 2]}" for number in range(4)] + ["all/bad.jpg,a"]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
+    config = IngestConfig(short_side=16, max_bad_fraction=1)
+    result = ingest(str(tmp_path / "table.csv"), str(tmp_path / "dataset"), config, here)
+    summary = summarize(Dataset.open(result.dataset))
+    assert summary.quarantined == 1
+    assert [(one.name, one.images, one.quarantined) for one in summary.class_counts] == [("a", 2, 0), ("b", 2, 0)]
