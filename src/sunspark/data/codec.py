@@ -71,7 +71,7 @@ _STRIP_PIXELS: Final = 1 << 20
 """Converted at once, so that no conversion has a second image beside the first."""
 
 _MOST_READS: Final = 2**22
-"""Of one image, by Pillow: a second or two. In a PNG of 0.8 GB whose pieces have 1 KiB there are fewer."""
+"""Of one image, by Pillow: some seconds. In a PNG of 0.8 GB whose pieces have 1 KiB there are fewer."""
 
 
 class DecodeError(SunsparkError):
