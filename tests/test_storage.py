@@ -22,6 +22,7 @@ from sunspark.storage import writing
 from sunspark.storage.endpoint import refuse_silent_endpoint
 from sunspark.storage.reading import ranges_of
 from sunspark.storage.retrying import retried
+from tests.deep_folder import LEVELS, deep_folder
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,24 @@ def test_listings_are_sorted_and_a_missing_directory_is_empty(tmp_path: Path) ->
     assert [entry.name for entry in tree] == ["a", "b", "b/1", "b/2", "c", "c/d", "c/d/e"]
     assert storage.read_bytes(tree[-1].uri) == b"c/d/e"
     assert storage.list_directory(str(tmp_path / "missing")) == []
+
+
+def test_a_tree_may_be_deeper_than_python_recurses(tmp_path: Path) -> None:
+    with deep_folder(tmp_path) as path:
+        tree = storage.list_tree(str(tmp_path))
+        assert len(tree) == LEVELS + 1
+        assert tree[-1].name == path
+        assert storage.read_bytes(tree[-1].uri) == b"1"
+
+
+def test_links_are_followed_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    """So that of two to one folder it is always the same that names what is in it."""
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    storage.write_bytes(str(elsewhere / "1"), b"1")
+    for place in ("b", "a/z", "a/b/c", "c"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).symlink_to(elsewhere)
+    assert [entry.name for entry in storage.list_tree(str(root)) if entry.is_file] == ["a/b/c/1"]
 
 
 def test_deleting_is_for_files_folders_and_nothing(tmp_path: Path) -> None:

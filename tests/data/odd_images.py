@@ -116,6 +116,7 @@ def taken() -> dict[str, bytes]:
         "progressive.jpg": saved(quadrants(), "JPEG", quality=95, progressive=True),
         "arithmetic.jpg": base64.b85decode("".join(_ARITHMETIC)),
         "a PNG by another name.jpg": saved(quadrants(), "PNG"),
+        "av1.avif": saved(quadrants(), "AVIF", quality=95),
         **{f"orientation {number}.jpg": turned(number) for number in range(1, 9)},
     }
 
@@ -149,6 +150,11 @@ def refused() -> dict[str, tuple[bytes, str]]:
         ),
         "empty.jpg": (b"", "the file is empty"),
         "zeros.jpg": (bytes(5000), "zero bytes only"),
+        "of a telephone.heic": (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
+            "HEIC, which is not decoded here; convert it to JPEG first",
+        ),
+        "video.jpg": (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(100), "a video, or another medium, not an image"),
         "page.jpg": (b"<!DOCTYPE html><html><body>429 Too Many Requests</body></html>", "an HTML page, not an image"),
         "cut.jpg": (plain[: len(plain) // 2], "JPEG: "),
     }

@@ -1,11 +1,13 @@
 """Laws of the codec: whatever can be converted becomes upright RGB, whatever cannot says why."""
 
 import contextlib
+import struct
 import subprocess
 import sys
 import threading
 import time
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ def difference(a: np.ndarray, b: np.ndarray) -> int:
         ("BMP", {}),
         ("TIFF", {}),
         ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"big_tiff": True}),
         ("WEBP", {"quality": 95}),
+        ("AVIF", {"quality": 95}),
     ],
 )
 def test_every_format_gives_its_pixels(name: str, options: dict[str, Any]) -> None:
@@ -117,7 +121,7 @@ def test_gray_values_that_fit_no_byte_are_refused_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_images_are_turned_upright_by_exif(name: str, orientation: int) -> None:
     stored = turned_away(orientation)
     exif = Image.Exif()
@@ -202,7 +206,7 @@ def test_a_jpeg_without_its_end_marker_is_taken() -> None:
     assert difference(corners(decode(body[:-2]).pixels), corners(np.asarray(quadrants()))) <= 12
 
 
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])
 def test_truncated_images_are_refused(name: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     body = saved(noise, name)
@@ -243,6 +247,48 @@ def test_no_bytes_make_the_decoder_raise_anything_else() -> None:
                     body[position] = rng.integers(256)
                 with contextlib.suppress(DecodeError):
                     assert decode(bytes(body), short_side=16).pixels.shape[2] == 3
+
+
+EMPTY_CHUNK = bytes(4) + b"npRv" + zlib.crc32(b"npRv").to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    ("head", "junk"),
+    [
+        (b"\xff\xd8\xff", b"\0" * 2**27),
+        (b"\xff\xd8\xff", b"\xff" * 2**27),
+        (b"\xff\xd8\xff", b"\xff\xe0\0\2" * 2**24),
+        (b"\x89PNG\r\n\x1a\n", EMPTY_CHUNK * 2**22),
+    ],
+    ids=["zeros", "padding", "empty segments", "empty chunks"],
+)
+@pytest.mark.timeout(120)
+def test_a_damaged_file_of_many_megabytes_is_given_up_soon(head: bytes, junk: bytes) -> None:
+    """Pillow reads the header of either byte by byte, for minutes."""
+    started = time.monotonic()
+    with pytest.raises(DecodeError, match=r"it is damaged: no image in its first \d+ bytes"):
+        decode(head + junk)
+    assert time.monotonic() - started < 30
+
+
+def test_an_image_in_few_pieces_is_taken_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a BMP in whatever pieces."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
+    monkeypatch.setattr(codec, "_MOST_READS", 100)
+    for name in ("PNG", "TIFF", "WEBP", "AVIF", "GIF", "BMP"):
+        assert decode(saved(noise, name)).pixels.shape == (256, 256, 3)
+    packed = b"".join(b"\1%c" % (column % 2) for column in range(WIDTH)) + b"\0\0"
+    pixels = decode(packed_bmp(packed * HEIGHT)).pixels
+    assert (pixels[:, ::2] == 0).all()
+    assert (pixels[:, 1::2] == (255, 0, 0)).all()
+
+
+def packed_bmp(rows: bytes) -> bytes:
+    """A BMP of run lengths (RLE8), WIDTH x HEIGHT, black and red."""
+    palette = bytes(4) + b"\0\0\xff\0"
+    start = 14 + 40 + len(palette)
+    about = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, 8, 1, len(rows), 0, 0, 2, 0)
+    return struct.pack("<2sIHHI", b"BM", start + len(rows), 0, 0, start) + about + palette + rows
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

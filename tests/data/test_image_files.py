@@ -8,6 +8,7 @@ import pytest
 from sunspark.data.codec import DecodeError
 from sunspark.data.image_files import failures_named, find_images, read_image
 from sunspark.errors import ConfigError, SourceError, StorageError, WorkerError
+from tests.deep_folder import deep_folder
 
 FILES = ("b/2.JPG", "b/deeper/still/1.png", "a.jpg", "b/notes.txt", "b/.hidden.jpg", ".thumbs/1.jpg", "__MACOSX/1.jpg")
 
@@ -52,6 +53,17 @@ def test_links_in_a_circle_are_not_followed(folder: Path) -> None:
     (folder / "b" / "up").symlink_to(folder)
     (folder / "c").symlink_to(folder / "b")
     assert found(folder) == [f"{folder}/{name}" for name in ("a.jpg", "b/2.JPG", "b/deeper/still/1.png")]
+
+
+def test_a_folder_may_be_deeper_than_python_recurses(tmp_path: Path) -> None:
+    with deep_folder(tmp_path) as path:
+        assert found(tmp_path) == [f"{tmp_path}/{path}"]
+
+
+def test_what_is_not_decoded_is_found_if_it_is_named_like_an_image(tmp_path: Path) -> None:
+    for name in ("1.heic", "2.HEIF", "3.avif", "4.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    assert found(tmp_path) == [f"{tmp_path}/{name}" for name in ("1.heic", "2.HEIF", "3.avif")]
 
 
 @pytest.mark.parametrize(

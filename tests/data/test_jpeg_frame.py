@@ -39,6 +39,10 @@ def test_padding_and_markers_without_a_segment_are_passed_over() -> None:
 NO_FRAME = [b"", b"\xff\xd8", PLAIN[: FRAME + 4], b"\xff\xd8no marker", b"\xff\xd8" + b"\xff" * 99]
 
 
+def test_a_header_without_end_is_not_followed_to_its_end() -> None:
+    assert odd_kind(PLAIN[:2] + b"\xff" * 2**20 + of_kind(0xC3)[2:]) == ""
+
+
 @pytest.mark.parametrize("body", NO_FRAME)
 def test_where_there_is_no_frame_nothing_is_said(body: bytes) -> None:
     assert odd_kind(body) == ""

@@ -7,6 +7,7 @@ import os
 import random
 import tarfile
 import tracemalloc
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sunspark.data import containers
 from sunspark.data.codec import DecodeError
-from sunspark.data.containers import read_images, read_in_order
+from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, stratified_splits
 from sunspark.data.sources.listing import ContainerKind
@@ -198,6 +200,52 @@ def test_links_in_an_archive_are_files_and_the_later_of_two_counts(
     )
 
 
+JOINED = {f"{name}/{number}.jpg": b"%d" % number * 700 for name in ("cat", "dog") for number in range(10)}
+
+
+def joined(folder: Path, kind: str) -> bytes:
+    """Two archives one behind the other; the second begins with an image of the first, and another body."""
+    halves = [dict(list(JOINED.items())[:12]), dict(list(JOINED.items())[11:])]
+    halves[0]["dog/1.jpg"] = b"old"
+    for number, half in enumerate(halves):
+        write_tar(folder / f"{number}.{kind}", half)
+    return b"".join((folder / f"{number}.{kind}").read_bytes() for number in range(2))
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_archives_that_were_joined_are_one(kind: str, tmp_path: Path) -> None:
+    (tmp_path / f"both.{kind}").write_bytes(joined(tmp_path, kind))
+    listing = list_source(str(tmp_path / f"both.{kind}"))
+    assert [image.path for image in listing.images] == sorted(JOINED)
+    assert bytes_of(listing) == JOINED
+
+
+def test_zeros_behind_an_archive_are_nothing(tmp_path: Path) -> None:
+    write_tar(tmp_path / "padded.tar", JOINED)
+    with (tmp_path / "padded.tar").open("ab") as file:
+        file.write(bytes(3 * 2**20 + 100))
+    assert bytes_of(list_source(str(tmp_path / "padded.tar"))) == JOINED
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [(b"no header" * 100, r"a header is damaged at byte \d+ after 12 files"), (b"x", r"damaged at byte \d+ after 12")],
+)
+def test_what_lies_behind_an_archive_is_not_passed_over(rest: bytes, message: str, tmp_path: Path) -> None:
+    joined(tmp_path, "tar")
+    with (tmp_path / "0.tar").open("ab") as file:
+        file.write(rest)
+    with pytest.raises(SourceError, match=message):
+        list_source(str(tmp_path / "0.tar"))
+
+
+def test_a_second_archive_that_was_cut_short_is_told(tmp_path: Path) -> None:
+    whole = joined(tmp_path, "tar")
+    (tmp_path / "both.tar").write_bytes(whole[: len(whole) - 12_000])
+    with pytest.raises(SourceError, match="no whole tar archive"):
+        list_source(str(tmp_path / "both.tar"))
+
+
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
 def test_an_archive_that_was_cut_short_is_told(kind: str, tmp_path: Path) -> None:
     made = make(kind, tmp_path / "made", BODIES)
@@ -212,6 +260,12 @@ def test_archives_of_other_kinds_are_named(tmp_path: Path) -> None:
         tar.addfile(tarfile.TarInfo("a/1.jpg"))
     with pytest.raises(SourceError, match="is compressed with xz; unpack it, or compress it with gzip"):
         list_source(str(tmp_path / "images.tar"))
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("a/1.jpg", b"")
+    with pytest.raises(
+        SourceError, match=r"images\.zip is a zip archive; unpack it and give the folder, or make a tar"
+    ):
+        list_source(str(tmp_path / "images.zip"))
     (tmp_path / "images.parquet").write_bytes(b"PAR1 no, it is not")
     with pytest.raises(SourceError, match=r"images\.parquet is no Parquet file"):
         list_source(str(tmp_path / "images.parquet"))
@@ -331,6 +385,122 @@ def test_rows_without_bytes_are_the_images_fault(tmp_path: Path) -> None:
     read = bytes_of(listing)
     assert isinstance(read["few/000001"], DecodeError)
     assert read["few/000002"] == b"three"
+
+
+def test_a_row_of_too_many_bytes_is_the_images_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MAX_SOURCE_BYTES", 1000)
+    bodies = [bytes([row]) * (1001 if row % 5 == 2 else 1000) for row in range(40)]
+    pq.write_table(pa.table({"image": bodies, "label": [1] * 40}), tmp_path / "few.parquet", row_group_size=30)
+    read = bytes_of(list_source(str(tmp_path / "few.parquet"), test_fraction=0))
+    for row, body in enumerate(bodies):
+        found = read[f"few/{row:06d}"]
+        assert str(found) == "size: 1001 bytes are more than 1000" if row % 5 == 2 else found == body
+
+
+@pytest.mark.parametrize(
+    ("row_group_bytes", "num_rows"), [(0, 16), (2**26, 16), (2**26 + 1, 15), (2**29, 2), (2**30, 1), (2**40, 1)]
+)
+def test_rows_that_are_read_at_once_have_no_more_bytes_than_an_image_may(row_group_bytes: int, num_rows: int) -> None:
+    """Also where each of them holds the same value, as a dictionary allows."""
+    assert rows_at_once(row_group_bytes) == num_rows
+    assert num_rows == 1 or num_rows * row_group_bytes <= 2**30
+
+
+def latin(*texts: str) -> pa.Array:
+    """Texts as a careless program writes them."""
+    return pa.array([text.encode("latin-1") for text in texts], pa.binary()).view(pa.string())
+
+
+IMAGE = pa.array([b"one", b"two"])
+LABEL = pa.array([0, 1])
+
+
+def about(label: object) -> dict[bytes, bytes]:
+    """What the `datasets` library notes about the column `label`."""
+    return {b"huggingface": json.dumps({"info": {"features": {"label": label}}}).encode()}
+
+
+def in_struct(**columns: pa.Array) -> pa.Array:
+    return pa.StructArray.from_arrays(list(columns.values()), list(columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "metadata", "message"),
+    [
+        ([("image", IMAGE), ("label", LABEL), ("label", LABEL)], {}, "has 2 columns named 'label'; rename all but one"),
+        ([("image", IMAGE), ("image", IMAGE), ("label", LABEL)], {}, "has 2 columns named 'image'; rename all but one"),
+        (
+            [("image", in_struct(bytes=IMAGE)), ("image.bytes", IMAGE), ("label", LABEL)],
+            {},
+            r"has 2 columns named 'image\.bytes'",
+        ),
+        ([("image", in_struct(bytes=in_struct(bytes=IMAGE))), ("label", LABEL)], {}, "has no column of images"),
+        ([("image", pa.array([[1], [2]])), ("label", LABEL)], {}, "has no column of images"),
+        (
+            [("image", IMAGE), ("label", pa.array([0.0, 1.0]))],
+            {},
+            r"no column of labels .* \(columns: image, label \(double\)\); .* names or whole numbers in it",
+        ),
+        ([("image", IMAGE), ("label", pa.array([[0], [1]]))], {}, r"no column of labels .* label \(list<.*\)\)"),
+        ([("image", IMAGE), ("label", pa.nulls(2))], {}, r"no column of labels .* label \(null\)\)"),
+        (
+            [("image", IMAGE), ("label", pa.array([None, 1]))],
+            {},
+            r"1 rows of .* have no label \(row 1\); give them one",
+        ),
+        (
+            [("image", IMAGE), ("label", pa.array([None, None], pa.int64()))],
+            {},
+            r"2 rows of .* have no label \(row 1, 2\)",
+        ),
+        (
+            [("image", IMAGE), ("label", latin("sea", "café"))],
+            {},
+            r"row 2 of .*odd\.parquet has text in the column 'label' that is not UTF-8 \(.*\); write it in UTF-8",
+        ),
+        (
+            [("image", in_struct(bytes=IMAGE, path=latin("é", "2"))), ("label", LABEL)],
+            {},
+            r"row 1 of .* has text in the column 'image\.path' that is not UTF-8",
+        ),
+        (
+            [("image", IMAGE), ("label", LABEL)],
+            about({"names": {"0": "sea"}}),
+            "the names of 'label' .* no list of texts",
+        ),
+        (
+            [("image", IMAGE), ("label", LABEL)],
+            about({"names": ["sea", 1]}),
+            "the names of 'label' .* no list of texts",
+        ),
+        ([("path", LABEL), ("label", LABEL)], {}, "a table of paths and labels is given itself, not its folder"),
+    ],
+)
+def test_odd_columns_are_told(
+    columns: list[tuple[str, pa.Array]], metadata: dict[bytes, bytes], message: str, tmp_path: Path
+) -> None:
+    names, arrays = zip(*columns, strict=True)
+    table = pa.Table.from_arrays(list(arrays), list(names)).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "odd.parquet")
+    with pytest.raises(SourceError, match=message) as caught:
+        list_source(str(tmp_path), test_fraction=0)
+    assert f"{tmp_path}/odd.parquet" in str(caught.value)
+
+
+@pytest.mark.parametrize("features", [[{"name": "label"}], {"label": None}, {"label": {"names": None}}, "label", None])
+def test_odd_notes_about_columns_are_none(features: object, tmp_path: Path) -> None:
+    notes = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table({"image": IMAGE, "label": LABEL}).replace_schema_metadata(notes)
+    pq.write_table(table, tmp_path / "few.parquet")
+    assert list_source(str(tmp_path), test_fraction=0).classes == ("0", "1")
+
+
+def test_paths_of_an_odd_type_name_no_images(tmp_path: Path) -> None:
+    for kind in (pa.list_(pa.string()), pa.binary(), pa.null()):
+        image = in_struct(bytes=IMAGE, path=pa.nulls(2, kind))
+        pq.write_table(pa.table({"image": image, "label": LABEL}), tmp_path / "few.parquet")
+        listing = list_source(str(tmp_path / "few.parquet"), test_fraction=0)
+        assert bytes_of(listing) == {"few/000000": b"one", "few/000001": b"two"}
 
 
 def test_numbers_are_named_by_the_labels_file(tmp_path: Path) -> None:
@@ -613,6 +783,107 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("path,label\n")
     with pytest.raises(SourceError, match="has no rows"):
         list_source(str(tmp_path / "table.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("t.csv", "path,label\na.jpg,x\ncafé.jpg,x\n".encode("latin-1"), r"line 3 is not UTF-8"),
+        ("t.csv", "path,label,größe\na.jpg,x,1\n".encode("latin-1"), r"line 1 is not UTF-8"),
+        ("t.csv", "path,label\na.jpg,x\n".encode("utf-16"), r"line 1 is not UTF-8"),
+        (
+            "t.csv",
+            b"path,label\na.jpg,x\nb.jpg\n",
+            r"t\.csv cannot be read as a table: .*Row #3: Expected 2 columns, got 1",
+        ),
+        ("t.csv", b"path,label,label\na.jpg,x,y\n", "has 2 columns named 'label'; rename all but one"),
+        (
+            "t.csv",
+            b"path,label\na.jpg,x\n\0.jpg,x\n",
+            r"row 2 of .*t\.csv has a zero byte in its path \('\\x00\.jpg'\)",
+        ),
+        ("t.csv", b"path,label\nfile:///a%00/b.jpg,x\n", r"row 1 of .* has a zero byte in its path"),
+        ("t.csv", b"path,label\ngone/a.jpg," + b"9" * 5000, r"1 files that .* names do not exist \(gone/a\.jpg\)"),
+        (
+            "t.jsonl",
+            '{"path": "a.jpg", "label": "café"}'.encode("latin-1"),
+            r"t\.jsonl.* is not UTF-8|not UTF-8.*t\.jsonl",
+        ),
+        ("t.jsonl", '{"path": "café/a.jpg", "label": "x"}'.encode("latin-1"), "is not UTF-8"),
+        ("t.jsonl", '{"path": "a.jpg", "label": "x", "größe": 1}'.encode("latin-1"), "is not UTF-8"),
+        ("t.jsonl", '{"path": "a.jpg", "label": "x"}'.encode("utf-16"), r"t\.jsonl cannot be read as a table: line 1"),
+        ("t.jsonl", b'{"path": "a\\u0000/b.jpg", "label": "x"}', r"row 1 of .* has a zero byte in its path"),
+        ("t.jsonl", b'{"path": "a.jpg", "label": null}', r"the label column of .*t\.jsonl is null"),
+        ("t.jsonl", b'{"path": "a.jpg", "label": 1, "label": 2}', r"t\.jsonl cannot be read as a table"),
+    ],
+)
+def test_odd_tables_are_told(name: str, body: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / name).write_bytes(body)
+    with pytest.raises(SourceError, match=message) as caught:
+        list_source(str(tmp_path / name))
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            [("path", latin("é.jpg")), ("label", pa.array([1]))],
+            "row 1 of .* has text in the column 'path' .* not UTF-8",
+        ),
+        (
+            [("path", pa.array(["a.jpg"])), ("label", latin("é"))],
+            "row 1 of .* has text in the column 'label' .* not UTF-8",
+        ),
+        ([("path", pa.array(["a\0.jpg"])), ("label", pa.array([1]))], "row 1 of .* has a zero byte in its path"),
+        ([("path", pa.array(["a.jpg"]))] + [("label", pa.array([1]))] * 2, "has 2 columns named 'label'"),
+    ],
+)
+def test_odd_tables_of_parquet_are_told(columns: list[tuple[str, pa.Array]], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    names, arrays = zip(*columns, strict=True)
+    pq.write_table(pa.Table.from_arrays(list(arrays), list(names)), tmp_path / "table.parquet")
+    with pytest.raises(SourceError, match=message):
+        list_source(str(tmp_path / "table.parquet"))
+
+
+def test_a_table_that_was_damaged_is_no_unexpected_error(tmp_path: Path) -> None:
+    table = pa.table({"path": [f"{row}.jpg" for row in range(1000)], "label": [1] * 1000})
+    pq.write_table(table, tmp_path / "table.parquet")
+    body = bytearray((tmp_path / "table.parquet").read_bytes())
+    body[4:400] = bytes(396)
+    (tmp_path / "table.parquet").write_bytes(body)
+    with pytest.raises((SourceError, StorageError), match=r"table\.parquet"):
+        list_source(str(tmp_path / "table.parquet"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_lists_in_utf_16_are_told(encoding: str, tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    write_tree(source, {"cat/1.jpg": b"x", "dog/1.jpg": b"x"})
+    (tmp_path / "list.txt").write_bytes("cat\ndog\n".encode(encoding))
+    what = r"list\.txt.* has a zero byte in line 1: it is no text, or UTF-16; store it as UTF-8"
+    with pytest.raises(SourceError, match=what):
+        list_source(str(source), labels=str(tmp_path / "list.txt"))
+    with pytest.raises(SourceError, match=what):
+        list_source(str(source), split_lists=[f"train={tmp_path}/list.txt"])
+    (source / "ClassName.txt").write_bytes((tmp_path / "list.txt").read_bytes())
+    with pytest.raises(SourceError, match=r"ClassName\.txt of .*set has a zero byte in line 1"):
+        list_source(str(source))
+
+
+@pytest.mark.parametrize("name", ["images.csv", "below/images.jsonl", "images.parquet", "images.zip"])
+def test_a_folder_that_holds_nothing_but_another_source_names_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"path": ["a.jpg"], "label": [1]}), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(b"path,label\n")
+    (tmp_path / "readme.txt").write_bytes(b"see the table")
+    with pytest.raises(SourceError, match=name) as caught:
+        list_source(str(tmp_path))
+    assert ("unpack them" if name.endswith(".zip") else "itself") in str(caught.value)
 
 
 def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> None:

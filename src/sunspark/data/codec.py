@@ -17,12 +17,12 @@ import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from sunspark.data.jpeg_frame import odd_kind
 from sunspark.data.pixels import Pixels
@@ -49,7 +49,11 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),  # BigTIFF
+    (b"MM\x00+", "TIFF"),
 )
+_AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
 _TURNS: Final = {
@@ -65,6 +69,9 @@ _TURNS: Final = {
 
 _STRIP_PIXELS: Final = 1 << 20
 """Converted at once, so that no conversion has a second image beside the first."""
+
+_MOST_READS: Final = 2**22
+"""Of one image, by Pillow: some seconds. In a PNG of 0.8 GB whose pieces have 1 KiB there are fewer."""
 
 
 class DecodeError(SunsparkError):
@@ -87,7 +94,7 @@ class Picture:
     pixels: Pixels
     """uint8 (H, W, 3), upright; smaller than the source by 2, 4 or 8 where `short_side` allowed it."""
     source_format: str
-    """JPEG, PNG, GIF, BMP, WEBP or TIFF."""
+    """JPEG, PNG, GIF, BMP, WEBP, TIFF or AVIF."""
     source_width: int
     source_height: int
     """Pixels, as the source says, before it is turned."""
@@ -132,6 +139,8 @@ def sniff(data: bytes) -> str:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[4:8] == b"ftyp":
+        return _in_iso_media(data)
     raise DecodeError("sniff", _what_it_looks_like(data))
 
 
@@ -168,6 +177,21 @@ def encode_jpeg(pixels: Pixels, quality: int = DEFAULT_JPEG_QUALITY) -> bytes:
     return body
 
 
+def _in_iso_media(data: bytes) -> str:
+    """AVIF, by the brands in the first box of an ISO media file; DecodeError for its relatives.
+
+    Source: ISO/IEC 14496-12 (the box `ftyp`), ISO/IEC 23008-12 (HEIF) and the AV1 Image File Format (their brands).
+    """
+    head = data[8 : min(max(int.from_bytes(data[:4], "big"), 12), 256)]
+    brands = {head[place : place + 4] for place in range(0, len(head), 4)}
+    if brands & _AVIF_BRANDS and features.check("avif"):
+        return "AVIF"
+    if brands & (_AVIF_BRANDS | _HEIC_BRANDS):
+        name = "AVIF" if brands & _AVIF_BRANDS else "HEIC"
+        raise DecodeError("sniff", f"{name}, which is not decoded here; convert it to JPEG first")
+    raise DecodeError("sniff", f"a video, or another medium, not an image: its brand is {head[:4]!r}")
+
+
 def _what_it_looks_like(data: bytes) -> str:
     head = data[:64].lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html", b"<head")):
@@ -176,7 +200,7 @@ def _what_it_looks_like(data: bytes) -> str:
         return "a text with tags (XML, SVG, HTML), not an image of pixels"
     if not any(data[:4096]):
         return "zero bytes only, not an image"
-    return f"not a JPEG, PNG, GIF, BMP, WEBP or TIFF: it begins with {data[:8]!r}"
+    return f"not a JPEG, PNG, GIF, BMP, WEBP, TIFF or AVIF: it begins with {data[:8]!r}"
 
 
 def _check_size(width: int, height: int) -> None:
@@ -235,7 +259,7 @@ def _orientation_of_jpeg(data: bytes) -> int:
     if b"Exif\x00\x00" not in data[:65536]:
         return 1
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        with Image.open(_Pieces(data), formats=["JPEG"]) as image:
             return _orientation(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 1
@@ -260,10 +284,11 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 
 def _decode_with_pillow(data: bytes, name: str) -> Picture:
     """Everything odd. Only the decoder of the sniffed format may run: others of Pillow's start programs."""
+    file = io.BytesIO(data) if name == "BMP" else _Pieces(data)  # of a BMP that is packed Pillow reads every byte
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data), formats=[name]) as image:
+            with Image.open(file, formats=[name]) as image:
                 width, height = image.size
                 _check_size(width, height)
                 image.load()
@@ -277,6 +302,21 @@ def _decode_with_pillow(data: bytes, name: str) -> Picture:
         except Exception as error:
             raise DecodeError("decode", f"{name}: {_why(error, data, name)}") from error
     return Picture(pixels=pixels, source_format=name, source_width=width, source_height=height)
+
+
+@final
+class _Pieces(io.BytesIO):
+    """Bytes that are read in so many pieces at most: in a damaged file Pillow looks for a header byte by byte."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads_left = _MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise OSError(f"it is damaged: no image in its first {self.tell()} bytes")
+        return super().read(size)
 
 
 def _why(error: Exception, data: bytes, name: str) -> str:

@@ -23,7 +23,7 @@ from sunspark.data.sources.listing import Container, ListedImage
 from sunspark.data.sources.parquet import image_columns, opened_parquet
 from sunspark.errors import StorageError
 
-_ROWS_AT_ONCE: Final = 16
+_MOST_ROWS_AT_ONCE: Final = 16
 _BUFFER_BYTES: Final = 8 * 2**20
 _MOST_OPEN_TARS: Final = 64
 """By one task: the images of a block may lie in thousands, and a process may open a thousand files."""
@@ -41,7 +41,7 @@ def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
         for image in images:
             container = image.container
             try:
-                _refuse_large(image)
+                _refuse_large(image.size_bytes)
                 if container.kind == "folder":
                     yield image, read_image(storage.beside(container.uri, image.path))
                     continue
@@ -70,7 +70,7 @@ def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[
         _refuse_changed(container, file)
         for image in images:
             try:
-                _refuse_large(image)
+                _refuse_large(image.size_bytes)
             except DecodeError as error:
                 yield image, error
                 continue
@@ -117,9 +117,9 @@ def _damaged(uri: str, why: str) -> StorageError:
     return StorageError(f"{uri} cannot be decompressed ({why}); get it again, or start again if it was replaced")
 
 
-def _refuse_large(image: ListedImage) -> None:
-    if image.size_bytes > MAX_SOURCE_BYTES:
-        raise DecodeError("size", f"{image.size_bytes} bytes are more than {MAX_SOURCE_BYTES}")
+def _refuse_large(size_bytes: int) -> None:
+    if size_bytes > MAX_SOURCE_BYTES:
+        raise DecodeError("size", f"{size_bytes} bytes are more than {MAX_SOURCE_BYTES}")
 
 
 def _range(file: Any, image: ListedImage) -> bytes:
@@ -137,24 +137,28 @@ def _whole(image: ListedImage, data: bytes) -> bytes:
 
 
 def _rows(container: Container, images: list[ListedImage]) -> Iterator[ImageBytes]:
-    """Row groups are passed page by page, so that memory does not depend on their size."""
+    """Row groups are passed page by page, a few rows at a time, so that memory does not depend on their size."""
     wanted = {image.position: image for image in images}
     first, last = (bisect_right(container.row_groups, image.position) - 1 for image in (images[0], images[-1]))
     row, num_rows = container.row_groups[first], 0
     with storage.open_random_access(container.uri) as file:
         _refuse_changed(container, file)
     with opened_parquet(container.uri, buffer_size=_BUFFER_BYTES, pre_buffer=False) as parquet:
-        columns = image_columns(parquet.schema_arrow)
+        columns = image_columns(container.uri, parquet.schema_arrow)
         assert columns is not None, container.uri
         row_groups = range(first, min(last + 1, parquet.num_row_groups))
+        sizes = (parquet.metadata.row_group(number).total_byte_size for number in row_groups)
         with storage.storage_errors(container.uri):
             for batch in parquet.iter_batches(
-                batch_size=_ROWS_AT_ONCE, row_groups=row_groups, columns=[columns.data], use_threads=False
+                batch_size=rows_at_once(max(sizes, default=0)),
+                row_groups=row_groups,
+                columns=[columns.data],
+                use_threads=False,
             ):
                 column = pa.Table.from_batches([batch]).flatten().column(columns.data)
                 for value in column:
                     if row in wanted:
-                        yield wanted[row], _bytes_of(value.as_py())
+                        yield wanted[row], _bytes_of(value)
                         num_rows += 1
                     row += 1
     if num_rows < len(wanted):
@@ -163,5 +167,22 @@ def _rows(container: Container, images: list[ListedImage]) -> Iterator[ImageByte
         )
 
 
-def _bytes_of(value: bytes | None) -> bytes | DecodeError:
-    return DecodeError("read", "the row holds no bytes") if value is None else value
+def rows_at_once(row_group_bytes: int) -> int:
+    """So few rows of a row group of that size that together they have no more bytes than one image may have.
+
+    None of them has more than the group, of which one value may stand in many rows.
+    """
+    return min(_MOST_ROWS_AT_ONCE, max(1, MAX_SOURCE_BYTES // max(1, row_group_bytes)))
+
+
+def _bytes_of(value: pa.BinaryScalar) -> bytes | DecodeError:
+    """Measured before they are copied."""
+    body = value.as_buffer()
+    if body is None:
+        return DecodeError("read", "the row holds no bytes")
+    try:
+        _refuse_large(body.size)
+    except DecodeError as error:
+        return error
+    data: bytes = value.as_py()
+    return data

@@ -11,10 +11,11 @@ import errno
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sunspark import storage
 from sunspark.data.codec import DecodeError
-from sunspark.data.sources import IMAGE_SUFFIXES, is_hidden
+from sunspark.data.sources import IMAGE_SUFFIXES, is_hidden, is_image_name
 from sunspark.errors import ConfigError, SourceError, StorageError, SunsparkError, WorkerError, first_line_of
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def _entry_at(place: str) -> storage.FileEntry:
     if entry is None:
         raise SourceError(f"there is nothing at {place}; check the path")
     if entry.is_directory:
-        if next(_images_below(place, entry.uri, set()), None) is None:
+        if next(_images_below(place, entry.uri), None) is None:
             raise SourceError(f"{place} holds no images: no file in it ends in {', '.join(IMAGE_SUFFIXES)}")
     elif not entry.is_file:
         raise SourceError(f"{place} is no file (a pipe, socket or device); give an image or a folder")
@@ -97,28 +98,44 @@ def _entry_at(place: str) -> storage.FileEntry:
 def _all_images(places: Sequence[str], entries: Sequence[storage.FileEntry]) -> Iterator[ImageFile]:
     for place, entry in zip(places, entries, strict=True):
         if entry.is_directory:
-            yield from _images_below(place, entry.uri, set())
+            yield from _images_below(place, entry.uri)
         else:
             yield _image_file(place, entry)
 
 
-def _images_below(path: str, uri: str, seen: set[str]) -> Iterator[ImageFile]:
-    """The images in a folder and below. `seen` holds the local folders that were entered: links may lead in circles."""
-    local = storage.as_local_path(uri)
-    if local is not None:
-        real = str(local.resolve())
+def _images_below(path: str, uri: str) -> Iterator[ImageFile]:
+    """The images in a folder and below: in a loop, since folders may be deeper than Python recurses."""
+    seen: set[Path] = set()
+    entered: list[tuple[Path | None, Iterator[tuple[str, storage.FileEntry]]]] = []
+
+    def enter(path: str, uri: str, above: Path | None) -> None:
+        real = _real_folder(uri, above)
         if real in seen:
             logger.warning("%s leads to a folder that is listed already (%s); it is not followed", path, real)
             return
-        seen.add(real)
-    for entry in storage.list_directory(uri):
-        if is_hidden(entry.name):
-            continue
-        below = storage.join(path, entry.name)
-        if entry.is_directory:
-            yield from _images_below(below, entry.uri, seen)
-        elif entry.is_file and entry.name.lower().endswith(IMAGE_SUFFIXES):
-            yield _image_file(below, entry)
+        if real is not None:
+            seen.add(real)
+        entries = storage.list_directory(uri)
+        entered.append((real, ((storage.join(path, one.name), one) for one in entries if not is_hidden(one.name))))
+
+    enter(path, uri, None)
+    while entered:
+        real, entries = entered[-1]
+        path, entry = next(entries, ("", None))
+        if entry is None:
+            entered.pop()
+        elif entry.is_directory:
+            enter(path, entry.uri, real)
+        elif entry.is_file and is_image_name(entry.name):
+            yield _image_file(path, entry)
+
+
+def _real_folder(uri: str, above: Path | None) -> Path | None:
+    """The local folder that a URI leads to, in the folder `above` if it is no link; None elsewhere."""
+    local = storage.as_local_path(uri)
+    if local is None:
+        return None
+    return local.resolve() if above is None or local.is_symlink() else above / local.name
 
 
 def _image_file(path: str, entry: storage.FileEntry) -> ImageFile:

@@ -11,6 +11,8 @@ _LOSSLESS: Final = (0xC3, 0xC7, 0xCB, 0xCF)
 _HIERARCHICAL: Final = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 _ALONE: Final = {0x01, *range(0xD0, 0xD9)}
 """Markers without a segment behind them."""
+_MOST_PARTS: Final = 2**16
+"""That are looked at; a header has some twenty."""
 
 
 def odd_kind(data: bytes) -> str:
@@ -28,7 +30,9 @@ def odd_kind(data: bytes) -> str:
 def _frame(data: bytes) -> tuple[int, int]:
     """Marker and bits a channel of the first frame header; (0, 0) where there is none."""
     place = 2
-    while place + 5 <= len(data) and data[place] == 0xFF:
+    for _ in range(_MOST_PARTS):
+        if place + 5 > len(data) or data[place] != 0xFF:
+            break
         marker = data[place + 1]
         if marker in _FRAMES:
             return marker, data[place + 4]

@@ -9,6 +9,7 @@ import logging
 import os
 import stat
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,21 +182,30 @@ def _list_local_tree(uri: str, root: Path) -> list[FileEntry]:
     top = root.resolve()
     seen, found, links = {top}, [], deque[str]()
 
-    def walk(folder: str) -> None:
+    def entries_in(folder: str) -> Iterator[FileEntry]:
         for entry in list_directory(join(uri, folder)):
-            name = f"{folder}/{entry.name}" if folder else entry.name
-            found.append(replace(entry, name=name))
+            yield replace(entry, name=f"{folder}/{entry.name}" if folder else entry.name)
+
+    def walk(folder: str, real: Path) -> None:
+        entered = [(real, entries_in(folder))]
+        while entered:  # no recursion: folders may be deeper than Python's goes
+            real, entries = entered[-1]
+            entry = next(entries, None)
+            if entry is None:
+                entered.pop()
+                continue
+            found.append(entry)
             if not entry.is_directory:
                 continue
             path = as_local_path(entry.uri)
             assert path is not None, entry.uri
             if path.is_symlink():
-                links.append(name)
-            elif (real := path.resolve()) not in seen:
-                seen.add(real)
-                walk(name)
+                links.append(entry.name)
+            elif (below := real / path.name) not in seen:
+                seen.add(below)
+                entered.append((below, entries_in(entry.name)))
 
-    walk("")
+    walk("", top)
     while links:
         link = links.popleft()
         path = as_local_path(join(uri, link))
@@ -205,5 +215,5 @@ def _list_local_tree(uri: str, root: Path) -> list[FileEntry]:
             logger.warning("%s is a link to %s, which is listed already; it is not followed", path, target)
         else:
             seen.add(target)
-            walk(link)
+            walk(link, target)
     return sorted(found, key=lambda entry: entry.name)

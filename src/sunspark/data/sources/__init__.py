@@ -15,6 +15,7 @@ from sunspark.data.sources.listing import (
     ListedImage,
     Listing,
     is_hidden,
+    is_image_name,
 )
 from sunspark.data.sources.lists import parse_class_list, parse_path_list
 from sunspark.data.sources.source import SourceFormat, list_source
@@ -27,6 +28,7 @@ __all__ = [
     "Listing",
     "SourceFormat",
     "is_hidden",
+    "is_image_name",
     "list_source",
     "parse_class_list",
     "parse_path_list",

@@ -54,6 +54,6 @@ def warn_of_others(names: Sequence[str]) -> None:
 
 
 def _by_suffix(names: Sequence[str]) -> str:
-    """`.heic 12, .db 1`, the commonest first."""
+    """`.mp4 12, .db 1`, the commonest first."""
     counts = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in names)
     return ", ".join(f"{suffix} {count}" for suffix, count in counts.most_common(_MOST_SUFFIXES))

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif")
+_NOT_DECODED = (".heic", ".heif")
+"""They are listed all the same, so that the table of bad images names them."""
 
 ContainerKind = Literal["folder", "tar", "tar.gz", "parquet"]
 IN_ORDER_KINDS = frozenset({"tar.gz", "parquet"})
@@ -106,7 +108,7 @@ class Found:
 
 def is_image_name(path: str) -> bool:
     """Whether a file is named like an image."""
-    return path.lower().endswith(IMAGE_SUFFIXES)
+    return path.lower().endswith((*IMAGE_SUFFIXES, *_NOT_DECODED))
 
 
 def is_hidden(path: str) -> bool:

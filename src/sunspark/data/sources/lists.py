@@ -106,7 +106,7 @@ def parse_class_list(body: bytes, name: str = CLASS_LIST) -> dict[str, str]:
     """A class list: directory (`d/desert/sand`) -> class name (`desert/sand`), in order of label."""
     classes: dict[str, str] = {}
     names: set[str] = set()
-    for directory in parse_path_list(body):
+    for directory in parse_path_list(body, name):
         first, _, rest = directory.partition("/")
         class_name = rest if len(first) == 1 and rest else directory
         if directory in classes or class_name in names:
@@ -118,8 +118,14 @@ def parse_class_list(body: bytes, name: str = CLASS_LIST) -> dict[str, str]:
     return classes
 
 
-def parse_path_list(body: bytes) -> list[str]:
-    """The lines of a list as relative paths: UTF-8 or Latin-1, any line ends, leading `/` or `./` removed."""
+def parse_path_list(body: bytes, name: str = "the list") -> list[str]:
+    """The lines of a list as relative paths: UTF-8 or Latin-1, any line ends, leading `/` or `./` removed.
+
+    Raises SourceError, with `name`, for what is no such text: it has zero bytes, as UTF-16 has.
+    """
+    if (place := body.find(b"\0")) >= 0:
+        line = body.count(b"\n", 0, place) + 1
+        raise SourceError(f"{name} has a zero byte in line {line}: it is no text, or UTF-16; store it as UTF-8")
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         text = body.decode("utf-8")

@@ -10,7 +10,7 @@ Cost: the driver reads footers, labels and paths, never the column of the bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,27 +50,34 @@ class _Shard:
     paths: list[str | None]
 
 
-def image_columns(schema: pa.Schema) -> ImageColumns | None:
-    """The columns of images and labels; None where there are no images. Raises SourceError where they have no label."""
+def image_columns(uri: str, schema: pa.Schema) -> ImageColumns | None:
+    """The columns of images and labels in the file at `uri`; None where there are no images.
+
+    Raises SourceError where they have no label, or where a name does not tell which column is meant.
+    """
     features = hugging_face_features(schema)
     image = image_column(schema)
     if image is None:
         return None
     label = _named_or_featured(schema, features, "ClassLabel", _LABEL_NAMES, is_label_type)
     if label is None:
+        columns = [f"{field.name} ({field.type})" if field.name in _LABEL_NAMES else field.name for field in schema]
         raise SourceError(
-            f"there is no column of labels beside the images in {image!r} (columns: {first_five(schema.names)}); "
-            f"name it one of {', '.join(_LABEL_NAMES)}"
+            f"{uri}: there is no column of labels beside the images in {image!r} (columns: {first_five(columns)}); "
+            f"name it one of {', '.join(_LABEL_NAMES)}, and have names or whole numbers in it"
         )
+    refuse_repeated(uri, schema.names, [image, label])
     kind = schema.field(image).type
     is_struct = pa.types.is_struct(kind)
-    has_path = is_struct and kind.get_field_index("path") >= 0
-    return ImageColumns(
+    path = kind.get_field_index("path") if is_struct else -1
+    found = ImageColumns(
         data=f"{image}.bytes" if is_struct else image,
-        path=f"{image}.path" if has_path else None,
+        path=f"{image}.path" if path >= 0 and is_label_type(kind.field(path).type) else None,
         label=label,
-        class_names=tuple(features.get(label, {}).get("names", ())),
+        class_names=class_names_of(uri, features, label),
     )
+    refuse_repeated(uri, [part.name for field in schema for part in field.flatten()], [found.data, found.path])
+    return found
 
 
 def image_column(schema: pa.Schema) -> str | None:
@@ -82,9 +89,29 @@ def hugging_face_features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """What the `datasets` library has noted about columns: name -> feature; empty where it has not."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+        return {name: about for name, about in features.items() if isinstance(about, dict)}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return {}
-    return {name: about for name, about in features.items() if isinstance(about, dict)}
+
+
+def class_names_of(uri: str, features: dict[str, dict[str, Any]], label: str) -> tuple[str, ...]:
+    """The names of the numbers in the column `label`; empty where its feature has none."""
+    names = features.get(label, {}).get("names")
+    if names is None:
+        return ()
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise SourceError(
+            f"{uri}: the names of {label!r} in its huggingface metadata are {names!r:.80}, no list of texts; "
+            "mend the metadata, or take it out"
+        )
+    return tuple(names)
+
+
+def refuse_repeated(uri: str, names: Sequence[str], wanted: Iterable[str | None]) -> None:
+    """SourceError where one of the `wanted` columns is there more than once among all `names`."""
+    for name in wanted:
+        if name is not None and names.count(name) > 1:
+            raise SourceError(f"{uri} has {names.count(name)} columns named {name!r}; rename all but one")
 
 
 def is_label_type(kind: pa.DataType) -> bool:
@@ -92,6 +119,25 @@ def is_label_type(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def values_of(uri: str, name: str, column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; SourceError, with the row, where text is not UTF-8: Arrow does not look."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError as error:
+        row = next(row for row, value in enumerate(column, 1) if not _is_readable(value))
+        raise SourceError(
+            f"row {row} of {uri} has text in the column {name!r} that is not UTF-8 ({error.reason}); write it in UTF-8"
+        ) from error
+
+
+def _is_readable(value: pa.Scalar) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def find_in_parquet(source: str, files: Sequence[storage.FileEntry]) -> Found:
@@ -127,20 +173,29 @@ def _images_of(shard: _Shard, are_names: bool) -> list[FoundImage]:
 
 def _read_shard(file: storage.FileEntry) -> _Shard:
     with opened_parquet(file.uri) as parquet:
-        try:
-            columns = image_columns(parquet.schema_arrow)
-        except SourceError as error:
-            raise SourceError(f"{file.uri}: {error}") from error
+        columns = image_columns(file.uri, parquet.schema_arrow)
         if columns is None:
+            names = parquet.schema_arrow.names
+            hint = (
+                "; a table of paths and labels is given itself, not its folder"
+                if {"path", "label"} <= set(names)
+                else ""
+            )
             raise SourceError(
-                f"{file.uri} has no column of images (columns: {first_five(parquet.schema_arrow.names)}); it needs "
-                f"bytes, or a struct of bytes and path, named {_IMAGE_NAMES[0]!r}"
+                f"{file.uri} has no column of images (columns: {first_five(names)}); it needs bytes, or a struct of "
+                f"bytes and path, named {_IMAGE_NAMES[0]!r}{hint}"
             )
         wanted = [columns.label, *filter(None, [columns.path])]
         with storage.storage_errors(file.uri):
             table = parquet.read(columns=wanted, use_threads=False).flatten()
         sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.metadata.num_row_groups)]
-    paths = table.column(columns.path).to_pylist() if columns.path else [None] * table.num_rows
+    paths = values_of(file.uri, columns.path, table.column(columns.path)) if columns.path else [None] * table.num_rows
+    labels = values_of(file.uri, columns.label, table.column(columns.label))
+    if unlabelled := [str(row) for row, label in enumerate(labels, 1) if label is None]:
+        raise SourceError(
+            f"{len(unlabelled)} rows of {file.uri} have no {columns.label} (row {first_five(unlabelled)}); give them "
+            "one, or take them out"
+        )
     return _Shard(
         name=file.name,
         container=Container(
@@ -150,16 +205,20 @@ def _read_shard(file: storage.FileEntry) -> _Shard:
             row_groups=tuple(int(first) for first in np.cumsum([0, *sizes[:-1]])) if sizes else (),
         ),
         columns=columns,
-        labels=table.column(columns.label).to_pylist(),
+        labels=labels,
         paths=[path or None for path in paths],
     )
 
 
 def opened_parquet(uri: str, **options: Any) -> pq.ParquetFile:
-    """A Parquet file, open; SourceError where it is none."""
+    """A Parquet file, open, whose columns have names; SourceError where it is none."""
     try:
         with storage.storage_errors(uri):
-            return pq.ParquetFile(storage.open_random_access(uri), **options)
+            file = pq.ParquetFile(storage.open_random_access(uri), **options)
+            assert file.schema_arrow.names is not None  # read now, so that those that are no text are told here
+            return file
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{uri} has a column whose name is not UTF-8 ({error.reason}); rename it") from error
     except StorageError as error:
         if isinstance(error.__cause__, pa.ArrowInvalid):
             raise SourceError(f"{uri} is no Parquet file ({first_line_of(error.__cause__)}); get it again") from error
@@ -169,7 +228,11 @@ def opened_parquet(uri: str, **options: Any) -> pq.ParquetFile:
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")
-        return index >= 0 and _is_image(kind.field(index).type)
+        return index >= 0 and _is_bytes(kind.field(index).type)
+    return _is_bytes(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

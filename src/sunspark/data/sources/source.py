@@ -16,16 +16,18 @@ from sunspark.data.sources.archive import Archive, Kept, scan_archive
 from sunspark.data.sources.folder import find_in_folder
 from sunspark.data.sources.labels import label_images
 from sunspark.data.sources.listing import Found, ListedImage, Listing, is_hidden, is_image_name
+from sunspark.data.sources.lists import is_list_name
 from sunspark.data.sources.parquet import find_in_parquet, opened_parquet
 from sunspark.data.sources.splits import split_images
 from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
 from sunspark.data.sources.tar import find_in_tar, is_list_to_read
 from sunspark.data.sources.webdataset import find_in_shards, is_webdataset, label_parser, read_class_names
-from sunspark.errors import SourceError
+from sunspark.errors import SourceError, first_five
 
 SourceFormat = Literal["auto", "folder", "tar", "parquet", "webdataset", "table"]
 
 _TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
+_ZIP_SUFFIX: Final = ".zip"
 _PARQUET_SUFFIX: Final = ".parquet"
 _SHARDS_AT_ONCE: Final = 8
 
@@ -96,7 +98,7 @@ def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFo
 
 def _format_of_file(source: str, name: str) -> SourceFormat:
     """By its name; `auto` where an archive must be looked into."""
-    if name.endswith(_TAR_SUFFIXES):
+    if name.endswith((*_TAR_SUFFIXES, _ZIP_SUFFIX)):  # of a zip it is told what to do
         return "auto"
     if name.endswith(_PARQUET_SUFFIX):
         with opened_parquet(source) as parquet:
@@ -124,6 +126,7 @@ def _find_in_directory(source: str, source_format: SourceFormat) -> Found:
         _refuse_none(source, tars, ".tar")
         return _find_in_tars(source, tars)
     if source_format == "folder":
+        _refuse_other_sources(source, files)
         return find_in_folder(source, entries)
     raise SourceError(f"{source} is a folder, and --source-format {source_format} is for a file; name the file")
 
@@ -172,3 +175,19 @@ def _wants(path: str, size_bytes: int) -> Callable[[bytes], Kept] | None:
 def _refuse_none(source: str, entries: Sequence[storage.FileEntry], suffix: str) -> None:
     if not entries:
         raise SourceError(f"{source} holds no files that end in {suffix}; check the path, or the --source-format")
+
+
+def _refuse_other_sources(source: str, files: Sequence[storage.FileEntry]) -> None:
+    """SourceError where a folder holds no image, but files that are sources themselves."""
+    names = [entry.name for entry in files if not is_list_name(entry.name.rpartition("/")[2])]
+    if any(map(is_image_name, names)):
+        return
+    if zips := [name for name in names if name.lower().endswith(_ZIP_SUFFIX)]:
+        raise SourceError(
+            f"{source} holds no images, but zip archives ({first_five(zips)}); unpack them, or make tars of them"
+        )
+    if meant := [name for name in names if name.lower().endswith((*_TAR_SUFFIXES, *TABLE_SUFFIXES))]:
+        raise SourceError(
+            f"{source} holds no images, but {first_five(meant)}; if that is the source, give the file itself: "
+            f"{storage.join(source, meant[0])}"
+        )

@@ -120,9 +120,9 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mapping[str, int]) -> list[str]:
-    lines = parse_path_list(split_list.body)
-    paths = [f"/{line}" if line not in label_of and f"/{line}" in label_of else line for line in lines]
     place = f"{split_list.place} ({name})"
+    lines = parse_path_list(split_list.body, f"the split list {place}")
+    paths = [f"/{line}" if line not in label_of and f"/{line}" in label_of else line for line in lines]
     if not paths:
         raise SourceError(f"the split list {place} is empty; it needs one path a line")
     missing = [path for path in paths if path not in label_of]
