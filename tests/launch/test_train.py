@@ -3,12 +3,14 @@
 import logging
 import os
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sunspark.errors import SetupError, WorkerError
+from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.session import open_session
 from sunspark.launch.train import train
 from sunspark.parallel.faults import Fault
@@ -47,6 +49,16 @@ def test_no_slot_at_all_is_refused(law_dataset: str, run_folder: Path) -> None:
     config = short_config(launcher="spark", master="local[1]", workers=1, cores_per_worker=2)
     with pytest.raises(SetupError, match="no slot for a worker of 2 cores"):
         train(law_dataset, str(run_folder), config)
+
+
+def test_a_worker_has_no_more_threads_than_there_are_cores(
+    law_dataset: str, run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cores = usable_cores(sys.maxsize)
+    with caplog.at_level(logging.WARNING):
+        train(law_dataset, str(run_folder), short_config(workers=1, cores_per_worker=cores + 3))
+    assert f"1 workers of {cores + 3} cores were asked for, this machine has {cores} cores" in caplog.text
+    assert f"worker 0 has {cores} threads, not {cores + 3}" in caplog.text
 
 
 @pytest.mark.spark
