@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sunspark.data import poison
+from sunspark.data import poison as poison_module
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
 from sunspark.data.in_hand import InHand, last_hold
@@ -130,7 +130,7 @@ def test_a_decoder_that_never_ends_is_found_by_its_processor_time(
     law_dataset: str, poison: Poison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(["training_pixels"], law_dataset, [ROW], "while True: pass")
-    monkeypatch.setattr(poison, "_DECODING_SECONDS", 0.2)
+    monkeypatch.setattr(poison_module, "_DECODING_SECONDS", 0.2)
     assert find([ROW], law_dataset) == {ROW: "decoding it takes more than 0.2 s of processor time"}
 
 
@@ -163,7 +163,7 @@ def test_an_image_is_not_condemned_for_a_slow_start(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import time\nwhile time.process_time() < 2: pass\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(poison, "_DECODING_SECONDS", 1.0)
+    monkeypatch.setattr(poison_module, "_DECODING_SECONDS", 1.0)
     assert find([ROW], law_dataset) == {}
 
 
@@ -177,7 +177,7 @@ def test_an_autopsy_has_one_deadline_for_all_its_images(
     law_dataset: str, poisoned: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert poisoned
-    monkeypatch.setattr(poison, "_ALL_SECONDS", 0.0)
+    monkeypatch.setattr(poison_module, "_ALL_SECONDS", 0.0)
     assert find([ROW, ROW + 1], law_dataset) == {}
     assert caplog.text.count("took longer than 0 s") == 2
 
