@@ -43,6 +43,20 @@ def test_every_listed_setting_is_taken_with_every_value_of_an_axis_beside_one_ba
     assert len({setting.folder for setting in settings}) == 7
 
 
+def test_a_listed_serial_is_the_baseline_whatever_the_workers_of_the_base(tmp_path: Path) -> None:
+    text = (
+        'dataset = "d"\n[base.launch]\nworkers = 2\n[base.training]\nreplicas = 4\n'
+        '[[settings]]\nstrategy.strategy = "serial"\n[[settings]]\nstrategy.strategy = "all_reduce"\n'
+    )
+    settings = settings_of(load_sweep(sweep_file(tmp_path, text)), num_cores=4)
+    assert [(one.name, one.baseline, one.refusal) for one in settings] == [
+        ("serial", "", ""),
+        ("all_reduce", "serial", ""),
+    ]
+    assert settings[0].config is not None
+    assert settings[0].config.launch.workers == 1
+
+
 def test_what_else_is_compared_has_a_baseline_of_its_own(tmp_path: Path) -> None:
     text = GRID.replace("launch.workers = [1, 2, 4]", "training.seed = [0, 1]\nlaunch.workers = [2]")
     settings = settings_of(load_sweep(sweep_file(tmp_path, text)), num_cores=4)

@@ -335,3 +335,26 @@ def test_a_link_to_a_folder_elsewhere_is_followed(folders: Path, tmp_path: Path)
         "desert/deeper/2.jpg",
     }
     assert len(listing.images) == 32
+
+
+def test_folders_of_splits_with_classes_in_them_are_splits(tmp_path: Path) -> None:
+    for name in ("train/coast/1.jpg", "train/forest/old/2.jpg", "Val/coast/3.jpg", "test/forest/4.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"an image")
+    listing = list_source(str(tmp_path))
+    assert (listing.classes, listing.split_names) == (("coast", "forest"), ("train", "validation", "test"))
+    told = {image.path: (image.label, image.splits) for image in listing.images}
+    assert told == {
+        "train/coast/1.jpg": (0, 1), "train/forest/old/2.jpg": (1, 1), "Val/coast/3.jpg": (0, 2),
+        "test/forest/4.jpg": (1, 4),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("other", ["bus/1.jpg", "train/1.jpg", "ferry/harbour/1.jpg"])
+def test_folders_that_are_named_like_splits_are_classes_where_others_are_beside_them(
+    other: str, tmp_path: Path
+) -> None:
+    for name in ("train/steam/1.jpg", "test/rig/1.jpg", other):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"an image")
+    assert set(list_source(str(tmp_path)).classes) == {"train", "test", other.partition("/")[0]}

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sunspark.bench.dataset_page import write_dataset_page
+from sunspark.data.augment import AugmentConfig
 from sunspark.data.codec import encode_jpeg
+from sunspark.data.contact_sheet import SheetConfig, write_contact_sheet
 from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.quarantine import quarantine_table
@@ -292,3 +295,34 @@ def test_too_many_bad_images_in_a_folder_with_a_space_are_shown_by_the_command_t
     with pytest.raises(DatasetError) as unfinished:
         Dataset.open(str(tmp_path / "my dataset"))
     assert re.findall(r"`(sunspark inspect .*?)`", str(unfinished.value)) == told
+
+
+def test_images_of_a_table_that_are_in_no_split_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = photos(tmp_path / "photos", 4, {})
+    rows = ["class 0/000.jpg,a,train", "class 0/002.jpg,a,"]
+    (source / "images.csv").write_text("\n".join(["path,label,split", *rows]))
+    result = made(source / "images.csv", tmp_path / "dataset")
+    assert result.splits == {"train": 1}
+    assert re.search(r"1 images of .*images\.csv are in no split, for instance class 0/", caplog.text)
+
+
+def test_a_class_of_which_no_image_could_be_decoded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = photos(tmp_path / "photos", 4, {})
+    (source / "class 7").mkdir()
+    (source / "class 7" / "bad.jpg").write_bytes(b"")
+    made(source, tmp_path / "dataset", max_bad_fraction=1)
+    assert "1 class came out empty, since none of their images could be decoded: class 7" in caplog.text
+
+
+def test_a_page_or_picture_does_not_overwrite_what_it_shows(tmp_path: Path) -> None:
+    made(photos(tmp_path / "photos", 4, {}), tmp_path / "dataset")
+    dataset = Dataset.open(str(tmp_path / "dataset"))
+    for write, name in ((write_dataset_page, "manifest.json"), (write_sheet, "index.parquet")):
+        before = (tmp_path / "dataset" / name).read_bytes()
+        with pytest.raises(ConfigError, match="does not end in"):
+            write(dataset, f"{dataset.uri}/{name}")
+        assert (tmp_path / "dataset" / name).read_bytes() == before
+
+
+def write_sheet(dataset: Dataset, out: str) -> None:
+    write_contact_sheet(dataset, out, SheetConfig(), AugmentConfig())

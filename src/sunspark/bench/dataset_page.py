@@ -75,6 +75,7 @@ class LeakRows:
 
 def write_dataset_page(dataset: Dataset, out: str) -> PageResult:
     """Write the page of `dataset` to the file `out`."""
+    storage.refuse_other_suffix(out, ".html")
     body = render(dataset).encode()
     storage.write_bytes_atomic(out, body)
     return PageResult(dataset=dataset.uri, path=out, size_bytes=len(body))

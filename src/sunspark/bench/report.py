@@ -60,9 +60,11 @@ def report(run: str, out: str) -> ReportResult:
     """Write the report of `run`, a run or the folder of a sweep or a search, to the file `out`.
 
     Raises:
+        ConfigError: `out` does not end in .html.
         RunError: there is none, or one of its files is damaged.
         StorageError: a file cannot be read, or `out` cannot be written.
     """
+    storage.refuse_other_suffix(out, ".html")
     run = storage.absolute(run)
     kinds = ((is_sweep, _render_sweep), (is_search, _render_search))
     page = next((draw(run) for is_one, draw in kinds if is_one(run)), "") or render(read_run(run))

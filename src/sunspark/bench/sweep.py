@@ -96,7 +96,7 @@ def settings_of(sweep: SweepConfig, num_cores: int, *, may_oversubscribe: bool =
         if name in found:
             raise ConfigError(f"the sweep has the setting {name!r} twice; leave one out")
         try:
-            config = built(dict(flatten(sweep.base)) | values)
+            config = built(dict(flatten(sweep.base)) | _alone(values) | values)
         except MisspeltError as error:
             raise ConfigError(f"the setting {name!r}: {error}") from error
         except ConfigError as error:
@@ -131,6 +131,11 @@ def _combinations(sweep: SweepConfig) -> Iterator[dict[str, Any]]:
         if both := sorted(setting.keys() & axes.keys()):
             raise ConfigError(f"{both[0]} is an axis, and a listed setting has it too; leave one of them out")
         yield setting | dict(zip(axes, values, strict=True))
+
+
+def _alone(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a setting of one worker alone does not take from the base: it is the baseline of the others."""
+    return {"launch.workers": 1, "training.replicas": 0} if values.get("strategy.strategy") == _BASELINE else {}
 
 
 def built(flat: Mapping[str, Any]) -> TrainConfig:

@@ -58,6 +58,7 @@ class SheetResult:
 
 def write_contact_sheet(dataset: Dataset, out: str, config: SheetConfig, augment: AugmentConfig) -> SheetResult:
     """Write the picture as a PNG file to `out`."""
+    storage.refuse_other_suffix(out, ".png")
     _warn_of_enlarging(dataset, config.image_size)
     pixels = contact_sheet(dataset, config, augment)
     body = io.BytesIO()

@@ -38,6 +38,14 @@ def warn_of_what_is_empty(listing: Listing, dataset: Dataset) -> None:
         if not len(dataset.rows(split)):
             logger.warning("the split %s is empty: %s", split, _why_empty(listing, dataset, number))
     there = np.unique(dataset.labels)
+    listed = np.unique([image.label for image in listing.images])
+    if len(lost := np.setdiff1d(listed, there)):
+        logger.warning(
+            "%s came out empty, since none of their images could be decoded: %s; "
+            "`%s` names them",
+            plural(len(lost), "class", "classes"), first_five(clipped(dataset.classes[label]) for label in lost),
+            command("inspect", dataset.uri, "--quarantine"),
+        )  # fmt: skip
     for split in training_splits(dataset.split_names):
         lacking = np.setdiff1d(there, dataset.labels[dataset.rows(split)])
         if 0 < len(lacking) < len(there):

@@ -19,6 +19,7 @@ from sunspark.storage.uri import (
     lie_in_each_other,
     name_of,
     parent,
+    refuse_other_suffix,
     scheme_of,
     with_endpoint,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_whole",
+    "refuse_other_suffix",
     "scheme_of",
     "storage_errors",
     "with_endpoint",

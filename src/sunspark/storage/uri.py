@@ -87,6 +87,12 @@ def _with_bytes(name: str) -> str:
     return _NO_TEXT.sub(lambda found: chr(0xDC00 + int(found[1], 16)), name) if "\\x" in name else name
 
 
+def refuse_other_suffix(uri: str, suffix: str) -> None:
+    """ConfigError where a file that is to be written does not end in `suffix`: it may be one of something else."""
+    if not name_of(uri).lower().endswith(suffix):
+        raise ConfigError(f"{uri} is to be written, and does not end in {suffix}; give a name that does")
+
+
 def absolute(uri: str) -> str:
     """`uri` in a form that means the same from every working directory."""
     path = as_local_path(uri)

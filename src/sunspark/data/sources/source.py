@@ -16,9 +16,9 @@ from sunspark.data.sources.archive import Archive, Kept, scan_archive
 from sunspark.data.sources.folder import find_in_folder
 from sunspark.data.sources.labels import label_images
 from sunspark.data.sources.listing import Found, ListedImage, Listing, is_hidden, is_image_name
-from sunspark.data.sources.lists import is_list_name
+from sunspark.data.sources.lists import CLASS_LIST, is_list_name
 from sunspark.data.sources.parquet import find_in_parquet, opened_parquet
-from sunspark.data.sources.splits import split_images
+from sunspark.data.sources.splits import split_images, told_by_folders
 from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
 from sunspark.data.sources.tar import find_in_tar, is_list_to_read
 from sunspark.data.sources.webdataset import find_in_shards, is_webdataset, label_parser, read_class_names
@@ -49,6 +49,8 @@ def list_source(
     files that do not exist.
     """
     found = _find(source, source_format)
+    if labels is None and CLASS_LIST not in found.lists:
+        found = told_by_folders(found)
     classes, numbers = label_images(source, found, labels)
     label_of = {image.path: label for image, label in zip(found.images, numbers, strict=True)}
     if len(label_of) < len(found.images):

@@ -3,7 +3,8 @@
 A list holds one path a line, relative to the source, with or without a leading slash; of a table, also an absolute
 path or a URI, as it stands there. An image may be in several splits or in none. Files of a set as the Hugging Face Hub
 holds it name their split (`train-00000-of-00005.parquet`, `data/test/3.tar`); source of these rules: the Hub's
-documentation, "File names and splits". Where no split is told, a part of each class is set aside as `test`; where
+documentation, "File names and splits". So do folders with the classes in them (`train/CLASS`, `test/CLASS`).
+Where no split is told, a part of each class is set aside as `test`; where
 `train` alone is told, so it is if `test_fraction` is given.
 """
 
@@ -14,6 +15,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sunspark.data.sources.listing import Found
 from sunspark.data.sources.lists import SplitList, named_lists, parse_path_list, partition_lists
@@ -77,6 +79,24 @@ def split_of_file(path: str) -> str | None:
     return None
 
 
+def told_by_folders(found: Found) -> Found:
+    """`train/beach/1.jpg`: where all images lie in folders of splits with folders of classes in them, both are told.
+
+    Two splits at least, `train` among them: a single folder, or one beside others, is a class.
+    """
+    parts = [image.path.split("/", 2) for image in found.images]
+    folders = {part[0] for part in parts}
+    splits = {_SPLIT_OF.get(folder.lower()) for folder in folders}
+    is_told = any(image.label is not None or image.splits is not None for image in found.images)
+    if is_told or len(folders) < 2 or None in splits or "train" not in splits or any(len(part) < 3 for part in parts):
+        return found
+    images = [
+        replace(image, label=part[1], splits=(_SPLIT_OF[part[0].lower()],))
+        for image, part in zip(found.images, parts, strict=True)
+    ]
+    return replace(found, images=images)
+
+
 def stratified_splits(label_of: Mapping[str, int], test_fraction: float, seed: int) -> dict[str, int]:
     """path -> 1 (train) or 2 (test), the same for the same seed and paths.
 
@@ -106,7 +126,7 @@ def _split_hash(seed: int, path: str) -> bytes:
 
 
 def _own_splits(source: str, found: Found) -> dict[str, tuple[str, ...]]:
-    own = {image.path: image.splits for image in found.images if image.splits is not None}
+    own = {image.path: image.splits for image in found.images if image.splits}
     if own and len(own) < len(found.images):
         others = [image.path for image in found.images if image.path not in own]
         logger.warning("%d images of %s are in no split, for instance %s", len(others), source, others[0])
