@@ -28,6 +28,8 @@ SourceFormat = Literal["auto", "folder", "tar", "parquet", "webdataset", "table"
 
 _TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 _ZIP_SUFFIX: Final = ".zip"
+_TOLD_SUFFIXES: Final = (_ZIP_SUFFIX, ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+"""Of archives that are not read: it is told what to do with them."""
 _PARQUET_SUFFIX: Final = ".parquet"
 _SHARDS_AT_ONCE: Final = 8
 
@@ -100,7 +102,7 @@ def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFo
 
 def _format_of_file(source: str, name: str) -> SourceFormat:
     """By its name; `auto` where an archive must be looked into."""
-    if name.endswith((*_TAR_SUFFIXES, _ZIP_SUFFIX)):  # of a zip it is told what to do
+    if name.endswith((*_TAR_SUFFIXES, *_TOLD_SUFFIXES)):
         return "auto"
     if name.endswith(_PARQUET_SUFFIX):
         with opened_parquet(source) as parquet:
