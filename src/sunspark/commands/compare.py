@@ -81,7 +81,7 @@ def _reasons(named: Iterable[tuple[str, str]]) -> list[str]:
     for name, reason in named:
         if reason:
             names_of.setdefault(reason, []).append(name)
-    return [f"\n{first_five(names)}: {reason}" for reason, names in names_of.items()]
+    return [f"\n{first_five(map(repr, names))}: {reason}" for reason, names in names_of.items()]
 
 
 def in_words(result: CompareResult) -> str:
