@@ -446,3 +446,19 @@ def test_an_endpoint_that_has_answered_is_not_asked_again() -> None:
         refuse_silent_endpoint(options)
     refuse_silent_endpoint(options)
     refuse_silent_endpoint("?region=us-east-1")
+
+
+def test_file_uris_have_no_options_and_one_host(tmp_path: Path) -> None:
+    (tmp_path / "what?").mkdir()
+    (tmp_path / "what?" / "a").write_bytes(b"a")
+    for uri in (f"file://{tmp_path}/what?", f"file://localhost{tmp_path}/what%3F"):
+        assert storage.read_bytes(storage.join(uri, "a")) == b"a"
+    assert storage.as_local_path(f"file://localhosts{tmp_path}") != tmp_path
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("gs://b/a", "gcs://b/a/d"), ("s3://b/a", "s3://b//a/d"), ("/a//b/", "/a/b/c")]
+)
+def test_two_names_of_a_place_lie_in_each_other(one: str, other: str) -> None:
+    assert storage.lie_in_each_other(one, other)
+    assert not storage.lie_in_each_other(one, f"{other}/../../elsewhere".replace("/a/", "/z/"))

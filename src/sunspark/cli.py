@@ -53,6 +53,7 @@ def console() -> NoReturn:
     exit is done before.
     """
     code = 1
+    os.environ["OMP_PROC_BIND"] = "false"  # else torch binds this process to one core, and with it all that it starts
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's word is taken as Ctrl-C is
     try:
         code = main()

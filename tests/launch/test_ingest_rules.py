@@ -13,10 +13,12 @@ from sunspark.bench.dataset_page import write_dataset_page
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.contact_sheet import SheetConfig, write_contact_sheet
+from sunspark.data.containers import read_images
 from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.quarantine import quarantine_table
-from sunspark.errors import ConfigError, DatasetError, SourceError
+from sunspark.data.sources import list_source
+from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError
 from sunspark.launch.ingest import IngestResult, ingest
 from tests.data.engine import here
 
@@ -326,3 +328,26 @@ def test_a_page_or_picture_does_not_overwrite_what_it_shows(tmp_path: Path) -> N
 
 def write_sheet(dataset: Dataset, out: str) -> None:
     write_contact_sheet(dataset, out, SheetConfig(), AugmentConfig())
+
+
+def test_a_file_that_goes_or_changes_after_it_was_listed_is_no_bad_image(tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", 4, {})
+    for change in (Path.unlink, lambda path: path.write_bytes(encode_jpeg(picture(7)) + b"longer")):
+        listing = list_source(str(source))
+        path = source / "class 0" / "000.jpg"
+        before = path.read_bytes()
+        change(path)
+        with pytest.raises(StorageError, match=r"000\.jpg (was listed and is gone|had \d+ bytes and has \d+)"):
+            list(read_images(listing.images))
+        path.write_bytes(before)
+
+
+def test_copies_in_no_split_are_no_conflict(tmp_path: Path) -> None:
+    """--drop-leaks has taken one of them out of training: nothing learns both."""
+    twin = encode_jpeg(picture(1))
+    source = photos(tmp_path / "photos", 4, {"twin.jpg": twin})
+    (tmp_path / "train.txt").write_text("class 0/000.jpg\nclass 0/twin.jpg\nclass 1/003.jpg")
+    (tmp_path / "test.txt").write_text("class 1/001.jpg\nclass 0/002.jpg")
+    with_both = made(source, tmp_path / "both", split_list=lists(source))
+    without = made(source, tmp_path / "dropped", split_list=lists(source), drop_leaks=True)
+    assert (with_both.label_conflicts, without.label_conflicts, without.leaks_dropped) == (2, 0, 1)

@@ -43,12 +43,27 @@ def read_images(images: Iterable[ListedImage]) -> Iterator[ImageBytes]:
             try:
                 _refuse_large(image.size_bytes)
                 if container.kind == "folder":
-                    yield image, read_image(storage.beside(container.uri, image.path))
+                    yield image, _as_listed(image, storage.beside(container.uri, image.path))
                     continue
                 assert container.kind == "tar", container.kind
                 yield image, _range(opened(container), image)
             except DecodeError as error:
                 yield image, error
+
+
+def _as_listed(image: ListedImage, uri: str) -> bytes:
+    """The bytes of a file; StorageError where it is gone, or of another size: that says nothing about the image."""
+    try:
+        data = read_image(uri)
+    except DecodeError:
+        if image.size_bytes and storage.entry_at(uri) is None:
+            raise StorageError(f"{uri} was listed and is gone; start again when the images are there") from None
+        raise
+    if image.size_bytes and len(data) != image.size_bytes:
+        raise StorageError(
+            f"{uri} had {image.size_bytes} bytes and has {len(data)}: it has changed since it was listed; start again"
+        )
+    return data
 
 
 def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[ImageBytes]:

@@ -102,11 +102,15 @@ def leaked_pairs(index: pa.Table, split_names: Sequence[str]) -> Iterator[tuple[
 
 
 def conflicting_pairs(index: pa.Table) -> npt.NDArray[np.int64]:
-    """The rows of all images that have an exact copy under another class, each with the first of those: (M, 2)."""
+    """The rows of all images that have an exact copy under another class, each with the first of those: (M, 2).
+
+    Images in no split do not count.
+    """
     contents, labels = contents_of(index), index.column("label").to_numpy()
-    first_of_row = _first_rows(contents, np.arange(len(contents)))[contents]
-    others = _first_rows(contents, np.flatnonzero(labels != labels[first_of_row]))
-    rows = np.flatnonzero(others[contents] >= 0)
+    used = np.flatnonzero(index.column("splits").to_numpy())
+    first_of_row = _first_rows(contents, used)[contents]
+    others = _first_rows(contents, used[labels[used] != labels[first_of_row[used]]])
+    rows = used[others[contents[used]] >= 0]
     is_of_the_first_class = labels[rows] == labels[first_of_row[rows]]
     return np.stack([rows, np.where(is_of_the_first_class, others[contents[rows]], first_of_row[rows])], axis=1)
 

@@ -166,8 +166,7 @@ def _read_staged(images: Sequence[StagedImage]) -> list[StoredSample]:
     uri, samples = images[0].uri, []
     with storage.storage_errors(uri), storage.open_random_access(uri) as file:
         for image in images:
-            file.seek(image.offset)
-            data = file.read(image.num_bytes)
+            data = file.read_at(image.num_bytes, image.offset)
             if len(data) < image.num_bytes:
                 raise StorageError(f"{uri} ended within {image.path}: it has changed since it was written; start again")
             samples.append(replace(image.sample, image=data))

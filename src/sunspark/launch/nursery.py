@@ -98,6 +98,7 @@ class Nursery:
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
                 "OPENBLAS_NUM_THREADS": threads,
+                "OMP_PROC_BIND": "false",  # else the threads of all workers are bound to the same cores
                 "RUST_LOG": "error",
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

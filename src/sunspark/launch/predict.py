@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import itertools
-import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from sunspark.data.prediction_table import (
 )
 from sunspark.errors import ConfigError, SourceError
 from sunspark.launch.count_display import CountDisplay
+from sunspark.launch.doctor.limits import usable_cores
 from sunspark.training.config import WorkConfig
 from sunspark.training.predict import BATCH_SIZE, Predictor, PredictSpec
 
@@ -72,7 +73,7 @@ def predict(run: str, places: Sequence[str], top: int) -> list[Prediction]:
 
 def predict_here(spec: PredictSpec, batches: Iterable[Sequence[ImageFile]]) -> Generator[list[Prediction]]:
     """The engine that needs no Spark."""
-    with contextlib.closing(Predictor(spec, len(os.sched_getaffinity(0)))) as predictor:
+    with contextlib.closing(Predictor(spec, usable_cores(sys.maxsize))) as predictor:
         yield from predictor.predict(batches)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from typing import Any, Final, final
 from sunspark.data.poison import name_of_signal
 from sunspark.errors import StorageError, UserError, WorkerError, plural
 from sunspark.launch.count_display import CountDisplay
+from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.ingest import Engine, PlanT, ResultT
 
 _MOST_ATTEMPTS: Final = 4
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 @contextlib.contextmanager
 def process_engine(num_processes: int | None = None) -> Iterator[Engine]:
     """An engine with one process for each core that this one may use, or `num_processes`."""
-    count = num_processes or len(os.sched_getaffinity(0))
+    count = num_processes or usable_cores(sys.maxsize)
     with contextlib.ExitStack() as stack:
         yield _Engine([stack.enter_context(contextlib.closing(_Place(number))) for number in range(count)])
 

@@ -64,7 +64,13 @@ def _locked(path: Path, refusal: SunsparkError) -> TextIO:
     deadline = time.monotonic() + _GLANCE_SECONDS
     while True:
         with storage_errors(str(path.parent)):
-            lock = open(path, "a")  # noqa: SIM115
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = open(path, "a")  # noqa: SIM115
+            except FileNotFoundError:  # whoever held it takes the folder away just now
+                if time.monotonic() > deadline:
+                    raise
+                continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_file_at(path, lock):

@@ -63,7 +63,8 @@ def as_local_path(uri: str) -> Path | None:
     if scheme is None:
         return Path(os.path.abspath(_with_bytes(uri)))
     if scheme == "file":
-        return Path(os.path.abspath(_with_bytes("/" + unquote(uri[len("file://") :]).lstrip("/"))))
+        path = unquote(re.sub("^file://(localhost(?=/))?", "", uri, flags=re.IGNORECASE))
+        return Path(os.path.abspath(_with_bytes("/" + path.lstrip("/"))))
     return None
 
 
@@ -78,7 +79,8 @@ def in_letters(name: str) -> str:
 
 def _parted(uri: str) -> tuple[str, str]:
     """A URI without its options, and these with their `?`."""
-    base, mark, options = uri.partition("?") if _SCHEME.match(uri) else (uri, "", "")
+    has_options = scheme_of(uri) not in (None, "file")
+    base, mark, options = uri.partition("?") if has_options else (uri, "", "")
     return base, mark + options
 
 
@@ -101,7 +103,7 @@ def absolute(uri: str) -> str:
 
 def lie_in_each_other(one: str, other: str) -> bool:
     """Whether one of two absolute URIs is the other, or a folder above it."""
-    inner, outer = (f"{_parted(uri)[0].rstrip('/')}/" for uri in (one, other))
+    inner, outer = (re.sub("/+", "/", f"{_parted(uri)[0]}/").replace("gcs:/", "gs:/", 1) for uri in (one, other))
     return inner.startswith(outer) or outer.startswith(inner)
 
 
