@@ -68,6 +68,16 @@ def test_a_dataset_is_made_in_a_store_from_what_lies_there(kind: str, place: Pla
     assert (first_step(dataset, tmp_path / "cache") == first_step(str(tmp_path / "d"), tmp_path / "cache")).all()
 
 
+def test_what_was_staged_in_many_pieces_is_read_by_many_at_once(place: Place, tmp_path: Path) -> None:
+    made = make("tar.gz", tmp_path / "made", images(600))
+    config = IngestConfig(
+        labels=made.labels, split_list=made.split_list, launcher="local", short_side=32, block_size=32
+    )
+    engine = partial(process_engine, 2)
+    here = ingest(made.source, str(tmp_path / "d"), config, engine)
+    assert ingest(made.source, place("many pieces"), config, engine).dataset_id == here.dataset_id
+
+
 def test_folders_are_seen_where_no_object_stands_for_them(place: Place) -> None:
     for name in ("a/b/1.jpg", "a/2.jpg.gz", "3.jpg"):
         storage.write_bytes_atomic(place(f"tree/{name}"), name.encode())
