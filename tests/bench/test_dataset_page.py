@@ -140,7 +140,8 @@ def test_of_a_large_set_few_blocks_are_read_and_rare_classes_are_shown(
 
 
 def test_copies_under_two_classes_stand_side_by_side(tmp_path: Path) -> None:
-    made = [(f"{name}/{n}.jpg", label, [], encode_jpeg(picture(n))) for label, name in enumerate("ab") for n in (1, 2)]
+    both = [("a", 0), ("b", 1)]
+    made = [(f"{name}/{n}.jpg", label, ["train"], encode_jpeg(picture(n))) for name, label in both for n in (1, 2)]
     dataset = write_dataset(str(tmp_path / "d"), made[:-1], classes=("coast", "forest"))
     page, _ = page_of(dataset, tmp_path)
     assert "Label conflicts 2 exact copies under another class" in page.text

@@ -64,9 +64,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def listed(source: Path, path: str) -> ListedImage:
+def listed(source: Path, path: str, size_bytes: int = 0) -> ListedImage:
     container = Container(kind="folder", uri=str(source))
-    return ListedImage(path=path, label=0, splits=0, size_bytes=1, container=container)
+    return ListedImage(path=path, label=0, splits=0, size_bytes=size_bytes, container=container)
 
 
 def data_files(dataset: Path) -> set[str]:
@@ -178,24 +178,27 @@ def test_bad_images_go_to_quarantine_with_their_reason(
     assert len(found) == 4
 
 
-def test_a_file_that_is_gone_is_quarantined_and_trouble_with_storage_is_not(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_quarantined_and_trouble_with_storage_is_not(tmp_path: Path) -> None:
     """The second would make the dataset depend on the weather: it fails the task, and Spark tries again."""
 
-    def plan(path: str) -> BlockPlan:
+    def plan(path: str, size_bytes: int = 0) -> BlockPlan:
         return BlockPlan(
             block=0,
             dataset=str(tmp_path / "d"),
             short_side=48,
             jpeg_quality=92,
-            images=(listed(tmp_path, path),),
+            images=(listed(tmp_path, path, size_bytes),),
         )
 
-    result = ingest_block(plan("gone.jpg"))
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    result = ingest_block(plan("link.jpg"))
     assert result.written.num_samples == 0
     assert [entry.stage for entry in result.quarantine] == ["read"]
     (tmp_path / "folder.jpg").mkdir()
     with pytest.raises(StorageError):
         ingest_block(plan("folder.jpg"))
+    with pytest.raises(StorageError, match="was listed and is gone"):
+        ingest_block(plan("gone.jpg", size_bytes=1))
 
 
 def test_an_image_that_fails_as_nobody_expected_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
