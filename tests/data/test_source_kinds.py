@@ -920,3 +920,13 @@ def test_a_folder_of_archives_and_parquet_is_not_guessed(tmp_path: Path) -> None
     with pytest.raises(SourceError, match=r"holds archives and Parquet files.*say which are meant"):
         list_source(str(tmp_path))
     assert len(list_source(str(tmp_path), source_format="webdataset").images) == len(BODIES)
+
+
+def test_labels_of_shards_in_latin_1_stay_apart(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for number, name in enumerate(("café", "cafè")):
+            for suffix, body in (("jpg", b"an image"), ("cls", name.encode("latin-1"))):
+                info = tarfile.TarInfo(f"{number}.{suffix}")
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
+    assert list_source(str(tmp_path / "shard.tar")).classes == ("cafè", "café")

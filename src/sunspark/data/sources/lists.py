@@ -127,9 +127,13 @@ def parse_path_list(body: bytes, name: str = "the list") -> list[str]:
         line = body.count(b"\n", 0, place) + 1
         raise SourceError(f"{name} has a zero byte in line {line}: it is no text, or UTF-16; store it as UTF-8")
     body = body.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        text = body.decode("latin-1")
-    lines = (line.strip() for line in re.split(r"[\r\n]+", text))
+    lines = (line.strip() for line in re.split(r"[\r\n]+", text_of(body)))
     return [line.removeprefix("./").strip("/") for line in lines if line.strip("/")]
+
+
+def text_of(body: bytes) -> str:
+    """UTF-8, or Latin-1 where it is not that, as old lists are."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return body.decode("latin-1")

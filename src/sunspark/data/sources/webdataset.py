@@ -20,7 +20,7 @@ from typing import Final
 from sunspark import storage
 from sunspark.data.sources.archive import Archive
 from sunspark.data.sources.listing import Found, FoundImage, is_hidden, is_image_name
-from sunspark.data.sources.lists import read_list
+from sunspark.data.sources.lists import read_list, text_of
 from sunspark.data.sources.splits import split_of_file
 from sunspark.data.sources.table import as_numbers
 from sunspark.errors import SourceError, first_five
@@ -85,7 +85,7 @@ def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: byte
 
 
 def _names(body: bytes) -> tuple[str, ...]:
-    return tuple(line.strip() for line in body.decode("utf-8", "replace").splitlines() if line.strip())
+    return tuple(line.strip() for line in text_of(body).splitlines() if line.strip())
 
 
 def _key_of(path: str) -> str:
@@ -105,7 +105,7 @@ def _label_of(path: str, shard: Archive) -> Label | None:
 
 
 def _from_text(body: bytes) -> Label | None:
-    return _as_label(body.decode("utf-8", "replace").strip())
+    return _as_label(text_of(body).strip())
 
 
 def _from_json(body: bytes) -> Label | None:
