@@ -7,7 +7,7 @@ A training split is one whose name begins with `train`; its test splits are thos
 place: `train` and `val`, `Training_03` and `Testing_03`, `Train_bal` and `Test_bal`. Of other names nobody knows which
 is which.
 
-Cost: one pass over the hashes of the index, some 30 bytes a sample.
+Cost: of leaks and of label conflicts one pass each over the hashes of the index, some 30 bytes a sample.
 Shapes: N samples, M pairs of rows.
 """
 

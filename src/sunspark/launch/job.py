@@ -6,7 +6,6 @@ Spark is imported when it is what launches them.
 import contextlib
 import logging
 import secrets
-import sys
 import time
 from typing import Any, Final, Literal, Protocol, final
 
@@ -118,7 +117,7 @@ class Job:
             )  # fmt: skip
 
     def _warn_of_too_few_cores(self) -> None:
-        wanted, there = self.num_workers * self.launch.cores_per_worker, usable_cores(sys.maxsize)
+        wanted, there = self.num_workers * self.launch.cores_per_worker, usable_cores()
         if wanted > there:
             logger.warning(
                 "%d workers of %d cores were asked for, this machine has %d cores: they will wait for each other; "

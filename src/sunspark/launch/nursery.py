@@ -33,7 +33,7 @@ class Nursery:
 
     def __init__(self, cores: int, modules: Sequence[str] = ()) -> None:
         """A worker has `cores` threads, where there are as many; `modules` are loaded beside what all workers need."""
-        self._cores = usable_cores(cores)
+        self.cores = usable_cores(cores)
         self._modules = modules
         self._asking = threading.Lock()
         """One question at a time, since answers do not say which they belong to."""
@@ -90,7 +90,7 @@ class Nursery:
     def _open(self) -> None:
         """Start the process; with the lock held."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        threads = str(self._cores)
+        threads = str(self.cores)
         environment = (
             {"GLIBC_TUNABLES": _KEEP_MEMORY}
             | os.environ

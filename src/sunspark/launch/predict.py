@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import itertools
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def predict(run: str, places: Sequence[str], top: int) -> list[Prediction]:
 
 def predict_here(spec: PredictSpec, batches: Iterable[Sequence[ImageFile]]) -> Generator[list[Prediction]]:
     """The engine that needs no Spark."""
-    with contextlib.closing(Predictor(spec, usable_cores(sys.maxsize))) as predictor:
+    with contextlib.closing(Predictor(spec, usable_cores())) as predictor:
         yield from predictor.predict(batches)
 
 

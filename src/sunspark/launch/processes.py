@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 @contextlib.contextmanager
 def process_engine(num_processes: int | None = None) -> Iterator[Engine]:
     """An engine with one process for each core that this one may use, or `num_processes`."""
-    count = num_processes or usable_cores(sys.maxsize)
+    count = num_processes or usable_cores()
     with contextlib.ExitStack() as stack:
         yield _Engine([stack.enter_context(contextlib.closing(_Place(number))) for number in range(count)])
 

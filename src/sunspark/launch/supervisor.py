@@ -22,7 +22,6 @@ from typing import Final, Literal, final
 from sunspark.data.in_hand import last_hold
 from sunspark.errors import SunsparkError
 from sunspark.launch.autopsy import Memory, describe_end, find_poison_of
-from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.nursery import Nursery
 from sunspark.parallel.rpc import Reply, RpcClient
 from sunspark.storage.temporary import temporary_folder
@@ -56,7 +55,7 @@ def supervise(spec: WorkerSpec, nursery: Nursery | None = None) -> Outcome:
 @final
 class _Supervisor:
     def __init__(self, spec: WorkerSpec, nursery: Nursery) -> None:
-        self._spec = replace(spec, cores=usable_cores(spec.cores))
+        self._spec = replace(spec, cores=nursery.cores)
         if self._spec.cores < spec.cores:
             logger.warning(
                 "worker %d has %d threads, not %d: this machine lets it use no more cores; lower --cores-per-worker",

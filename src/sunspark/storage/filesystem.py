@@ -50,7 +50,7 @@ def resolve(uri: str) -> tuple[Any, Any]:
     match = re.match(r"^([^:]+://[^/?]*)([^?]*)(\?.*)?$", uri)
     assert match is not None, uri
     authority, tail, options = match.group(1), match.group(2), match.group(3) or ""
-    if authority.lower().startswith("s3:"):
+    if scheme_of(authority) == "s3":
         refuse_silent_endpoint(options)
     filesystem, root = _remote_filesystem(authority, options)
     return filesystem, f"{root.rstrip('/')}/{tail.strip('/')}".rstrip("/") or "/"

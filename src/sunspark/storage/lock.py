@@ -29,8 +29,8 @@ def only_holder(directory: str, lock_name: str, refusal: SunsparkError) -> Itera
     """
     local = as_local_path(directory)
     was_there = local is not None and local.exists()
-    make_directory(directory)
     if local is None:
+        make_directory(directory)
         yield
         return
     path = local / lock_name
@@ -70,6 +70,7 @@ def _locked(path: Path, refusal: SunsparkError) -> TextIO:
             except FileNotFoundError:  # whoever held it takes the folder away just now
                 if time.monotonic() > deadline:
                     raise
+                time.sleep(0.05)
                 continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,7 @@ root of the control groups to this process's own counts. Elsewhere than on Linux
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,8 +24,8 @@ def allowed_cores(root: Path = _ROOT) -> float:
     return min([float(cores), *_quotas(root)])
 
 
-def usable_cores(wanted: int, root: Path = _ROOT) -> int:
-    """`wanted`, but no more than this process may use, and one at least.
+def usable_cores(wanted: int = sys.maxsize, root: Path = _ROOT) -> int:
+    """`wanted`, by default all, but no more than this process may use, and one at least.
 
     Threads that share a core wait in barriers for each other, and compute ten times slower than half as many.
     """
