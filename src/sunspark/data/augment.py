@@ -23,7 +23,7 @@ from sunspark.data.crop import (
     shape_of,
 )
 from sunspark.data.keyed_random import KeyedRandom
-from sunspark.data.pixels import Pixels, mirrored
+from sunspark.data.pixels import Pixels
 from sunspark.data.random_erasing import random_erasing
 from sunspark.data.trivial_augment import trivial_augment
 from sunspark.errors import ConfigError
@@ -87,8 +87,7 @@ def training_pixels(jpeg: bytes, size: int, rng: KeyedRandom, config: AugmentCon
     shape = shape_of(jpeg)
     flip = rng.uniform() < config.flip_probability
     box = random_resized_crop(shape, rng, config.crop_scale, config.crop_ratio)
-    pixels = crop_and_resize(jpeg, shape, box, size, TRAINING)
-    return _changed(mirrored(pixels) if flip else pixels, rng, config)
+    return _changed(crop_and_resize(jpeg, shape, box, size, TRAINING, mirror=flip), rng, config)
 
 
 def evaluation_pixels(jpeg: bytes, size: int, config: AugmentConfig | None = None) -> Pixels:
