@@ -42,7 +42,7 @@ _BARE_IMAGES: Final = 600
 _RUN_SECONDS: Final = 1800.0
 _LOOK_SECONDS: Final = 0.5
 _LEAST_OF_CORES, _LEAST_OF_IMAGE_SOURCE, _LEAST_OF_FOLDER = 0.8, 3.0, 0.7
-_MOST_DRIVER, _MOST_WORKER, _MOST_GROWTH = 10**9, 600 * 10**6, 1.1
+MOST_DRIVER, MOST_WORKER, _MOST_GROWTH = 10**9, 600 * 10**6, 1.1
 
 _STORED: Final = """
 import io, json, sys, time
@@ -75,7 +75,7 @@ from pyspark.sql import SparkSession
 spark = SparkSession.builder.master("local[2]").config("spark.driver.memory", "512m").getOrCreate()
 spark.sparkContext.parallelize(range(2), 2).map(lambda x: x).collect()
 """
-_INGEST: Final = (
+INGEST: Final = (
     _SPARK
     + """
 import json, sys
@@ -167,7 +167,7 @@ def make_images(folder: Path, count: int) -> Path:
         draw_scenes(str(folder / "scenes"), num_classes=6, images_per_class=_NUM_SCENES // 6)
         scenes = sorted((folder / "scenes").rglob("*.jpg"))
         part = folder / "images.part"
-        large = [_enlarged(path) for path in scenes]
+        large = [enlarged(path) for path in scenes]
         for number in range(count):
             scene = scenes[number % len(scenes)]
             path = part / scene.parent.name / f"{number:06d}.jpg"
@@ -177,7 +177,7 @@ def make_images(folder: Path, count: int) -> Path:
     return images
 
 
-def _enlarged(path: Path) -> bytes:
+def enlarged(path: Path) -> bytes:
     body = BytesIO()
     Image.open(path).convert("RGB").resize((1024, 768), Image.Resampling.BICUBIC).save(body, "JPEG", quality=90)
     return body.getvalue()
@@ -221,9 +221,9 @@ def main(words: Sequence[str] | None = None) -> None:
             arms: dict[str, tuple[str, *tuple[object, ...]]] = {
                 "bare": (_STORED + _LOOP, images, _BARE_IMAGES),
                 "bare, our resampler": (_STORED + _OURS + _LOOP, images, _BARE_IMAGES),
-                "folder": (_INGEST, images, f"{dataset}-folder"),
-                "tar.gz": (_INGEST, archive, f"{dataset}-archive"),
-                "half": (_INGEST, half, f"{dataset}-half"),
+                "folder": (INGEST, images, f"{dataset}-folder"),
+                "tar.gz": (INGEST, archive, f"{dataset}-archive"),
+                "half": (INGEST, half, f"{dataset}-half"),
                 "image source": (_IMAGE_SOURCE, images),
             }
             for name, arm in arms.items():
@@ -252,7 +252,7 @@ def verdict(found: dict[str, list[dict[str, Any]]]) -> str | None:
         pairs = [a["rate"] / (cores * b["rate"]) for a, b in zip(found[ours], found[theirs], strict=True)]
         print(f"{name}: {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f}), bound {least}")
         missed += [name] if statistics.median(pairs) < least else []
-    for who, most in (("driver", _MOST_DRIVER), ("worker", _MOST_WORKER)):
+    for who, most in (("driver", MOST_DRIVER), ("worker", MOST_WORKER)):
         peaks = {arm: [run[who] for run in found[arm]] for arm in ("folder", "tar.gz", "half")}
         whole, half = (statistics.median(peaks[arm]) for arm in ("folder", "half"))
         print(f"memory of a {who}: {whole / 1e6:.0f} MB, with half the images {half / 1e6:.0f} MB (medians)")

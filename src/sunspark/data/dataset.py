@@ -22,7 +22,9 @@ a block is one ranged read of about 8 MB at the default size, several of 8 to 16
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, final
@@ -127,7 +129,8 @@ class Dataset:
     index: pa.Table = field(repr=False)
     """The content of index.parquet."""
     _split_bits: npt.NDArray[np.uint64] = field(repr=False)
-    _first_rows: npt.NDArray[np.int64] = field(repr=False)
+    _first_rows: list[int] = field(repr=False)
+    """Of each block, and N."""
 
     @classmethod
     def open(cls, uri: str) -> Self:
@@ -152,7 +155,7 @@ class Dataset:
             manifest=manifest,
             index=index,
             _split_bits=_column(index, "splits"),
-            _first_rows=np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64),
+            _first_rows=[0, *itertools.accumulate(rows)],
         )
 
     def __len__(self) -> int:
@@ -183,11 +186,11 @@ class Dataset:
         """The block that holds a row."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a dataset of {len(self)} samples")
-        return int(np.searchsorted(self._first_rows, row, side="right")) - 1
+        return bisect.bisect_right(self._first_rows, row) - 1
 
     def block_rows(self, block: int) -> range:
         """The rows that a block holds."""
-        return range(int(self._first_rows[block]), int(self._first_rows[block + 1]))
+        return range(self._first_rows[block], self._first_rows[block + 1])
 
     def read_block(self, block: int) -> Block:
         """Fetch a block with ranged reads; DatasetError when the file is not what the manifest says."""

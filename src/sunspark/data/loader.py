@@ -129,7 +129,8 @@ class Loader:
         self._pool.prefer(request)
         self._prefetch(upcoming)
         batch = self._pool.finish(request, f"step {step}")
-        return _cut(batch, [int(np.isin(rows, request.rows).sum()) for rows in self._rows_of(step, replicas)])
+        kept = set(request.rows.tolist())
+        return _cut(batch, [sum(row in kept for row in rows.tolist()) for rows in self._rows_of(step, replicas)])
 
     def prefetched_bytes(self) -> int:
         """Bytes of the batches that are prepared ahead, or dropped but still in a thread's hands."""
@@ -222,7 +223,7 @@ class EvaluationLoader:
 
 def without(rows: Rows, excused: Collection[int]) -> Rows:
     """`rows` in their order, without those that are excused."""
-    return rows[~np.isin(rows, list(excused))]
+    return rows[~np.isin(rows, list(excused))] if excused else rows
 
 
 def _open_pool(dataset: Dataset, config: LoaderConfig, num_threads: int, in_hand: InHand) -> DecodePool:
