@@ -29,8 +29,8 @@ from sunspark.data.writer import Recipe, StoredSample, WrittenBlock, finish_data
 _BLOCK: Final = 256
 _NUM_CLASSES: Final = 397
 _SIDE: Final = 16
-_OPEN_BYTES: Final = 150
-"""A sample, once the dataset is open."""
+_OPEN_BYTES, _OPENING_BYTES = 80, 220
+"""A sample, once the dataset is open, and before."""
 _ORDER_BYTES: Final = {"global": 48, "window": 8}
 """A sample, while orders are made."""
 _MOST_BATCH_SECONDS: Final = 2.0
@@ -98,6 +98,7 @@ def measure(folder: Path, num_samples: int) -> list[str]:
         slowest = max(part["seconds"] for what, part in parts.items() if what.startswith("batch"))
         for what, found, most in (
             ("bytes a sample, open", (opened - start) / num_samples, _OPEN_BYTES),
+            ("bytes a sample, at most", (parts["open"]["most_bytes"] - start) / num_samples, _OPENING_BYTES),
             (f"bytes a sample, {order} orders", making / num_samples, order_bytes),
             (f"seconds for a batch, {order} order", slowest, _MOST_BATCH_SECONDS),
         ):

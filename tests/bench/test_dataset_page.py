@@ -83,7 +83,7 @@ def test_it_says_what_is_in_the_dataset(dataset: Dataset, tmp_path: Path) -> Non
 def test_the_pictures_are_those_of_the_dataset(dataset: Dataset, tmp_path: Path) -> None:
     page, _ = page_of(dataset, tmp_path)
     shown = {value for tag, name, value in page.attributes if (tag, name) == ("img", "title")}
-    assert shown == set(dataset.index.column("path").to_pylist())
+    assert shown == set(dataset.paths.to_pylist())
     uris = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     assert len(uris) == 14 + 2
     assert all(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")).startswith(b"\xff\xd8") for uri in uris)

@@ -55,7 +55,7 @@ def test_splits_belong_together_by_their_names(names: tuple[str, ...], pairs: li
 
 
 def test_equal_images_across_train_and_test_are_found(dataset: Dataset) -> None:
-    (leak,) = find_leaks(dataset.index, dataset.split_names)
+    (leak,) = find_leaks(dataset.read_index(), dataset.split_names)
     assert (leak.train, leak.test, leak.images) == ("train", "test", 3)
     assert set(leak.examples) == {
         ("a/1.jpg", "b/1 again.jpg"),
@@ -66,22 +66,22 @@ def test_equal_images_across_train_and_test_are_found(dataset: Dataset) -> None:
 
 def test_of_many_leaks_some_are_named(tmp_path: Path) -> None:
     made = [(f"{split}/{number}.jpg", 0, [split], image(number)) for split in ("train", "test") for number in range(9)]
-    index = write_dataset(str(tmp_path / "d"), made, classes=("a",)).index
+    index = write_dataset(str(tmp_path / "d"), made, classes=("a",)).read_index()
     (leak,) = find_leaks(index, ("train", "test"))
     assert (leak.images, len(leak.examples)) == (9, 5)
     assert all(Path(one).name == Path(other).name for one, other in leak.examples)
 
 
 def test_dropping_takes_them_out_of_train_and_nothing_else(dataset: Dataset) -> None:
-    index, dropped = without_leaks(dataset.index, dataset.split_names)
+    index, dropped = without_leaks(dataset.read_index(), dataset.split_names)
     assert dropped == 3
     assert find_leaks(index, dataset.split_names) == ()
-    before, after = (table.column("splits").to_pylist() for table in (dataset.index, index))
-    paths = dataset.index.column("path").to_pylist()
+    before, after = (table.column("splits").to_pylist() for table in (dataset.read_index(), index))
+    paths = dataset.paths.to_pylist()
     changed = {path: (a, b) for path, a, b in zip(paths, before, after, strict=True) if a != b}
     assert changed == {"a/1.jpg": (0b001, 0), "a/5.jpg": (0b011, 0b010), "a/6.jpg": (0b101, 0b100)}
-    assert index.schema == dataset.index.schema
-    assert index.drop_columns("splits") == dataset.index.drop_columns("splits")
+    assert index.schema == dataset.read_index().schema
+    assert index.drop_columns("splits") == dataset.read_index().drop_columns("splits")
 
 
 def test_an_evaluation_counts_copies_of_trained_images(dataset: Dataset) -> None:
@@ -92,7 +92,7 @@ def test_an_evaluation_counts_copies_of_trained_images(dataset: Dataset) -> None
 
 def test_a_set_without_leaks_has_none(tmp_path: Path) -> None:
     made = [(f"{number}.jpg", 0, ["test" if number % 3 else "train"], image(number)) for number in range(12)]
-    index = write_dataset(str(tmp_path / "d"), made, classes=("a",)).index
+    index = write_dataset(str(tmp_path / "d"), made, classes=("a",)).read_index()
     assert find_leaks(index, ("train", "test")) == ()
     assert without_leaks(index, ("train", "test")) == (index, 0)
 
@@ -138,7 +138,7 @@ def test_every_image_that_has_a_copy_under_another_class_is_counted(tmp_path: Pa
         if any(other == body and another != label for another, other in about.values())
     }
     assert 0 < len(wanted) < len(made)
-    table, found = leak_table(dataset), find_label_conflicts(dataset.index)
+    table, found = leak_table(dataset), find_label_conflicts(dataset.read_index())
     assert found.images == table.conflicting == len(wanted)
     assert [one.path for one in table.label_conflicts] == sorted(wanted)
     for one in table.label_conflicts:
@@ -152,7 +152,7 @@ def test_copies_under_one_class_are_no_conflict(tmp_path: Path) -> None:
     made = [(f"{number}.jpg", number // 4, [], image(number // 2)) for number in range(8)]
     for samples in (made, []):
         dataset = write_dataset(str(tmp_path / str(len(samples))), samples, classes=("a", "b"))
-        assert find_label_conflicts(dataset.index).images == 0
+        assert find_label_conflicts(dataset.read_index()).images == 0
         assert leak_table(dataset).label_conflicts == ()
 
 

@@ -353,7 +353,7 @@ def test_nothing_hangs_with_a_storage_that_hangs(
 
 def test_an_image_that_cannot_be_decoded_is_an_error_with_its_path(open_loader: Open, tmp_path: Path) -> None:
     broken = write_images(tmp_path / "broken", damaged="class_1/37.jpg")
-    plan, row = plan_of(broken), broken.index.column("path").to_pylist().index("class_1/37.jpg")
+    plan, row = plan_of(broken), broken.paths.to_pylist().index("class_1/37.jpg")
     steps = range(plan.steps_per_epoch)
     bad_step = next(step for step in steps if row in broken.rows("train")[plan.rows_of(step)])
     loader = open_loader(broken)

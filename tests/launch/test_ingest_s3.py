@@ -132,7 +132,7 @@ def assert_whole(dataset: str, alone: IngestResult) -> None:
     stored = [image for block in range(opened.num_blocks) for image in opened.read_block(block).images]
     assert opened.id == alone.dataset_id
     assert len(stored) == alone.accepted
-    assert [hashlib.blake2b(image, digest_size=16).digest() for image in stored] == opened.index[
+    assert [hashlib.blake2b(image, digest_size=16).digest() for image in stored] == opened.read_index()[
         "image_hash"
     ].to_pylist()
 

@@ -436,7 +436,7 @@ def test_sun_open_is_accepted_in_full(tmp_path: Path, two_core_session: SparkSes
     assert np.bincount(dataset.labels[dataset.rows("Test_bal")]).tolist() == [50] * 15
     with (source / "MANIFEST.csv").open() as file:
         manifest = {row["path"].lstrip("/"): row for row in csv.DictReader(file)}
-    rows = dataset.index.to_pylist()
+    rows = dataset.read_index().to_pylist()
     for row in rows:
         about = manifest[row["path"]]
         assert row["source_format"] == about["format"]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from sunspark import storage
 from sunspark.bench.bars import Bar
@@ -83,7 +84,7 @@ def write_dataset_page(dataset: Dataset, out: str) -> PageResult:
 
 def render(dataset: Dataset) -> str:
     """The page, as HTML."""
-    about = summarize(dataset)
+    about, index = summarize(dataset), dataset.read_index()
     rows_of = pictured(rows_by_class(dataset, pictures_per_class(about.classes)))
     leaked = [pair for leak in about.leaks for pair in leak.examples][:_MOST_LEAKS]
     conflicting = about.label_conflicts.examples[:_MOST_CONFLICTS]
@@ -108,9 +109,9 @@ def render(dataset: Dataset) -> str:
             balance=balance(about.class_counts),
             classes_download=classes_download(about),
             formats=_bars(about.formats),
-            sides=_columns(_short_sides(dataset)),
+            sides=_columns(_short_sides(index)),
             stored=_bars(about.sizes, whole=about.images),
-            sizes_download=_sizes_download(dataset),
+            sizes_download=_sizes_download(index),
             reasons=commonest_reasons(about.quarantine),
             bad=about.quarantine[:_MOST_FILES],
             bad_files=plural(len(about.quarantine), "file"),
@@ -136,7 +137,7 @@ def _row_of(dataset: Dataset, paths: Sequence[str]) -> dict[str, int]:
     """The rows of some images, in the order of `paths`."""
     wanted = dict.fromkeys(paths, -1)
     if wanted:
-        wanted |= {path: row for row, path in enumerate(dataset.index.column("path").to_pylist()) if path in wanted}
+        wanted |= {path: row for row, path in enumerate(dataset.paths.to_pylist()) if path in wanted}
     return wanted
 
 
@@ -221,22 +222,22 @@ def _columns(numbers: dict[str, int]) -> tuple[Bar, ...]:
     )
 
 
-def _short_sides(dataset: Dataset) -> dict[str, int]:
+def _short_sides(index: pa.Table) -> dict[str, int]:
     """Images at the source by their short side."""
-    sides = _short_side(dataset, "source_")
+    sides = _short_side(index, "source_")
     numbers = np.histogram(sides, bins=np.array(_SIDES))[0]
     names = [f"under {_SIDES[1]}", *(f"{a} to {b - 1}" for a, b in pairwise(_SIDES[1:-1]))]
     return dict(zip([*names, f"{_SIDES[-2]} and more"], map(int, numbers), strict=True))
 
 
-def _short_side(dataset: Dataset, prefix: str) -> npt.NDArray[np.int32]:
-    width, height = (dataset.index.column(f"{prefix}{name}").to_numpy() for name in ("width", "height"))
+def _short_side(index: pa.Table, prefix: str) -> npt.NDArray[np.int32]:
+    width, height = (index.column(f"{prefix}{name}").to_numpy() for name in ("width", "height"))
     shorter: npt.NDArray[np.int32] = np.minimum(width, height)
     return shorter
 
 
-def _sizes_download(dataset: Dataset) -> Any:
-    sizes = zip(*(dataset.index.column(f"source_{name}").to_pylist() for name in ("width", "height")), strict=True)
+def _sizes_download(index: pa.Table) -> Any:
+    sizes = zip(*(index.column(f"source_{name}").to_pylist() for name in ("width", "height")), strict=True)
     numbers: dict[tuple[int, int], int] = {}
     for one in sizes:
         numbers[one] = numbers.get(one, 0) + 1

@@ -16,8 +16,8 @@ The splits of a sample are those in the index. A block repeats them as they were
 lost the mark of a training split where its test split holds an equal image (`leaks.py`), the block has not. A byte of a
 path that is no UTF-8 stands in letters: `\\xe9`. A quarantine table without a manifest says why there is no dataset.
 
-Cost: opening reads the manifest and the index (about 100 bytes per sample) and lists one directory;
-a block is one ranged read of about 8 MB at the default size, several of 8 to 16 MB when it is larger.
+Cost: opening reads the manifest and the index, over 100 bytes per sample, keeps 24 and the path of each, and lists one
+directory; a block is one ranged read of about 8 MB at the default size, several of 8 to 16 MB when it is larger.
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ class Dataset:
     """int32 (N,)"""
     sample_ids: npt.NDArray[np.uint64] = field(repr=False)
     """uint64 (N,), a hash of the relative path; no two are equal."""
+    paths: pa.ChunkedArray = field(repr=False)
+    """string (N,), relative to the source that the samples came from."""
     num_blocks: int
     manifest: dict[str, Any] = field(repr=False)
     """The content of manifest.json."""
-    index: pa.Table = field(repr=False)
-    """The content of index.parquet."""
     _split_bits: npt.NDArray[np.uint64] = field(repr=False)
     _first_rows: list[int] = field(repr=False)
     """Of each block, and N."""
@@ -141,7 +141,7 @@ class Dataset:
         """
         manifest = read_manifest(uri)
         _check_files(uri, manifest)
-        index = _read_index(uri, manifest)
+        index = _read_index(uri, manifest, columns=["sample_id", "path", "label", "splits"])
         _check_account(uri, manifest, index)
         rows = [entry["rows"] for entry in manifest["blocks"]]
         return cls(
@@ -151,9 +151,9 @@ class Dataset:
             split_names=tuple(manifest["split_names"]),
             labels=_column(index, "label"),
             sample_ids=_column(index, "sample_id"),
+            paths=index.column("path"),
             num_blocks=len(rows),
             manifest=manifest,
-            index=index,
             _split_bits=_column(index, "splits"),
             _first_rows=[0, *itertools.accumulate(rows)],
         )
@@ -174,12 +174,12 @@ class Dataset:
 
     def num_shared(self, split: str, other: str) -> int:
         """How many images of `split` are in `other` too, themselves or as exact copies."""
-        contents = contents_of(self.index)
+        contents = contents_of(self.read_index())
         return int(np.isin(contents[self.rows(split)], contents[self.rows(other)]).sum())
 
     def path_of(self, row: int) -> str:
         """The path of a sample relative to the source it came from."""
-        path: str = self.index.column("path")[row].as_py()
+        path: str = self.paths[row].as_py()
         return path
 
     def block_of(self, row: int) -> int:
@@ -191,6 +191,10 @@ class Dataset:
     def block_rows(self, block: int) -> range:
         """The rows that a block holds."""
         return range(self._first_rows[block], self._first_rows[block + 1])
+
+    def read_index(self) -> pa.Table:
+        """All that index.parquet says of the samples; DatasetError when it has changed."""
+        return _read_index(self.uri, self.manifest, INDEX_SCHEMA.names)
 
     def read_block(self, block: int) -> Block:
         """Fetch a block with ranged reads; DatasetError when the file is not what the manifest says."""
@@ -316,9 +320,10 @@ def _contradictions(manifest: Mapping[str, Any], index: pa.Table) -> Iterator[st
         yield f"{len(manifest['split_names'])} splits, but samples in split number {num_splits}"
 
 
-def _read_index(uri: str, manifest: dict[str, Any]) -> pa.Table:
-    body = _read_unchanged(uri, manifest, INDEX_NAME)
-    return pq.read_table(pa.BufferReader(body), use_threads=False).combine_chunks()
+def _read_index(uri: str, manifest: dict[str, Any], columns: list[str]) -> pa.Table:
+    index = _parse_table(uri, _read_unchanged(uri, manifest, INDEX_NAME), columns)
+    pa.default_memory_pool().release_unused()  # Arrow would keep what parsing took, as much again
+    return index
 
 
 def _read_unchanged(uri: str, manifest: dict[str, Any], name: str) -> bytes:

@@ -72,7 +72,7 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
             "choose another directory, or delete that one first"
         )
     there_already = Dataset.open(uri)
-    if recipe.drop_leaks and (leaks := find_leaks(there_already.index, recipe.split_names)):
+    if recipe.drop_leaks and (leaks := find_leaks(there_already.read_index(), recipe.split_names)):
         raise DatasetError(
             f"{uri} holds a dataset of the same images without --drop-leaks: its split {leaks[0].train} has "
             f"{plural(leaks[0].images, 'image')} of {leaks[0].test}; choose another directory, or delete that one first"

@@ -52,14 +52,15 @@ class LeakTable:
 
 def leak_table(dataset: Dataset) -> LeakTable:
     """Every image that is trained on and judged by, and every one with a copy under another class."""
+    index = dataset.read_index()
     leaks = tuple(
         LeakedImage(train=train, test=test, path=path, class_name=class_name, copy=copy, copy_class=copy_class)
-        for train, test, pairs in leaked_pairs(dataset.index, dataset.split_names)
+        for train, test, pairs in leaked_pairs(index, dataset.split_names)
         for path, class_name, copy, copy_class in _named(dataset, pairs)
     )
     conflicts = tuple(
         ConflictingImage(path=path, class_name=class_name, copy=copy, copy_class=copy_class)
-        for path, class_name, copy, copy_class in _named(dataset, conflicting_pairs(dataset.index))
+        for path, class_name, copy, copy_class in _named(dataset, conflicting_pairs(index))
     )
     return LeakTable(
         dataset=dataset.uri,
@@ -72,10 +73,9 @@ def leak_table(dataset: Dataset) -> LeakTable:
 
 def _named(dataset: Dataset, pairs: npt.NDArray[np.int64]) -> Iterator[tuple[str, str, str, str]]:
     """For pairs of rows, int64 (M, 2): path and class of each of the two, by path."""
-    paths = dataset.index.column("path")
     columns = [
         column
         for rows in pairs.T
-        for column in (paths.take(rows).to_pylist(), [dataset.classes[label] for label in dataset.labels[rows]])
+        for column in (dataset.paths.take(rows).to_pylist(), [dataset.classes[label] for label in dataset.labels[rows]])
     ]
     yield from sorted(zip(*columns, strict=True))

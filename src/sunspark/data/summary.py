@@ -57,7 +57,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
     per_split = {
         split: np.bincount(dataset.labels[rows], minlength=len(dataset.classes)) for split, rows in rows_of.items()
     }
-    index = dataset.index
+    index = dataset.read_index()
     sizes = Counter(zip(index.column("width").to_pylist(), index.column("height").to_pylist(), strict=True))
     quarantine = read_quarantine(dataset)
     bad_of_label = _quarantined_by_label(dataset, quarantine)
@@ -95,7 +95,7 @@ def _quarantined_by_label(dataset: Dataset, quarantine: Sequence[Quarantined]) -
     labels_in = {folder: {label_named[folder]} if folder in label_named else set[int]() for folder in folders}
     if not labels_in:
         return Counter()
-    for path, label in zip(dataset.index.column("path").to_pylist(), dataset.labels.tolist(), strict=True):
+    for path, label in zip(dataset.paths.to_pylist(), dataset.labels.tolist(), strict=True):
         if (folder := _folder_of(path)) in labels_in:
             labels_in[folder].add(label)
     return Counter(label for folder in folders if len(labels_in[folder]) == 1 for label in labels_in[folder])

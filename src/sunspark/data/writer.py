@@ -47,6 +47,7 @@ from sunspark.errors import ConfigError, SourceError
 ItemT = TypeVar("ItemT")
 
 _MAX_BLOCK_BYTES = 2**31 - 1
+_HASHED_ROWS = 65_536  # as Python objects at once
 _BLOCK_FILE = r"block-\d{6,}-[0-9a-f]{16}\.parquet"
 _TEMPORARY_BLOCK_FILE = rf"\.{_BLOCK_FILE}\.[0-9a-f]{{32}}\.tmp"
 _LEFT_BY_A_WRITER = re.compile(rf"{_BLOCK_FILE}|{_TEMPORARY_BLOCK_FILE}")
@@ -231,9 +232,9 @@ def dataset_id_of(recipe: Recipe, index: pa.Table) -> str:
         "configuration": recipe.configuration,
     }
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
-    columns = [index.column(name).to_pylist() for name in ("path", "label", "splits", "image_hash")]
-    for path, label, splits, image_hash in zip(*columns, strict=True):
-        digest.update(f"\n{path}\0{label}\0{splits}\0{image_hash.hex()}".encode())
+    for batch in index.select(["path", "label", "splits", "image_hash"]).to_batches(_HASHED_ROWS):
+        for path, label, splits, image_hash in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update(f"\n{path}\0{label}\0{splits}\0{image_hash.hex()}".encode())
     return digest.hexdigest()
 
 

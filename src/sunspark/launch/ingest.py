@@ -181,7 +181,8 @@ def _refuse_nesting(source: str, dataset: str) -> None:
 
 def _result(listing: Listing, dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
     """What was done, and a word on what is odd about it."""
-    leaks, conflicts = find_leaks(dataset.index, dataset.split_names), find_label_conflicts(dataset.index)
+    index = dataset.read_index()
+    leaks, conflicts = find_leaks(index, dataset.split_names), find_label_conflicts(index)
     warn_of_copies(dataset, leaks, conflicts)
     warn_of_what_is_empty(listing, dataset)
     seconds = time.monotonic() - started
