@@ -1,7 +1,7 @@
 """An archive of the size of SUN397.tar.gz, 108,754 images in 397 class folders and 36 GB, ingested on Spark as it is.
 
-Drawn scenes, enlarged to 1024 x 768, with so much grain that they take 330 kB as JPEG of quality 90; no two files alike;
-one gzip stream. It needs 40 GB of free space (`--folder` keeps the archive). Memory as in `benchmarks.ingest`.
+Drawn scenes, enlarged to 1024 x 768, with so much grain that they take 330 kB as JPEG of quality 90; no two files
+alike; one gzip stream. It needs 40 GB of free space (`--folder` keeps the archive). Memory as in `benchmarks.ingest`.
 
 Fails when an image is not accepted, when driver (Python and Java) or a worker hold more than `benchmarks.ingest`
 allows, or when something is left beside the dataset.
