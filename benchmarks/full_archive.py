@@ -18,13 +18,14 @@ import time
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.ingest import INGEST, MOST_DRIVER, MOST_WORKER, measure
 from sunspark.data.scenes import draw_scenes
+from sunspark.data.sources.lists import CLASS_LIST
 
 _NUM_CLASSES: Final = 397
 _NUM_SCENES: Final = 240
@@ -65,23 +66,21 @@ def make_archive(archive: Path, count: int, folder: Path) -> None:
     draw_scenes(str(folder), num_classes=6, images_per_class=_NUM_SCENES // 6)
     scenes = [grainy(path) for path in sorted(folder.rglob("*.jpg"))]
     compressed = [deflated(scene) for scene in scenes]
-    crc = size_bytes = 0
+    names = [f"{'abcdefghijklmnopqrstuvwxyz'[label % 26]}/class_{label:03d}" for label in range(_NUM_CLASSES)]
     part = archive.with_suffix(".part")
     with part.open("wb") as file:
-        file.write(b"\x1f\x8b\x08" + bytes(6) + b"\xff")
+        stream = GzipStream(file)
+        class_names = "".join(f"/{name}\n" for name in names).encode()
+        stream.write(header(f"SUN397/{CLASS_LIST}", len(class_names)))
+        stream.write(class_names + bytes(-len(class_names) % tarfile.BLOCKSIZE))
         for number in range(count):
-            scene = scenes[number % len(scenes)]
-            label = number * _NUM_CLASSES // count
-            entry = tarfile.TarInfo(f"SUN397/{chr(97 + label % 26)}/class_{label:03d}/sun_{number:08d}.jpg")
-            entry.size = len(scene) + 8
-            header = entry.tobuf()
-            tail = number.to_bytes(8, "big") + bytes(-entry.size % tarfile.BLOCKSIZE)
-            file.writelines((deflated(header), compressed[number % len(scenes)], deflated(tail)))
-            for piece in (header, scene, tail):
-                crc, size_bytes = zlib.crc32(piece, crc), size_bytes + len(piece)
-        end = bytes(2 * tarfile.BLOCKSIZE)
-        file.write(deflated(end) + b"\x03\x00")
-        file.write(struct.pack("<II", zlib.crc32(end, crc), (size_bytes + len(end)) % 2**32))
+            scene, of_number = number % len(scenes), number.to_bytes(8, "big")
+            size_bytes = len(scenes[scene]) + len(of_number)
+            stream.write(header(f"SUN397/{names[number * _NUM_CLASSES // count]}/sun_{number:08d}.jpg", size_bytes))
+            stream.write(scenes[scene], compressed[scene])
+            stream.write(of_number + bytes(-size_bytes % tarfile.BLOCKSIZE))
+        stream.write(bytes(2 * tarfile.BLOCKSIZE))
+        stream.end()
     part.rename(archive)
 
 
@@ -92,6 +91,29 @@ def grainy(path: Path) -> bytes:
     grain = np.random.default_rng(0).normal(0, _GRAIN, (768, 1024, 1))
     Image.fromarray(np.clip(levels + grain, 0, 255).astype(np.uint8)).save(body, "JPEG", quality=90)
     return body.getvalue()
+
+
+class GzipStream:
+    """One gzip member, piece by piece."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._crc, self._size_bytes = file, 0, 0
+        file.write(b"\x1f\x8b\x08" + bytes(6) + b"\xff")
+
+    def write(self, piece: bytes, compressed: bytes | None = None) -> None:
+        """A piece; it may have been `deflated` before."""
+        self._file.write(compressed or deflated(piece))
+        self._crc = zlib.crc32(piece, self._crc)
+        self._size_bytes += len(piece)
+
+    def end(self) -> None:
+        self._file.write(b"\x03\x00" + struct.pack("<II", self._crc, self._size_bytes % 2**32))
+
+
+def header(name: str, size_bytes: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = size_bytes
+    return entry.tobuf()
 
 
 def deflated(piece: bytes) -> bytes:

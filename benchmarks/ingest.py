@@ -145,7 +145,7 @@ class Watch(threading.Thread):
 def measure(program: str, *words: object) -> dict[str, Any]:
     """Run a program in a process of its own; what it prints at its end, and its memory."""
     command = [sys.executable, "-c", program, *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         watch = Watch(process.pid)
         watch.start()
         try:
