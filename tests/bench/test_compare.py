@@ -174,3 +174,10 @@ def test_a_forecast_stands_beside_what_is_measured(law_dataset: str, tmp_path: P
     told = json.loads((folder / "forecast.json").read_text())["observations"]
     assert {one["workers"] for one in told} == {1, 2}
     assert not (folder / "pilot").exists()
+    next(folder.glob("runs/all_reduce-*/repeat-0.json")).unlink()
+    assert "left to train: 2 epochs over" in (told := run([str(sweep), str(folder), "--dry-run"]).text)
+    assert "by forecast" not in told, "settings that would fail have none"
+    sweep.write_text(
+        SWEEP.format(dataset=law_dataset).replace('training.split = "no_such_split"', "launch.workers = 32")
+    )
+    assert re.search(r"in all; by forecast \d", run([str(sweep), str(folder), "--dry-run"]).text)

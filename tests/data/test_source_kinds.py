@@ -463,7 +463,7 @@ def in_struct(**columns: pa.Array) -> pa.Array:
         (
             [("image", IMAGE), ("label", pa.array([None, 1]))],
             {},
-            r"1 rows of .* have no label \(row 1\); give them one",
+            r"1 row of .* has no label \(row 1\); give them one",
         ),
         (
             [("image", IMAGE), ("label", pa.array([None, None], pa.int64()))],
@@ -528,9 +528,7 @@ def test_numbers_are_named_by_the_labels_file(tmp_path: Path) -> None:
     assert listing.classes == ("ape", "bee", "cat")
     assert [image.label for image in listing.images] == [0, 2]
     names.write_text("ape\nbee\n")
-    with pytest.raises(
-        SourceError, match=r"1 labels of .* are not among the 2 classes of .*names\.txt \(2\); give all"
-    ):
+    with pytest.raises(SourceError, match=r"1 label of .* is not among the 2 classes of .*names\.txt \(2\); give all"):
         list_source(str(tmp_path / "few.parquet"), labels=str(names))
 
 
@@ -561,7 +559,7 @@ def test_a_labels_file_orders_numbers_by_the_names_that_come_with_them(kind: str
     assert listing.classes == ("sand", "coast", "forest")
     assert [image.label for image in listing.images] == [1, 2, 0]
     names.write_text("/c/coast\n/f/forest\n")
-    with pytest.raises(SourceError, match=r"1 labels of .* are not among the 2 classes of .*names\.txt \(s/sand\)"):
+    with pytest.raises(SourceError, match=r"1 label of .* is not among the 2 classes of .*names\.txt \(s/sand\)"):
         list_source(str(source), labels=str(names))
 
 
@@ -677,7 +675,7 @@ def test_images_without_labels_are_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"has no column of images \(columns: x\)"):
         list_source(str(tmp_path / "numbers.parquet"))
     write_tar(tmp_path / "some.tar", {"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x"})
-    with pytest.raises(SourceError, match=r"1 images of .* have no label beside them \(2\.jpg in some\.tar\)"):
+    with pytest.raises(SourceError, match=r"1 image of .* has no label beside \(2\.jpg in some\.tar\)"):
         list_source(str(tmp_path / "some.tar"))
 
 
@@ -709,7 +707,7 @@ def test_of_files_beside_images_only_labels_are_kept(tmp_path: Path) -> None:
 def test_neither_a_caption_nor_odd_json_is_a_label(tmp_path: Path) -> None:
     members = {"1.jpg": b"x", "1.txt": b"a" * 255, "2.jpg": b"x", "2.txt": b"a dog " * 50}
     write_tar(tmp_path / "few.tgz", members | {"3.jpg": b"x", "3.json": b"[" * 60_000})
-    with pytest.raises(SourceError, match=r"2 images of .* have no label beside them \(2\.jpg in few\.tgz, 3\.jpg in"):
+    with pytest.raises(SourceError, match=r"2 images of .* have no label beside \(2\.jpg in few\.tgz, 3\.jpg in"):
         list_source(str(tmp_path / "few.tgz"))
 
 
@@ -776,7 +774,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         return list_source(write_table("csv", tmp_path, list(rows)), test_fraction=None)
 
     for rows, match in (
-        ([{"path": "gone.jpg", "label": "x"}], r"1 files that .*table\.csv names do not exist \(gone\.jpg\)"),
+        ([{"path": "gone.jpg", "label": "x"}], r"1 file that .*table\.csv names does not exist \(gone\.jpg\)"),
         ([{"path": "a.jpg", "label": ""}], "line 2 of .* lacks a path or a label"),
         (
             [{"path": "a.jpg", "label": "x"}, {"path": "./a.jpg", "label": "y"}],
@@ -844,12 +842,12 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.csv",
             b"path,label\nsub\\a.jpg,x\n",
-            r"do not exist \(sub\\a\.jpg\); these are paths of Windows: write / for",
+            r"does not exist \(sub\\a\.jpg\); these are paths of Windows: write / for",
         ),
         (
             "t.csv",
             b"label,path\nx, a.jpg\n",
-            r"do not exist \( a\.jpg\); some have white space around them: take it out",
+            r"does not exist \( a\.jpg\); some have white space around them: take it out",
         ),
         (
             "t.csv",
@@ -857,7 +855,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
             r"line 3 of .*t\.csv has a zero byte in its path \('\\x00\.jpg'\)",
         ),
         ("t.csv", b"path,label\nfile:///a%00/b.jpg,x\n", r"line 2 of .* has a zero byte in its path"),
-        ("t.csv", b"path,label\ngone/a.jpg," + b"9" * 5000, r"1 files that .* names do not exist \(gone/a\.jpg\)"),
+        ("t.csv", b"path,label\ngone/a.jpg," + b"9" * 5000, r"1 file that .* names does not exist \(gone/a\.jpg\)"),
         ("t.csv", b'path,label\r\n\r\na.jpg,"x\ny"\r\n,\r\nb.jpg,\r\n', r"line 6 of .* lacks a path or a label"),
         ("t.jsonl", '{"path": "a.jpg", "label": "café"}'.encode("latin-1"), r"line 1 of .*t\.jsonl is not UTF-8"),
         (

@@ -230,7 +230,7 @@ def test_classes_without_images_are_refused(folders: Path, sun: Path) -> None:
 
 def test_images_of_no_class_are_refused(folders: Path, sun: Path) -> None:
     touch(folders, "loose.jpg")
-    with pytest.raises(SourceError, match=r"1 images outside of any class folder \(loose\.jpg\)"):
+    with pytest.raises(SourceError, match=r"1 image outside of any class folder \(loose\.jpg\)"):
         list_source(str(folders))
     touch(sun, "z/zoo/sun_0.jpg", "loose.jpg")
     with pytest.raises(SourceError, match=r"2 images lie in no class that ClassName\.txt of .* names"):

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from sunspark.data.sources.listing import Found, is_image_name
 from sunspark.data.sources.lists import SplitList, named_lists, numbered_paths, partition_lists
-from sunspark.errors import ConfigError, SourceError, first_five
+from sunspark.errors import ConfigError, SourceError, first_five, plural
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -129,7 +129,8 @@ def _own_splits(source: str, found: Found) -> dict[str, tuple[str, ...]]:
     own = {image.path: image.splits for image in found.images if image.splits}
     if own and len(own) < len(found.images):
         others = [image.path for image in found.images if image.path not in own]
-        logger.warning("%d images of %s are in no split, for instance %s", len(others), source, others[0])
+        many = plural(len(others), f"image of {source} is", f"images of {source} are")
+        logger.warning("%s in no split, for instance %s", many, others[0])
     return own
 
 
@@ -156,7 +157,7 @@ def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mappi
                 "comments, so take that out"
             )
         raise SourceError(
-            f"{len(missing)} of the {len(lines)} files in the split list {place} are not images of {source}: "
+            f"{len(missing)} of the {plural(len(lines), 'file')} in the split list {place} are not images of {source}: "
             f"{named}; {_remedy(missing[-1][1], label_of)}"
         )
     return [path for _, path in lines]

@@ -35,7 +35,7 @@ from sunspark.data.sources.text_table import (
     json_rows,
     refuse_missing_columns,
 )
-from sunspark.errors import SourceError, first_five, first_line_of
+from sunspark.errors import SourceError, first_five, first_line_of, plural
 
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".parquet", *_JSON_SUFFIXES)
@@ -169,9 +169,8 @@ def _sizes(source: str, uri_of: dict[str, str]) -> dict[str, int]:
 
 def _refuse_missing(source: str, paths: Iterable[str]) -> None:
     if missing := list(paths):
-        raise SourceError(
-            f"{len(missing)} files that {source} names do not exist ({first_five(missing)}); {_why(missing)}"
-        )
+        many = plural(len(missing), f"file that {source} names does", f"files that {source} names do")
+        raise SourceError(f"{many} not exist ({first_five(missing)}); {_why(missing)}")
 
 
 def _why(missing: list[str]) -> str:
