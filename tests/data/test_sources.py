@@ -304,7 +304,7 @@ def test_official_lists_beside_a_part_of_the_images_say_what_is_missing(tmp_path
     official = sun397_partitions() / "Training_01.txt"
     (source / "Training_01.txt").unlink()
     (source / "Training_01.txt").write_bytes(official.read_bytes())
-    with pytest.raises(SourceError, match=r"of the 19850 files in the split list .*a/abbey/sun_.* and 19,\d\d\d more"):
+    with pytest.raises(SourceError, match=r"of the 19,850 files in the split list .*a/abbey/sun_.* and 19,\d\d\d more"):
         list_source(str(source))
 
 

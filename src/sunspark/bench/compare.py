@@ -113,7 +113,7 @@ class Planned:
     measured: int
     """Of these, what is there already."""
     epochs: int
-    """Of the runs that are left, together."""
+    """Of the runs that are left and would not fail, together."""
     images: int
     """That these epochs train on, each as often as it comes."""
     seconds: float | None
@@ -132,7 +132,7 @@ def planned(sweep: SweepConfig, folder: str, config: CompareConfig, tell: Callab
     is_forecast = storage.exists(storage.join(folder, "forecast.json"))
     forecasts = _forecasts(settings, opened, folder, tell, is_asked=False) if is_forecast else {}
     found = [_planned(one, opened, folder, config.repeats, forecasts.get(one.name)) for one in settings]
-    left = [(one.runs - one.measured, one) for one in found]
+    left = [(one.runs - one.measured, one) for one in found if not one.refusal]
     seconds = [runs * one.seconds if one.seconds else None for runs, one in left if runs]
     return Planned(
         runs=sum(one.runs for one in found),

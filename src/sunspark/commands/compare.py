@@ -58,7 +58,7 @@ def _plan_in_words(found: Planned) -> str:
     title += f"{found.measured} of them measured already"
     reasons = _reasons((one.name, one.refusal) for one in found.settings)
     time = f"; by forecast {duration(found.seconds)}, and the starts of the runs" if found.seconds else ""
-    work = f"{plural(found.epochs, 'epoch')} over {plural(found.images, 'image')} in all{time}"
+    work = f"{plural(found.epochs, 'epoch')}, {plural(found.images, 'image')} in all{time}"
     columns = ["setting", "runs left", "epochs each", "images an epoch", ""]
     return "\n".join([table(title, columns, rows), f"\nleft to train: {work}", *reasons]).lstrip()
 
