@@ -139,14 +139,15 @@ def _records(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list
 def _object(where: str, text: str) -> Mapping[str, Any]:
     """The object in a line, by the names of columns."""
     try:
-        found = json.loads(text, object_pairs_hook=_without_repeats)
+        found = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{where} is no JSON ({_why(error)}); a table in JSON has one object a line") from error
     if not isinstance(found, dict):
         raise SourceError(f"{where} is no JSON object but {text.strip():.40}; a table in JSON has one object a line")
-    refuse_repeated(where, list(map(column_name, found)), COLUMNS)
     values = {column_name(name): value for name, value in found.items()}
-    for name in COLUMNS:
+    if len(values) < len(found):
+        refuse_repeated(where, list(map(column_name, found)), COLUMNS)
+    for name in COLUMNS if "\\u" in text else ():  # only so can a file in UTF-8 hold a surrogate
         if isinstance(value := values.get(name), str) and not _is_whole(value):
             raise SourceError(f"{where} has half a character in its {name} ({value!a}); write it in UTF-8")
     return values
@@ -162,6 +163,9 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values := dict(pairs)) < len(pairs):
         raise ValueError(f"a key is there twice among {first_five(name for name, _ in pairs)}")
     return values
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_repeats)
 
 
 def _is_whole(text: str) -> bool:
