@@ -255,7 +255,7 @@ def test_an_archive_that_was_cut_short_is_told(kind: str, tmp_path: Path) -> Non
     whole = Path(made.source).read_bytes()
     num_bytes = len(whole) * 2 // 3
     Path(made.source).write_bytes(whole[:num_bytes])
-    match = rf"it ends too early, after \d+ files?; get it again, and compare its {num_bytes:,} bytes with the size of"
+    match = rf"ends too early, after \d+ files?; get it again, and compare its {num_bytes:,} bytes with the size of"
     with pytest.raises(SourceError, match=match):
         list_source(made.source)
 
