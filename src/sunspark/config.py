@@ -138,15 +138,26 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
 
     What is much less like it than the best is left out. The dashes before an option are no likeness.
     """
+    scored = _by_likeness(name, names)
+    least = max([0.6, *(score - 0.15 for score, _ in scored[:1])])
+    return [candidate for score, candidate in scored if score >= least][:count]
+
+
+def nearest_first(name: str, names: Sequence[str], most: int = 20) -> str:
+    """All names, those first that are most like `name`; of more than `most`, how many there are beside them."""
+    ordered = [candidate for _, candidate in _by_likeness(name, names)]
+    return ", ".join(ordered[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _by_likeness(name: str, names: Iterable[str]) -> list[tuple[float, str]]:
+    """Each with how like `name` it is, 0 to 1, the best first; equals in their order."""
 
     def likeness(candidate: str) -> float:
         whole = (name.lstrip("-"), candidate.lstrip("-"))
         last = (name.rpartition(".")[2].lstrip("-"), candidate.rpartition(".")[2].lstrip("-"))
         return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in (whole, last))
 
-    scored = sorted(((likeness(candidate), candidate) for candidate in names), key=lambda pair: -pair[0])
-    least = max([0.6, *(score - 0.15 for score, _ in scored[:1])])
-    return [candidate for score, candidate in scored if score >= least][:count]
+    return sorted(((likeness(candidate), candidate) for candidate in names), key=lambda pair: -pair[0])
 
 
 def suggestion(name: str, names: Sequence[str]) -> str:

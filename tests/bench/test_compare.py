@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,11 +110,27 @@ def test_a_dry_run_finds_what_would_end_the_real_one_and_counts_what_is_there(la
     sweep, folder = tmp_path / "sweep.toml", tmp_path / "compared"
     sweep.write_text(SWEEP.format(dataset=law_dataset))
     words = [str(sweep), str(folder), "--dry-run", "--repeats", "2"]
-    assert run(words).text.startswith("8 runs of 5 settings, 0 of them measured already")
+    images = len(Dataset.open(law_dataset).rows("train"))
+    outcome = run(words)
+    assert outcome.text.startswith("8 runs of 5 settings, 0 of them measured already")
+    assert f"left to train: 8 epochs, {8 * images:,} images in all\n" in outcome.text
+    assert outcome.exit_code == 1, "two settings would fail"
+    assert re.search(
+        r"\n'serial, split=no_such_split', 'split=no_such_split': .* no split 'no_such_split'", outcome.text
+    )
     (there,) = [one for one in plan(load_sweep(sweep), sunspark.CompareConfig()) if one.name == "serial"]
     (folder / "runs" / there.folder).mkdir(parents=True)
     (folder / "runs" / there.folder / "repeat-1.json").write_text("{}")
-    assert run(words).text.startswith("8 runs of 5 settings, 1 of them measured already")
+    with pytest.raises(RunError, match="is not empty and not a sweep"):
+        run(words)
+    made_on = {"dataset_id": Dataset.open(law_dataset).id, "eval_split": "train", "target_top1": 0.0}
+    (folder / "sweep.json").write_text(json.dumps(made_on))
+    outcome = run(words)
+    assert outcome.text.startswith("8 runs of 5 settings, 1 of them measured already")
+    assert f"left to train: 6 epochs, {6 * images:,} images in all\n" in outcome.text
+    (folder / "sweep.json").write_text(json.dumps(made_on | {"dataset_id": "another"}))
+    with pytest.raises(RunError, match="were made with dataset_id 'another'"):
+        run(words)
 
     sweep.write_text(SWEEP.format(dataset=law_dataset).replace('eval_split = "train"', 'eval_split = "tst"'))
     with pytest.raises(DatasetError, match="no split 'tst'"):
@@ -157,3 +174,6 @@ def test_a_forecast_stands_beside_what_is_measured(law_dataset: str, tmp_path: P
     told = json.loads((folder / "forecast.json").read_text())["observations"]
     assert {one["workers"] for one in told} == {1, 2}
     assert not (folder / "pilot").exists()
+    next(folder.glob("runs/all_reduce-*/repeat-0.json")).unlink()
+    text = run([str(sweep), str(folder), "--dry-run"]).text
+    assert re.search(r"left to train: 2 epochs, [\d,]+ images in all; by forecast \d", text)

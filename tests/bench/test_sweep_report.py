@@ -95,7 +95,11 @@ def test_the_opposite_is_said_of_the_opposite() -> None:
     [
         ({}, "The most accurate is all_reduce with 81.0 % top-1, 7.0 points above the 74.0 % of the fastest."),
         (dict.fromkeys(TOP1, 0.5), "All settings are equally accurate, with 50.0 % top-1."),
-        (dict.fromkeys(TOP1, 1 / 6), "No setting is more accurate than guessing among 6 classes, 16.7 %."),
+        (
+            {**dict.fromkeys(TOP1, 1 / 6), "serial": 0.2},
+            "No setting is clearly more accurate than guessing among 6 classes, 16.7 %, so nothing can be said of "
+            "accuracy: train for more epochs.",
+        ),
         (
             {"serial": 0.9, "all_reduce": 0.9},
             "The most accurate are serial and all_reduce with 90.0 % top-1, 16.0 points above the 74.0 % of the "
@@ -115,6 +119,24 @@ def test_what_is_most_accurate_is_said_and_a_tie_or_guessing_is_no_lead(top1s: d
 def test_guessing_takes_a_known_number_of_classes() -> None:
     rows = [replace(row, top1=1 / 6) for row in results()]
     assert "All settings are equally accurate" in finding(summaries(rows))
+
+
+def test_trainings_of_seconds_are_no_measure_of_speed() -> None:
+    assert "speeds say little" not in finding(summaries(results()))
+    short = [replace(row, seconds=row.seconds and row.seconds / 10) for row in results()]
+    said = finding(summaries(short))
+    assert re.search(r"local_sgd, sync_every=epoch trained for 2\.\d+\xa0s: below some 10 s, times are mostly", said)
+
+
+def test_costs_of_seconds_are_told_in_seconds() -> None:
+    chart = charts([replace(row, seconds=0.1, cores=2) for row in results()])["Time and cost"]
+    assert chart.y_label == "seconds of cores"
+    assert all("e-" not in tick.label for tick in chart.y_ticks)
+    assert "100\xa0ms, 0.2 seconds of cores" in chart.dots[0].text
+    assert (
+        charts([replace(row, seconds=3600.0, cores=2) for row in results()])["Time and cost"].y_label
+        == "hours of cores"
+    )
 
 
 def charts(rows: list[Measurement]) -> dict[str, Chart]:

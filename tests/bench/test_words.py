@@ -2,7 +2,7 @@
 
 import pytest
 
-from sunspark.bench.words import count, duration, epochs, off_by, percent, rate, share, size
+from sunspark.bench.words import count, duration, epochs, hours, off_by, percent, rate, share, size
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,10 @@ from sunspark.bench.words import count, duration, epochs, off_by, percent, rate,
         (epochs([False]), "a part of the first epoch"),
         (rate(12345.6), "12,346"),
         (rate(1.234), "1.23"),
+        (hours(6.46e-05), "under 0.001"),
+        (hours(0.0), "0"),
+        (hours(0.01234), "0.0123"),
+        (hours(1234.5), "1,234"),
     ],
 )
 def test_quantities_read_well(got: str, wanted: str) -> None:

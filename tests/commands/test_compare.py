@@ -31,3 +31,18 @@ def test_without_forecasts_there_is_no_column_for_them() -> None:
     told = in_words(result_with(None))
     assert "forecast" not in told
     assert line_of(told, "all_reduce")[-2:] == ["90%", "-"]
+
+
+def test_what_cannot_be_said_is_said_below_the_table() -> None:
+    rows = [
+        Measurement(
+            setting=setting, repeat=0, status="measured", cores=1, images_per_second=50, seconds=3.0, top1=0.25,
+            num_classes=4,
+        )
+        for setting in ("serial", "all_reduce")
+    ]  # fmt: skip
+    result = CompareResult(folder="compared", runs=2, failed=0, refused=0, settings=summaries(rows))
+    told = in_words(result).replace("\xa0", " ")
+    assert "guessing among 4 classes, 25.0 %, so nothing can be said of accuracy" in told
+    assert "serial trained for 3 s: below some 10 s, times are mostly" in told
+    assert "guessing" not in in_words(result_with(None))

@@ -20,15 +20,15 @@ from sunspark.launch.ingest import ingest
 from tests.data.engine import here
 
 
-def test_of_many_splits_five_are_shown_and_how_many_there_are(tmp_path: Path) -> None:
-    names = tuple(f"Training_{number:02d}" for number in range(1, 21))
+def test_of_many_splits_twenty_are_shown_and_how_many_there_are(tmp_path: Path) -> None:
+    names = tuple(f"Training_{number:02d}" for number in range(1, 23))
     image = encode_jpeg(np.zeros((16, 24, 3), np.uint8))
     write_dataset(str(tmp_path / "dataset"), [("a/b.jpg", 0, names, image)], classes=("a",), split_names=names)
     text = run([str(tmp_path / "dataset")]).text
-    assert "splits (5 of 20; --json has all)" in text
-    assert "Training_05" in text
-    assert "Training_06" not in text
-    assert "sizes        24x16: 1\n" in text
+    assert "splits (20 of 22; --json has all)" in text
+    assert "Training_20" in text
+    assert "Training_21" not in text
+    assert "sizes            24x16: 1\n" in text
 
 
 @pytest.fixture

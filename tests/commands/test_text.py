@@ -72,6 +72,17 @@ def test_bytes_and_long_lists_are_readable() -> None:
     ]
 
 
+def test_a_rate_says_of_what_and_is_left_out_where_it_says_nothing() -> None:
+    @dataclass(frozen=True)
+    class Timed:
+        seconds: float
+        images_per_second: float
+
+    assert summary(Timed(2.0, 183.42)).splitlines() == ["time   2 s", "speed  183.4 images/s"]
+    assert summary(Timed(0.5, 183.42)) == "time  0.5 s"
+    assert summary(Timed(2.0, 0.0)) == "time  2 s"
+
+
 def test_columns_stand_below_each_other_whatever_the_letters() -> None:
     lines = table("classes", ["class", "images"], [("海岸", 12), ("forest", 1234)]).splitlines()
     assert lines == ["", "classes", "class   images", "海岸        12", "forest   1,234"]

@@ -8,7 +8,15 @@ from PIL import Image
 
 from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
 from sunspark.data.codec import encode_jpeg
-from sunspark.data.contact_sheet import NUM_EPOCHS, SheetConfig, SheetResult, contact_sheet, write_contact_sheet
+from sunspark.data.contact_sheet import (
+    NUM_EPOCHS,
+    SheetConfig,
+    SheetResult,
+    _drawable,
+    _has,
+    contact_sheet,
+    write_contact_sheet,
+)
 from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.keyed_random import KeyedRandom
@@ -69,6 +77,17 @@ def test_of_many_classes_eight_are_shown(tmp_path: Path) -> None:
         write_dataset(str(tmp_path / "d"), made, classes=names), SheetConfig(image_size=8), AugmentConfig()
     )
     assert sheet.shape[0] == TEXT + 8 * (8 + TEXT)
+
+
+def test_letters_that_no_font_here_has_are_written_as_numbers() -> None:
+    text, font = _drawable("café: 1.jpg")
+    assert text == "café: 1.jpg"
+    nobody_has = "\U0003fff0"
+    text, font = _drawable(f"café: {nobody_has}.jpg")
+    assert text == "café: \\U0003fff0.jpg"
+    for name in ("海岸", "пляж", "nobody \U0003fff0"):
+        text, font = _drawable(name)
+        assert all(_has(font, letter) for letter in text)
 
 
 def test_a_dataset_without_images_has_no_picture(tmp_path: Path) -> None:

@@ -171,8 +171,8 @@ def test_a_list_that_names_missing_files_says_which_and_how_many(folders: Path, 
         list_source(str(folders), split_lists=(f"train={split_list}",))
     message = str(caught.value)
     assert "7 of the 8 files in the split list" in message
-    assert "coast/missing_0.jpg, coast/missing_1.jpg" in message
-    assert "coast/missing_4.jpg and 2 more" in message
+    assert "coast/missing_0.jpg (line 1), coast/missing_1.jpg (line 2)" in message
+    assert "coast/missing_4.jpg (line 5) and 2 more" in message
     assert "missing_5" not in message
     assert str(split_list) in message
     assert "take these lines out of the list" in message
@@ -211,7 +211,7 @@ def test_sources_without_images_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=match):
             list_source(str(tmp_path / name))
     touch(tmp_path, "images.tar", "images.rar")
-    with pytest.raises(SourceError, match=r"images\.tar is no whole tar archive .* get it again"):
+    with pytest.raises(SourceError, match=r"images\.tar is no whole archive: .* after 0 files; get it again"):
         list_source(str(tmp_path / "images.tar"))
     with pytest.raises(SourceError, match=r"is a file of no known kind; give a folder, a \.tar, \.tar\.gz"):
         list_source(str(tmp_path / "images.rar"))
@@ -230,7 +230,7 @@ def test_classes_without_images_are_refused(folders: Path, sun: Path) -> None:
 
 def test_images_of_no_class_are_refused(folders: Path, sun: Path) -> None:
     touch(folders, "loose.jpg")
-    with pytest.raises(SourceError, match=r"1 images outside of any class folder \(loose\.jpg\)"):
+    with pytest.raises(SourceError, match=r"1 image outside of any class folder \(loose\.jpg\)"):
         list_source(str(folders))
     touch(sun, "z/zoo/sun_0.jpg", "loose.jpg")
     with pytest.raises(SourceError, match=r"2 images lie in no class that ClassName\.txt of .* names"):
@@ -304,7 +304,7 @@ def test_official_lists_beside_a_part_of_the_images_say_what_is_missing(tmp_path
     official = sun397_partitions() / "Training_01.txt"
     (source / "Training_01.txt").unlink()
     (source / "Training_01.txt").write_bytes(official.read_bytes())
-    with pytest.raises(SourceError, match=r"of the 19850 files in the split list .*a/abbey/sun_.* and 19,\d\d\d more"):
+    with pytest.raises(SourceError, match=r"of the 19,850 files in the split list .*a/abbey/sun_.* and 19,\d\d\d more"):
         list_source(str(source))
 
 

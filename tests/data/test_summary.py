@@ -47,3 +47,11 @@ def test_a_bad_file_in_a_folder_of_several_classes_is_of_none(tmp_path: Path) ->
     summary = summarize(Dataset.open(result.dataset))
     assert summary.quarantined == 1
     assert [(one.name, one.images, one.quarantined) for one in summary.class_counts] == [("a", 2, 0), ("b", 2, 0)]
+
+
+def test_copies_within_a_split_are_counted_but_for_one_of_each(tmp_path: Path) -> None:
+    bodies = {"a/0.jpg": jpeg(0), "a/1.jpg": jpeg(0), "a/2.jpg": jpeg(0), "a/3.jpg": jpeg(1), "b/0.jpg": jpeg(1)}
+    (tmp_path / "train.txt").write_text("a/0.jpg\na/1.jpg\na/2.jpg\na/3.jpg\n")
+    (tmp_path / "test.txt").write_text("b/0.jpg\n")
+    lists = tuple(f"{name}={tmp_path}/{name}.txt" for name in ("train", "test"))
+    assert summary_of(tmp_path, bodies, split_list=lists).copies_in_split == {"train": 2}

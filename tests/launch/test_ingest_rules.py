@@ -280,12 +280,27 @@ def test_a_dataset_that_is_there_already_is_told_before_anything_else(
     assert "10 images of 2 classes listed in" in capsys.readouterr().err
     assert made(source, tmp_path / "dataset").reused
     told = capsys.readouterr().err
-    assert told == f"{tmp_path}/dataset is there already, made from these 10 images: reused\n"
+    assert (
+        told
+        == f"{tmp_path}/dataset is there already, made from the same 10 images, in the same way: it stays as it is\n"
+    )
     one = tmp_path / "one" / "class"
     one.mkdir(parents=True)
     (one / "only.jpg").write_bytes(encode_jpeg(picture(0)))
     made(one.parent, tmp_path / "small")
     assert f"1 image of 1 class listed in {one.parent}" in capsys.readouterr().err
+
+
+def test_a_dataset_with_more_bad_images_than_now_may_be_is_not_told_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = photos(tmp_path / "photos", 9, {"bad.jpg": b""})
+    made(source, tmp_path / "dataset", max_bad_fraction=1)
+    made(source, tmp_path / "dataset", max_bad_fraction=1)
+    assert "made from the same 10 images, 1 of them bad, in the same way" in capsys.readouterr().err
+    with pytest.raises(SourceError, match="1 of 10 images"):
+        made(source, tmp_path / "dataset")
+    assert "is there already" not in capsys.readouterr().err
 
 
 def test_too_many_bad_images_in_a_folder_with_a_space_are_shown_by_the_command_that_is_told(tmp_path: Path) -> None:
@@ -305,7 +320,7 @@ def test_images_of_a_table_that_are_in_no_split_are_told(tmp_path: Path, caplog:
     (source / "images.csv").write_text("\n".join(["path,label,split", *rows]))
     result = made(source / "images.csv", tmp_path / "dataset")
     assert result.splits == {"train": 1}
-    assert re.search(r"1 images of .*images\.csv are in no split, for instance class 0/", caplog.text)
+    assert re.search(r"1 image of .*images\.csv is in no split, for instance class 0/", caplog.text)
 
 
 def test_a_class_of_which_no_image_could_be_decoded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

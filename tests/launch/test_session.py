@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from sunspark.errors import ConfigError, SetupError
-from sunspark.launch.session import open_session
+from sunspark.launch.session import _refuse_silent, open_session
 from tests.distributed.harness import descendants, name_of, wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(180)]
@@ -86,3 +88,26 @@ def javas_below(pid: int) -> list[int]:
 def test_a_master_that_spark_does_not_take_is_named_with_its_cause(master: str, cause: str) -> None:
     with pytest.raises(SetupError, match=cause), open_session(master, "a test"):
         pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_a_master_at_which_nobody_answers_is_told_at_once(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    started = time.monotonic()
+    with (
+        pytest.raises(SetupError, match=rf"no Spark master answers at spark://{host}:{port} \({host}:{port}: "),
+        open_session(f"spark://{host}:{port}", "a test"),
+    ):
+        pass
+    assert time.monotonic() - started < 50, "Spark alone takes 60 s"
+
+
+def test_of_several_masters_one_has_to_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        _refuse_silent(f"spark://127.0.0.1:1,127.0.0.1:{port}")
+    for other in ("local[2]", "yarn", "k8s://https://127.0.0.1:1", "spark://odd"):
+        _refuse_silent(other)
+    with pytest.raises(SetupError, match=r"\(127\.0\.0\.1:1: .*; 127\.0\.0\.1:2: "):
+        _refuse_silent("spark://127.0.0.1:1,127.0.0.1:2")

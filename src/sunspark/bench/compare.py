@@ -25,7 +25,8 @@ from sunspark.bench.sweep import Setting, SweepConfig, order_of_runs, settings_o
 from sunspark.bench.sweep_results import EpochForecast, Measurement, Summary, summaries, write_results
 from sunspark.config import from_dict, to_dict
 from sunspark.data.dataset import Dataset
-from sunspark.errors import ConfigError, RunError, SunsparkError
+from sunspark.errors import ConfigError, DatasetError, RunError, SunsparkError
+from sunspark.launch.config import TrainConfig
 from sunspark.launch.own_folder import refuse_other_folders
 from sunspark.launch.trial import one_run, wait_until_free
 
@@ -83,6 +84,92 @@ def plan(sweep: SweepConfig, config: CompareConfig) -> list[Setting]:
     return settings
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedSetting:
+    """A setting, and what its runs would be."""
+
+    name: str
+    config: TrainConfig | None
+    runs: int
+    """0 where it is not run."""
+    measured: int
+    """Of these, what is there already."""
+    epochs: int
+    """Of a run."""
+    images: int
+    """Of an epoch."""
+    seconds: float | None
+    """Of a run, where a pilot has told."""
+    refusal: str
+    """Why it is not run, or would fail."""
+    is_oversubscribed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What would run."""
+
+    runs: int
+    measured: int
+    """Of these, what is there already."""
+    epochs: int
+    """Of the runs that are left and would not fail, together."""
+    images: int
+    """That these epochs train on, each as often as it comes."""
+    seconds: float | None
+    """That they would take, but for their starts; None where no pilot has told of each of them."""
+    failing: int
+    """Settings that would fail."""
+    settings: list[PlannedSetting]
+
+
+def planned(sweep: SweepConfig, folder: str, config: CompareConfig, tell: Callable[[str], None]) -> Planned:
+    """What `compare` would do, found out without doing it. Raises what `compare` would raise before its first run."""
+    dataset, folder, opened = storage.absolute(sweep.dataset), storage.absolute(folder), _open_dataset(sweep)
+    settings = plan(sweep, config)
+    refuse_other_folders(folder, dataset, "sweep", _made_on_file(folder))
+    _refuse_other_runs(folder, _made_on(opened, sweep, config))
+    is_forecast = storage.exists(storage.join(folder, "forecast.json"))
+    forecasts = _forecasts(settings, opened, folder, tell, is_asked=False) if is_forecast else {}
+    found = [_planned(one, opened, folder, config.repeats, forecasts.get(one.name)) for one in settings]
+    left = [(one.runs - one.measured, one) for one in found if not one.refusal]
+    seconds = [runs * one.seconds if one.seconds else None for runs, one in left if runs]
+    return Planned(
+        runs=sum(one.runs for one in found),
+        measured=sum(one.measured for one in found),
+        epochs=sum(runs * one.epochs for runs, one in left),
+        images=sum(runs * one.epochs * one.images for runs, one in left),
+        seconds=None if None in seconds or not seconds else sum(one for one in seconds if one),
+        failing=sum(bool(one.refusal and one.runs) for one in found),
+        settings=found,
+    )
+
+
+def _planned(
+    setting: Setting, opened: Dataset, folder: str, repeats: int, forecast: EpochForecast | None
+) -> PlannedSetting:
+    config, refusal, images = setting.config, setting.refusal, 0
+    if config is not None and not refusal:
+        try:
+            images = len(opened.rows(config.training.split, "training.split"))
+            if config.validation.eval_every:
+                opened.rows(config.validation.split, "validation.eval_split")
+        except DatasetError as error:
+            refusal = str(error)
+    epochs = config.training.epochs if config else 0
+    return PlannedSetting(
+        name=setting.name,
+        config=config,
+        runs=0 if setting.refusal else repeats,
+        measured=_num_measured(setting, repeats, folder),
+        epochs=epochs,
+        images=images,
+        seconds=epochs * forecast.here if forecast and forecast.here else None,
+        refusal=refusal,
+        is_oversubscribed=setting.is_oversubscribed,
+    )
+
+
 def compare(
     sweep: SweepConfig, folder: str, config: CompareConfig, tell: Callable[[str], None] = lambda _: None
 ) -> CompareResult:
@@ -91,19 +178,21 @@ def compare(
     Raises ConfigError as `plan`, DatasetError when there is no such dataset, RunError when another one works on
     `folder`, or its runs are made on something else, KeyboardInterrupt.
     """
-    dataset, folder, opened = storage.absolute(sweep.dataset), storage.absolute(folder), open_dataset(sweep)
+    dataset, folder, opened = storage.absolute(sweep.dataset), storage.absolute(folder), _open_dataset(sweep)
     settings = plan(sweep, config)
-    refuse_other_folders(folder, dataset, "sweep", storage.join(folder, "sweep.json"))
+    refuse_other_folders(folder, dataset, "sweep", _made_on_file(folder))
     refusal = RunError(f"another `sunspark compare` works on {folder}; wait for it, or choose another folder")
     with storage.only_holder(folder, _LOCK, refusal):
-        _claim(folder, {"dataset_id": opened.id, "eval_split": sweep.eval_split, "target_top1": config.target_top1})
+        made_on = _made_on(opened, sweep, config)
+        _refuse_other_runs(folder, made_on)
+        storage.write_json_atomic(_made_on_file(folder), made_on)
         forecasts = {}
         if config.forecast or storage.exists(storage.join(folder, "forecast.json")):
             forecasts = _forecasts(settings, opened, folder, tell, is_asked=config.forecast)
         return _compare(settings, dataset, sweep.eval_split, folder, config, forecasts, tell)
 
 
-def open_dataset(sweep: SweepConfig) -> Dataset:
+def _open_dataset(sweep: SweepConfig) -> Dataset:
     """That of the sweep. Raises DatasetError when there is none, or it has no such split."""
     opened = Dataset.open(storage.absolute(sweep.dataset))
     if sweep.eval_split:
@@ -173,11 +262,11 @@ def _with_forecast(row: Measurement, forecasts: Mapping[str, EpochForecast]) -> 
     return replace(row, forecast_seconds_per_epoch=forecast.here, forecast_seconds_with_all=forecast.with_all)
 
 
-def num_measured(settings: Sequence[Setting], repeats: int, folder: str) -> int:
-    """Runs that are there already."""
-    folder = storage.absolute(folder)
-    runs = order_of_runs(settings, repeats, seed=0)
-    return sum(storage.exists(f"{_place(folder, setting, repeat)}.json") for setting, repeat in runs)
+def _num_measured(setting: Setting, repeats: int, folder: str) -> int:
+    """Of its runs, those that are there already."""
+    if setting.refusal:
+        return 0
+    return sum(storage.exists(f"{_place(folder, setting, repeat)}.json") for repeat in range(repeats))
 
 
 def _place(folder: str, setting: Setting, repeat: int) -> str:
@@ -190,16 +279,24 @@ def _in_order(settings: Sequence[Setting], rows: Mapping[tuple[str, int], Measur
     return [rows[key] for key in sorted(rows, key=lambda key: (number_of[key[0]], key[1]))]
 
 
-def _claim(folder: str, made_on: dict[str, Any]) -> None:
-    """Write down what the runs of `folder` are made on. Raises RunError when those there are made on something else."""
-    uri = storage.join(folder, "sweep.json")
+def _made_on_file(folder: str) -> str:
+    return storage.join(folder, "sweep.json")
+
+
+def _made_on(opened: Dataset, sweep: SweepConfig, config: CompareConfig) -> dict[str, Any]:
+    """What runs are to have in common, to be compared."""
+    return {"dataset_id": opened.id, "eval_split": sweep.eval_split, "target_top1": config.target_top1}
+
+
+def _refuse_other_runs(folder: str, made_on: dict[str, Any]) -> None:
+    """RunError when the runs in `folder` are made on something else."""
+    uri = _made_on_file(folder)
     if storage.exists(uri) and (there := run_directory.read_object(uri)) != made_on:
         key = next(key for key in made_on if there.get(key) != made_on[key])
         raise RunError(
             f"the runs in {folder} were made with {key} {there.get(key)!r}, not {made_on[key]!r}: "
             "they are not to be compared; choose another folder"
         )
-    storage.write_json_atomic(uri, made_on)
 
 
 def _read(uri: str, setting: Setting) -> Measurement:

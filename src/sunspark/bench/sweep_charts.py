@@ -10,7 +10,7 @@ import numpy as np
 from sunspark.bench import plot
 from sunspark.bench.plot import Chart, Dot, Label, Scale, Shape, Tick
 from sunspark.bench.sweep_rows import Row, speed_up_in_words
-from sunspark.bench.words import duration, off_by, percent, plural, size
+from sunspark.bench.words import duration, off_by, percent, plural, rate, size
 
 _BASELINE_SECONDS_2020: Final = 481.0
 _SECONDS_2020: Final = {
@@ -22,6 +22,8 @@ _DOT_SHARE: Final = 0.06
 """Of the width of a chart, that a dot takes."""
 _LEAST_BYTES: Final = 10_000
 """Below, workers have sent greetings only: they share memory."""
+_LEAST_HOURS: Final = 0.1
+"""Of cores; where all are below, cost is told in seconds."""
 _STYLE_2020: Final = {"every epoch": "thin dashed ink", "every batch": "thin ink"}
 _STYLES: Final = ("blue", "green", "purple", "red")
 
@@ -148,10 +150,13 @@ def _cost_chart(rows: Sequence[Row]) -> Chart | None:
     """Cost over time, and those of which no other is better in both."""
     if len(rows) < 2:
         return None
+    dearest = max(row.core_hours for row in rows)
+    unit, per_hour = ("hours", 1) if dearest >= _LEAST_HOURS else ("seconds", 3600)
+    costs = [row.core_hours * per_hour for row in rows]
     x = Scale(low=0.0, high=1.08 * max(row.seconds for row in rows))
-    y = Scale(low=0.0, high=1.15 * max(row.core_hours for row in rows))
-    front = pareto_front([(row.seconds, row.core_hours) for row in rows])
-    columns = np.array([(rows[place].seconds, rows[place].core_hours) for place in front], np.float64)
+    y = Scale(low=0.0, high=1.15 * dearest * per_hour)
+    front = pareto_front([(row.seconds, cost) for row, cost in zip(rows, costs, strict=True)])
+    columns = np.array([(rows[place].seconds, costs[place]) for place in front], np.float64)
     shape = Shape(
         path=plot.line_path(x.at(columns[:, 0]), y.at(columns[:, 1])),
         style="line green",
@@ -159,10 +164,10 @@ def _cost_chart(rows: Sequence[Row]) -> Chart | None:
     )
     return Chart(
         title="Time and cost",
-        caption="What a training costs in hours of cores; times the price of one it is money. Right of the line, "
+        caption=f"What a training costs in {unit} of cores; times the price of one it is money. Right of the line, "
         "another setting is sooner or cheaper.",
         x_label="seconds of training",
-        y_label="hours of cores",
+        y_label=f"{unit} of cores",
         x_ticks=plot.number_ticks(x),
         y_ticks=plot.number_ticks(y),
         shapes=(shape,),
@@ -171,11 +176,11 @@ def _cost_chart(rows: Sequence[Row]) -> Chart | None:
                 _dot(
                     row,
                     x.at(row.seconds),
-                    y.at(row.core_hours),
+                    y.at(cost),
                     "blue",
-                    f"{duration(row.seconds)}, {row.core_hours:.3g} hours of cores",
+                    f"{duration(row.seconds)}, {rate(cost)} {unit} of cores",
                 )
-                for row in rows
+                for row, cost in zip(rows, costs, strict=True)
             ]
         ),
     )

@@ -13,7 +13,7 @@ from sunspark.bench.download import csv_download
 from sunspark.bench.sweep_charts import charts_of
 from sunspark.bench.sweep_results import Measurement, Summary, summaries
 from sunspark.bench.sweep_rows import Row, rows_of, speed_up_in_words
-from sunspark.bench.words import percent, plural, rate
+from sunspark.bench.words import duration, hours, percent, plural, rate
 
 _COLUMNS: Final = (
     ("no.", True),
@@ -26,6 +26,10 @@ _COLUMNS: Final = (
     ("runs", True),
 )
 """Heads of the table, and whether numbers stand below."""
+_OF_GUESSING: Final = 1.25
+"""So many times the accuracy of guessing is not clearly more."""
+_SHORT_SECONDS: Final = 10.0
+"""A training of less is mostly its first steps, which are slow."""
 _FORECAST_COLUMNS: Final = (("forecast, s/epoch", True), ("measured", True), ("forecast's error", True))
 
 
@@ -42,6 +46,7 @@ def sections_of(measurements: Sequence[Measurement]) -> dict[str, Any]:
         "charts": charts_of(rows),
         "columns": [*_COLUMNS, *(_FORECAST_COLUMNS if has_forecasts else ())],
         "has_forecasts": has_forecasts,
+        "hours": hours,
         "stands_for_more": [row.summary.setting for row in rows if row.first.replicas > row.first.workers],
         "download": csv_download(
             "settings.csv",
@@ -69,8 +74,10 @@ def finding(found: Sequence[Summary]) -> str:
     slowest = min(rated, key=lambda one: one.speed_up or 0.0)
     if slowest is not fastest:
         sentences.append(f"The slowest is {slowest.setting}, with {speed_up_in_words(slowest)}.")
-    if accuracy := _most_accurate([one for one in found if one.top1 is not None], fastest):
+    known = [one for one in found if one.top1 is not None]
+    if not _is_guessed(known) and (accuracy := _most_accurate(known, fastest)):
         sentences.append(accuracy)
+    sentences += cautions(found)
     if min(one.runs for one in rated) < 2:
         sentences.append("Settings that were run once have no interval: how far chance goes is not known.")
     if any(one.is_oversubscribed for one in rated):
@@ -78,14 +85,41 @@ def finding(found: Sequence[Summary]) -> str:
     return " ".join(sentences)
 
 
+def cautions(found: Sequence[Summary]) -> list[str]:
+    """What a sweep cannot say: of accuracy where all guess, of speed where runs lasted seconds."""
+    known = [one for one in found if one.top1 is not None]
+    said = []
+    if _is_guessed(known):
+        num_classes = _num_classes(known)
+        said.append(
+            f"No setting is clearly more accurate than guessing among {num_classes} classes, "
+            f"{percent(1 / num_classes)}, so nothing can be said of accuracy: train for more epochs."
+        )
+    timed = [one for one in found if one.seconds is not None]
+    shortest = min(timed, key=lambda one: one.seconds or 0.0, default=None)
+    if shortest is not None and (shortest.seconds or 0.0) < _SHORT_SECONDS:
+        said.append(
+            f"{shortest.setting} trained for {duration(shortest.seconds or 0.0)}: below some {_SHORT_SECONDS:.0f} s, "
+            "times are mostly those of the first, slow steps, and speeds say little."
+        )
+    return said
+
+
+def _is_guessed(known: Sequence[Summary]) -> bool:
+    """Whether not even the best setting is clearly more accurate than guessing; of unknown classes, never."""
+    num_classes = _num_classes(known)
+    return num_classes > 1 and max(one.top1 or 0.0 for one in known) <= _OF_GUESSING / num_classes
+
+
+def _num_classes(known: Sequence[Summary]) -> int:
+    return max((one.num_classes or 0 for one in known), default=0)
+
+
 def _most_accurate(known: Sequence[Summary], fastest: Summary) -> str:
-    """Which setting that is, beside the fastest; where none stands out, or none is above guessing, that."""
+    """Which setting that is, beside the fastest; where none stands out, that."""
     if len(known) < 2:
         return ""
     top1 = max(one.top1 or 0.0 for one in known)
-    num_classes = max(one.num_classes or 0 for one in known)
-    if num_classes and top1 <= 1 / num_classes:
-        return f"No setting is more accurate than guessing among {num_classes} classes, {percent(1 / num_classes)}."
     leaders = [one for one in known if percent(one.top1 or 0.0) == percent(top1)]
     if len(leaders) == len(known):
         return f"All settings are equally accurate, with {percent(top1)} top-1."

@@ -105,6 +105,8 @@ class Summary:
     """The mean."""
     forecast_seconds_per_epoch: float | None
     """For the workers that there were; None where nothing was forecast."""
+    seconds: float | None
+    """Of training, the mean."""
     top1: float | None
     num_classes: int | None
     is_oversubscribed: bool
@@ -127,6 +129,7 @@ def _summary(rows: Sequence[Measurement], baseline: Sequence[Measurement]) -> Su
     speed_up, low, high = ratio_interval(ratios) if ratios else (None, 0.0, 0.0)
     epochs = [row.seconds_per_epoch for row in rows if row.seconds_per_epoch is not None]
     top1s = [row.top1 for row in rows if row.top1 is not None]
+    seconds = [row.seconds for row in rows if row.seconds is not None]
     return Summary(
         setting=rows[0].setting,
         runs=len(speeds),
@@ -138,6 +141,7 @@ def _summary(rows: Sequence[Measurement], baseline: Sequence[Measurement]) -> Su
         efficiency=speed_up * pairs[0][1][1] / pairs[0][0][1] if speed_up else None,
         seconds_per_epoch=statistics.fmean(epochs) if epochs else None,
         forecast_seconds_per_epoch=rows[0].forecast_seconds_per_epoch,
+        seconds=statistics.fmean(seconds) if seconds else None,
         top1=statistics.fmean(top1s) if top1s else None,
         num_classes=next((row.num_classes for row in rows if row.num_classes), None),
         is_oversubscribed=any(row.is_oversubscribed for row in rows),

@@ -84,6 +84,11 @@ def strategy(settings: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
+def hours(value: float) -> str:
+    """0.0000646 -> under 0.001; 1.234 -> 1.23"""
+    return "under 0.001" if 0 < value < 0.001 else rate(value)
+
+
 def rate(per_second: float) -> str:
     """Three significant digits: 183.42 -> 183"""
     return count(round(per_second)) if per_second >= 100 else f"{per_second:.3g}"

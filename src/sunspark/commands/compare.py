@@ -9,9 +9,11 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
 import sunspark
-from sunspark.bench.compare import CompareConfig, CompareResult, num_measured, open_dataset, plan
-from sunspark.bench.sweep import Setting, load_sweep
+from sunspark.bench.compare import CompareConfig, CompareResult, Planned, PlannedSetting, planned
+from sunspark.bench.sweep import load_sweep
+from sunspark.bench.sweep_report import cautions
 from sunspark.bench.sweep_results import Summary
+from sunspark.bench.words import duration, plural
 from sunspark.command_line import command, parse
 from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
@@ -36,43 +38,35 @@ class Arguments(CommonArguments):
     config: Annotated[CompareConfig, tyro.conf.arg(name="")] = field(default_factory=CompareConfig)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """What would run."""
-
-    runs: int
-    measured: int
-    """Of these, what is there already."""
-    settings: list[Setting]
-
-
 def run(argv: Sequence[str]) -> Outcome:
     """Parse `argv`, and compare."""
     arguments = parse(Arguments, argv, prog="sunspark compare", description=_DESCRIPTION)
     if arguments.dry_run:
-        sweep = load_sweep(arguments.sweep)
-        settings, repeats = plan(sweep, arguments.config), arguments.config.repeats
-        open_dataset(sweep)
-        planned = Planned(
-            runs=repeats * sum(not setting.refusal for setting in settings),
-            measured=num_measured(settings, repeats, arguments.folder),
-            settings=settings,
-        )
-        return Outcome(result=planned, text=_plan_in_words(planned))
-    result = sunspark.compare(
-        arguments.sweep, arguments.folder, arguments.config, lambda line: print(line, file=sys.stderr)
-    )
+        found = planned(load_sweep(arguments.sweep), arguments.folder, arguments.config, _tell)
+        return Outcome(result=found, text=_plan_in_words(found), exit_code=1 if found.failing else 0)
+    result = sunspark.compare(arguments.sweep, arguments.folder, arguments.config, _tell)
     return Outcome(result=result, text=in_words(result), exit_code=1 if result.failed else 0)
 
 
-def _plan_in_words(planned: Planned) -> str:
-    marks = [
-        "not run" if one.refusal else "oversubscribed" if one.is_oversubscribed else "" for one in planned.settings
-    ]
-    rows = [(one.name, mark) for one, mark in zip(planned.settings, marks, strict=True)]
-    title = f"{planned.runs} runs of {len(planned.settings)} settings, {planned.measured} of them measured already"
-    reasons = _reasons((one.name, one.refusal) for one in planned.settings)
-    return "\n".join([table(title, ["setting", ""], rows), *reasons]).lstrip()
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _plan_in_words(found: Planned) -> str:
+    rows = [(one.name, one.runs - one.measured, one.epochs, one.images, _mark(one)) for one in found.settings]
+    title = f"{plural(found.runs, 'run')} of {plural(len(found.settings), 'setting')}, "
+    title += f"{found.measured} of them measured already"
+    reasons = _reasons((one.name, one.refusal) for one in found.settings)
+    time = f"; by forecast {duration(found.seconds)}, and the starts of the runs" if found.seconds else ""
+    work = f"{plural(found.epochs, 'epoch')}, {plural(found.images, 'image')} in all{time}"
+    columns = ["setting", "runs left", "epochs each", "images an epoch", ""]
+    return "\n".join([table(title, columns, rows), f"\nleft to train: {work}", *reasons]).lstrip()
+
+
+def _mark(one: PlannedSetting) -> str:
+    if one.refusal:
+        return "would fail" if one.runs else "not run"
+    return "oversubscribed" if one.is_oversubscribed else ""
 
 
 def _reasons(named: Iterable[tuple[str, str]]) -> list[str]:
@@ -92,6 +86,7 @@ def in_words(result: CompareResult) -> str:
     rows = [_row(one, has_forecasts) for one in result.settings]
     reasons = _reasons((one.setting, one.reason) for one in result.settings)
     parts = [summary(result, leave_out=["settings"]), table("settings", columns, rows), *reasons]
+    parts += [f"\n{caution}" for caution in cautions(result.settings)]
     return "\n".join([*parts, f"\na page about it: {command('report', result.folder, '--out', 'compared.html')}"])
 
 

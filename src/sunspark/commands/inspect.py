@@ -15,12 +15,13 @@ from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
 from sunspark.data.leaks import LabelConflicts, Leak
 from sunspark.data.summary import DatasetSummary
-from sunspark.errors import ConfigError, clipped, printable
+from sunspark.errors import ConfigError, clipped, plural, printable
 
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
-"""Splits that have a column in the table of classes; of more, a few are shown."""
-_FEW_SPLITS = 5
+"""Splits that have a column in the table of classes; more have a table of their own."""
+_MOST_SPLITS = 20
+"""As many as SUN397 has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,8 +122,9 @@ def _splits(result: DatasetSummary) -> list[str]:
     """Nothing where the table of classes has a column for each."""
     if len(result.splits) <= _MOST_COLUMNS:
         return []
-    title = f"splits ({_FEW_SPLITS} of {len(result.splits)}; --json has all)"
-    return [table(title, ["split", "images"], list(result.splits.items())[:_FEW_SPLITS])]
+    is_cut = len(result.splits) > _MOST_SPLITS
+    title = f"splits ({_MOST_SPLITS} of {len(result.splits)}; --json has all)" if is_cut else "splits"
+    return [table(title, ["split", "images"], list(result.splits.items())[:_MOST_SPLITS])]
 
 
 def _classes(result: DatasetSummary) -> str:
@@ -162,7 +164,9 @@ def _label_conflicts(conflicts: LabelConflicts) -> list[str]:
     if not conflicts.images:
         return []
     rows = [(printable(path), printable(copy)) for path, copy in conflicts.examples]
-    title = f"{conflicts.images:,} images have an exact copy under another class (--leaks has all)"
+    title = (
+        f"{plural(conflicts.images, 'image has', 'images have')} an exact copy under another class (--leaks has all)"
+    )
     return [table(title, ["for instance", "copy"], rows)]
 
 

@@ -15,6 +15,9 @@ _SHARES = ("top1", "top5", "mean_per_class")
 _DATASET_ID_DIGITS: Final = 16
 """Enough to tell any two datasets apart; all 64 fill a line."""
 _MOST_PAIRS: Final = 10
+_RATE: Final = "_per_second"
+_LEAST_SECONDS: Final = 1.0
+"""Of what lasted less, no rate is told."""
 _NO_TERMINAL: Final = 10_000
 _LEAST_WIDTH: Final = 24
 """Columns for a value below which it is not broken."""
@@ -33,10 +36,16 @@ class Outcome:
 
 def summary(result: object, *, leave_out: Iterable[str] = ()) -> str:
     """The fields of a result, one a line: name, value, unit."""
-    shown = [field.name for field in fields(cast(Any, result)) if field.name not in leave_out]
+    names = [field.name for field in fields(cast(Any, result)) if field.name not in leave_out]
+    shown = [name for name in names if not (name.endswith(_RATE) and _says_nothing(result, name))]
     pairs = [_in_words(name, getattr(result, name)) for name in shown]
     width = max((len(name) for name, _ in pairs), default=0)
     return "\n".join(fitted(value, sys.stdout, head=f"{name:<{width}}  ") for name, value in pairs)
+
+
+def _says_nothing(result: object, name: str) -> bool:
+    """Whether a rate is that of nothing, or of a moment in which starting was all."""
+    return not getattr(result, name) or getattr(result, "seconds", _LEAST_SECONDS) < _LEAST_SECONDS
 
 
 def terminal_width(stream: TextIO) -> int:
@@ -98,9 +107,10 @@ def _in_words(name: str, value: object) -> tuple[str, str]:
     """The name without its unit, and the value with it."""
     if name.endswith("_bytes"):
         return name.removesuffix("_bytes").replace("_", " "), size(int(cast(Any, value))).replace("\u00a0", " ")
-    for ending, unit in (("_per_second", "/s"), ("_seconds", " s")):
-        if name.endswith(ending):
-            return name.removesuffix(ending).replace("_", " "), _number(value) + unit
+    if name.endswith(_RATE):
+        return "speed", f"{_number(value)} {name.removesuffix(_RATE).replace('_', ' ')}/s"
+    if name.endswith("_seconds"):
+        return name.removesuffix("_seconds").replace("_", " "), f"{_number(value)} s"
     if name == "seconds":
         return "time", f"{_number(value)} s"
     if name in _SHARES and isinstance(value, float):

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 
 from sunspark import storage
 from sunspark.command_line import command
-from sunspark.config import suggestion
+from sunspark.config import nearest_first
 from sunspark.data.leaks import contents_of
 from sunspark.errors import ConfigError, DatasetError, StorageError, first_five, first_line_of
 
@@ -167,8 +167,9 @@ class Dataset:
         DatasetError when there is no such split; `option` is what chose it.
         """
         if split not in self.split_names:
-            hint = suggestion(split, self.split_names) if self.split_names else "it has none at all"
-            raise DatasetError(f"{self.uri} has no split {split!r}; {hint} ({option} names one)")
+            there = nearest_first(split, self.split_names)
+            hint = f"{option} names one of {there}" if there else f"it has none at all, for {option} to name"
+            raise DatasetError(f"{self.uri} has no split {split!r}; {hint}")
         bit = np.uint64(1) << np.uint64(self.split_names.index(split))
         return np.flatnonzero(self._split_bits & bit).astype(np.int64)
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
-from sunspark.data.leaks import LabelConflicts, Leak, find_label_conflicts, find_leaks
+from sunspark.data.leaks import LabelConflicts, Leak, contents_of, find_label_conflicts, find_leaks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,8 @@ class DatasetSummary:
     """Stored images by width x height in pixels, the ten most frequent first."""
     stored_bytes: int
     blocks: int
+    copies_in_split: dict[str, int]
+    """Images with an exact copy in the same split, but for one of each: there, they count more than once."""
     leaks: tuple[Leak, ...]
     """Pairs of splits that share images."""
     label_conflicts: LabelConflicts
@@ -58,6 +61,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         split: np.bincount(dataset.labels[rows], minlength=len(dataset.classes)) for split, rows in rows_of.items()
     }
     index = dataset.read_index()
+    contents = contents_of(index)
     sizes = Counter(zip(index.column("width").to_pylist(), index.column("height").to_pylist(), strict=True))
     quarantine = read_quarantine(dataset)
     bad_of_label = _quarantined_by_label(dataset, quarantine)
@@ -82,10 +86,15 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         sizes={f"{width}x{height}": count for (width, height), count in sizes.most_common(10)},
         stored_bytes=sum(index.column("image_bytes").to_pylist()),
         blocks=dataset.num_blocks,
+        copies_in_split={split: number for split, rows in rows_of.items() if (number := _num_copies(contents[rows]))},
         leaks=find_leaks(index, dataset.split_names),
         label_conflicts=find_label_conflicts(index),
         quarantine=tuple(quarantine),
     )
+
+
+def _num_copies(contents: npt.NDArray[np.int32]) -> int:
+    return len(contents) - len(np.unique(contents))
 
 
 def _quarantined_by_label(dataset: Dataset, quarantine: Sequence[Quarantined]) -> Counter[int]:

@@ -60,4 +60,5 @@ class CountDisplay:
 
     def _speed_text(self, done: int) -> str:
         left = self._pace.left_text(self._total - done)
-        return f"{self._pace.per_second:.0f} {self._what}/s, {left}" if self._pace.per_second else left
+        speed = self._pace.per_second
+        return f"{speed:{'.0f' if speed >= 10 else '.2g'}} {self._what}/s, {left}" if speed else left

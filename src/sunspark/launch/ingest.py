@@ -128,9 +128,12 @@ def ingest(
 def _reused(dataset: str, recipe: Recipe, listing: Listing, config: IngestConfig, started: float) -> IngestResult:
     """The dataset that is there, under the rules for one that is made."""
     there = reuse(dataset, recipe)
-    images = plural(recipe.num_listed, "image")
-    CountDisplay("images", recipe.num_listed).event(f"{dataset} is there already, made from these {images}: reused")
-    refuse_too_many(dataset, read_quarantine(there), recipe.num_listed, config.max_bad_fraction)
+    quarantine = read_quarantine(there)
+    refuse_too_many(dataset, quarantine, recipe.num_listed, config.max_bad_fraction)
+    images, bad = plural(recipe.num_listed, "image"), f", {len(quarantine):,} of them bad" if quarantine else ""
+    CountDisplay("images", recipe.num_listed).event(
+        f"{dataset} is there already, made from the same {images}{bad}, in the same way: it stays as it is"
+    )
     return _result(listing, there, started, reused=True)
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +31,8 @@ GPU: Final = "gpu"
 EXECUTORS_SECONDS: Final = 30.0
 """How long a start waits for executors for all workers."""
 
+_MASTER_SECONDS: Final = 10.0
+"""How long a standalone master may take to answer."""
 _DEFAULT_MASTER: Final = "local[*]"
 _LOGGING: Final = Path(__file__).with_name("log4j2.properties")
 _ON_ONE_MACHINE: Final = {
@@ -158,6 +161,7 @@ def _start(master: str, app_name: str) -> SparkSession:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not (_configuration_folder() / "log4j2.properties").exists():
         os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
+    _refuse_silent(master)
     try:
         SparkContext._ensure_initialized()
         conf = SparkConf().setMaster(master).setAppName(app_name)
@@ -169,6 +173,29 @@ def _start(master: str, app_name: str) -> SparkSession:
         return SparkSession.builder.config(conf=conf).getOrCreate()
     except (PySparkException, Py4JError, OSError) as error:
         raise SetupError(f"Spark did not start on master {master}: {_cause_of(error)}") from error
+
+
+def _refuse_silent(master: str) -> None:
+    """SetupError where none of the addresses of a standalone master takes a connection: Spark tries for a minute."""
+    addresses = master.removeprefix("spark://").split(",") if master.startswith("spark://") else []
+    reasons = [reason for address in addresses if (reason := _why_silent(address))]
+    if addresses and len(reasons) == len(addresses):
+        raise SetupError(
+            f"no Spark master answers at {master} ({'; '.join(reasons)}); check host and port, which the master's own "
+            "page shows, and that it runs"
+        )
+
+
+def _why_silent(address: str) -> str:
+    """Empty where somebody listens, and where the address is none: of that, Spark tells."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit() and int(port) < 2**16):
+        return ""
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _MASTER_SECONDS):
+            return ""
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
 
 
 def _stop(session: SparkSession) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO, Final
 
 from sunspark import storage
 from sunspark.data.sources.listing import Container
-from sunspark.errors import SourceError, first_line_of
+from sunspark.errors import SourceError, first_line_of, plural
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZIP_MAGIC: Final = b"PK\x03\x04"
@@ -35,6 +36,8 @@ _ZEROS_BYTES: Final = 2**20
 """Read at once behind the end of an archive."""
 _NAMES: Final = (b"L", b"K", b"x", b"g", b"X")
 _MOST_NAME_BYTES: Final = 2**20
+_ENDS_EARLY: Final = re.compile("end of (data|file)|truncated|empty file|end is missing", re.IGNORECASE)
+"""What Python's tarfile, rapidgzip and `_start_of_next` say of an archive that was cut."""
 
 Kept = bytes | str | int | None
 """What is kept of the content of a member."""
@@ -83,8 +86,8 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
         head = file.read(6)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
-            with opened_gzip(file, num_threads, lambda why: _damaged(uri, why)) as reader:
-                members, kept, left_out = _scan(uri, reader, wants)
+            with opened_gzip(file, num_threads, lambda why: _damaged(uri, size_bytes, why)) as reader:
+                members, kept, left_out = _scan(uri, size_bytes, reader, wants)
                 reader.seek(0, io.SEEK_END)
                 seek_index = _exported(reader)
             container = Container(kind="tar.gz", uri=uri, size_bytes=size_bytes, seek_index=seek_index)
@@ -96,7 +99,7 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
                     raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
             is_local = storage.as_local_path(uri) is not None
             buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
-            members, kept, left_out = _scan(uri, buffered, wants)
+            members, kept, left_out = _scan(uri, size_bytes, buffered, wants)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
     return Archive(container=container, members=members, kept=kept, left_out=left_out)
 
@@ -114,13 +117,24 @@ def opened_gzip(
             reader.import_index(io.BytesIO(seek_index))
         yield reader
     except (ValueError, RuntimeError) as error:
-        raise refusal(first_line_of(error)) from error
+        raise refusal(_why(error)) from error
     finally:
         reader.close()
 
 
-def _damaged(uri: str, why: str) -> SourceError:
-    return SourceError(f"{uri} cannot be decompressed ({why}); get it again")
+def _damaged(uri: str, size_bytes: int, why: str, after: str = "") -> SourceError:
+    return SourceError(
+        f"{uri} is no whole archive: {why}{after}; get it again, and compare its {size_bytes:,} bytes with the size of "
+        "the original"
+    )
+
+
+def _why(error: Exception) -> str:
+    """In words of ours: what decompresses speaks of its own threads and bits, which stay the error's cause."""
+    text = first_line_of(error)
+    if _ENDS_EARLY.search(text):
+        return "it ends too early"
+    return text if isinstance(error, tarfile.TarError | OverflowError) else "it is damaged, or ends too early"
 
 
 def _exported(reader: Any) -> bytes:
@@ -131,7 +145,9 @@ def _exported(reader: Any) -> bytes:
     return index.getvalue()
 
 
-def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], dict[str, Kept], tuple[str, ...]]:
+def _scan(
+    uri: str, size_bytes: int, file: BinaryIO, wants: Wants
+) -> tuple[dict[str, Member], dict[str, Kept], tuple[str, ...]]:
     members: dict[str, Member] = {}
     kept: dict[str, Kept] = {}
     links: list[tuple[str, str]] = []
@@ -153,10 +169,8 @@ def _scan(uri: str, file: BinaryIO, wants: Wants) -> tuple[dict[str, Member], di
                     kept[path] = parse(body.read())
             elif not info.isdir():
                 left_out.append(path)
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        raise SourceError(
-            f"{uri} is no whole tar archive ({first_line_of(error)} after {len(members)} files); get it again"
-        ) from error
+    except (tarfile.TarError, ValueError, RuntimeError, OverflowError) as error:
+        raise _damaged(uri, size_bytes, _why(error), f", after {plural(len(members), 'file')}") from error
     for path, target in links:
         if target in members:
             members[path] = Member(path=path, offset=members[target].offset, size_bytes=members[target].size_bytes)

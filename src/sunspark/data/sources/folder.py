@@ -11,7 +11,7 @@ from typing import Final
 from sunspark import storage
 from sunspark.data.sources.listing import IMAGE_SUFFIXES, Container, Found, FoundImage, is_hidden, is_image_name
 from sunspark.data.sources.lists import is_list_name, read_lists
-from sunspark.errors import SourceError, first_five
+from sunspark.errors import SourceError, first_five, plural
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def warn_of_others(names: Sequence[str]) -> None:
     others = [name for name in names if "/" in name and not is_image_name(name)]
     if others:
         logger.warning(
-            "%d files are not named like images and are left out (%s), for instance %s; images end in %s",
-            len(others), _by_suffix(others), others[0], ", ".join(IMAGE_SUFFIXES),
+            "%s named like no image and left out (%s), for instance %s; images end in %s",
+            plural(len(others), "file is", "files are"), _by_suffix(others), others[0], ", ".join(IMAGE_SUFFIXES),
         )  # fmt: skip
 
 

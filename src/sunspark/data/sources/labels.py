@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from sunspark.data.sources.listing import Found, is_hidden
 from sunspark.data.sources.lists import CLASS_LIST, parse_class_list, read_list
-from sunspark.errors import SourceError, first_five
+from sunspark.errors import SourceError, first_five, plural
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def _folder_labels(source: str, found: Found) -> Labelled:
     loose = [path for path in paths if "/" not in path]
     if loose:
         raise SourceError(
-            f"{source} holds {len(loose)} images outside of any class folder ({first_five(loose)}); "
+            f"{source} holds {plural(len(loose), 'image')} outside of any class folder ({first_five(loose)}); "
             "move each into the folder of its class"
         )
     folders = {name for name in found.folders if not is_hidden(name)} | {path.split("/", 1)[0] for path in paths}
@@ -84,8 +84,8 @@ def _listed_labels(found: Found, listed: dict[str, str], list_name: str) -> Labe
             strangers.append(image.path)
     if strangers:
         raise SourceError(
-            f"{len(strangers)} images lie in no class that {list_name} names ({first_five(strangers)}); "
-            "add their folders to it or move them away"
+            f"{plural(len(strangers), 'image lies', 'images lie')} in no class that {list_name} names "
+            f"({first_five(strangers)}); add the folders to it, or move what lies there away"
         )
     return tuple(listed.values()), numbers
 
@@ -94,7 +94,8 @@ def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: st
     values = {image.label for image in found.images}
     unlabelled = [image.path for image in found.images if image.label is None]
     if unlabelled:
-        raise SourceError(f"{len(unlabelled)} images of {source} have no label ({first_five(unlabelled)}); add them")
+        many = plural(len(unlabelled), f"image of {source} has", f"images of {source} have")
+        raise SourceError(f"{many} no label ({first_five(unlabelled)}); add what is missing")
     if listed and found.class_names:
         found = _with_names(found)
         values = {image.label for image in found.images}
@@ -112,8 +113,9 @@ def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: st
     strangers = sorted(str(value) for value in values if value not in number_of)
     if strangers:
         whose = list_name or f"the names that come with {source}"
+        many = plural(len(strangers), f"label of {source} is", f"labels of {source} are")
         raise SourceError(
-            f"{len(strangers)} labels of {source} are not among the {len(names)} classes of {whose} "
+            f"{many} not among the {len(names)} classes of {whose} "
             f"({first_five(strangers)}); give all classes, one a line, in the order of their labels (--labels)"
         )
     numbers = _numbers(found, number_of)

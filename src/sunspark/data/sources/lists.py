@@ -123,12 +123,17 @@ def parse_path_list(body: bytes, name: str = "the list") -> list[str]:
 
     Raises SourceError, with `name`, for what is no such text: it has zero bytes, as UTF-16 has.
     """
+    return [path for _, path in numbered_paths(body, name)]
+
+
+def numbered_paths(body: bytes, name: str) -> list[tuple[int, str]]:
+    """The same, each with its line in the file, from 1 on."""
     if (place := body.find(b"\0")) >= 0:
         line = body.count(b"\n", 0, place) + 1
         raise SourceError(f"{name} has a zero byte in line {line}: it is no text, or UTF-16; store it as UTF-8")
-    body = body.removeprefix(b"\xef\xbb\xbf")
-    lines = (line.strip() for line in re.split(r"[\r\n]+", text_of(body)))
-    return [line.removeprefix("./").strip("/") for line in lines if line.strip("/")]
+    text = io.StringIO(text_of(body.removeprefix(b"\xef\xbb\xbf")), newline="")
+    lines = ((number, line.strip()) for number, line in enumerate(text, 1))
+    return [(number, line.removeprefix("./").strip("/")) for number, line in lines if line.strip("/")]
 
 
 def text_of(body: bytes) -> str:

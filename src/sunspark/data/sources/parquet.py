@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from sunspark import storage
 from sunspark.data.sources.listing import Container, Found, FoundImage
 from sunspark.data.sources.splits import split_of_file
-from sunspark.errors import SourceError, StorageError, first_five, first_line_of
+from sunspark.errors import SourceError, StorageError, first_five, first_line_of, plural
 
 _FILES_AT_ONCE: Final = 16
 _IMAGE_NAMES: Final = ("image", "img", "jpg", "picture", "photo")
@@ -192,10 +192,8 @@ def _read_shard(file: storage.FileEntry) -> _Shard:
     paths = values_of(file.uri, columns.path, table.column(columns.path)) if columns.path else [None] * table.num_rows
     labels = values_of(file.uri, columns.label, table.column(columns.label))
     if unlabelled := [str(row) for row, label in enumerate(labels, 1) if label is None]:
-        raise SourceError(
-            f"{len(unlabelled)} rows of {file.uri} have no {columns.label} (row {first_five(unlabelled)}); give them "
-            "one, or take them out"
-        )
+        many = plural(len(unlabelled), f"row of {file.uri} has", f"rows of {file.uri} have")
+        raise SourceError(f"{many} no {columns.label} (row {first_five(unlabelled)}); give them one, or take them out")
     return _Shard(
         name=file.name,
         container=Container(

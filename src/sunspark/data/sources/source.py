@@ -17,12 +17,13 @@ from sunspark.data.sources.folder import find_in_folder
 from sunspark.data.sources.labels import label_images
 from sunspark.data.sources.listing import Found, ListedImage, Listing, is_hidden, is_image_name
 from sunspark.data.sources.lists import CLASS_LIST, is_list_name
+from sunspark.data.sources.near_names import warn_of_near_names
 from sunspark.data.sources.parquet import find_in_parquet, opened_parquet
 from sunspark.data.sources.splits import split_images, told_by_folders
 from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
 from sunspark.data.sources.tar import find_in_tar, is_list_to_read
 from sunspark.data.sources.webdataset import find_in_shards, is_webdataset, label_parser, read_class_names
-from sunspark.errors import SourceError, first_five
+from sunspark.errors import SourceError, first_five, plural
 
 SourceFormat = Literal["auto", "folder", "tar", "parquet", "webdataset", "table"]
 
@@ -56,10 +57,14 @@ def list_source(
     classes, numbers = label_images(source, found, labels)
     label_of = {image.path: label for image, label in zip(found.images, numbers, strict=True)}
     if len(label_of) < len(found.images):
-        raise SourceError(
-            f"{len(found.images) - len(label_of)} images of {source} have the path of another; rename them"
-        )
+        num_images = len(found.images) - len(label_of)
+        many = plural(num_images, f"image of {source} has", f"images of {source} have")
+        raise SourceError(f"{many} the path of another; rename them")
     split_names, splits_of, share = split_images(source, found, label_of, split_lists, test_fraction, seed)
+    warn_of_near_names(source, "class", "classes", classes, numbers.count)
+    warn_of_near_names(
+        source, "split", "splits", split_names, lambda split: sum(bits >> split & 1 for bits in splits_of.values())
+    )
     images = (
         ListedImage(
             path=image.path,

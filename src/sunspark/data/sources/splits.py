@@ -17,9 +17,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sunspark.data.sources.listing import Found
-from sunspark.data.sources.lists import SplitList, named_lists, parse_path_list, partition_lists
-from sunspark.errors import ConfigError, SourceError, first_five
+from sunspark.data.sources.listing import Found, is_image_name
+from sunspark.data.sources.lists import SplitList, named_lists, numbered_paths, partition_lists
+from sunspark.errors import ConfigError, SourceError, first_five, plural
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -129,7 +129,8 @@ def _own_splits(source: str, found: Found) -> dict[str, tuple[str, ...]]:
     own = {image.path: image.splits for image in found.images if image.splits}
     if own and len(own) < len(found.images):
         others = [image.path for image in found.images if image.path not in own]
-        logger.warning("%d images of %s are in no split, for instance %s", len(others), source, others[0])
+        many = plural(len(others), f"image of {source} is", f"images of {source} are")
+        logger.warning("%s in no split, for instance %s", many, others[0])
     return own
 
 
@@ -141,14 +142,39 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mapping[str, int]) -> list[str]:
     place = f"{split_list.place} ({name})"
-    lines = parse_path_list(split_list.body, f"the split list {place}")
-    paths = [f"/{line}" if line not in label_of and f"/{line}" in label_of else line for line in lines]
-    if not paths:
+    lines = [
+        (number, f"/{line}" if line not in label_of and f"/{line}" in label_of else line)
+        for number, line in numbered_paths(split_list.body, f"the split list {place}")
+    ]
+    if not lines:
         raise SourceError(f"the split list {place} is empty; it needs one path a line")
-    missing = [path for path in paths if path not in label_of]
+    missing = [(number, path) for number, path in lines if path not in label_of]
     if missing:
+        named = first_five(f"{path} (line {number})" for number, path in missing)
+        if len(missing) < len(lines) and missing == lines[: len(missing)] and not _name_images(missing):
+            raise SourceError(
+                f"the split list {place} begins with what is no path: {named}; a list has neither a header nor "
+                "comments, so take that out"
+            )
         raise SourceError(
-            f"{len(missing)} of the {len(paths)} files in the split list {place} are not images of {source}: "
-            f"{first_five(missing)}; add the images, or take these lines out of the list"
+            f"{len(missing)} of the {plural(len(lines), 'file')} in the split list {place} are not images of {source}: "
+            f"{named}; {_remedy(missing[-1][1], label_of)}"
         )
-    return paths
+    return [path for _, path in lines]
+
+
+def _name_images(lines: Sequence[tuple[int, str]]) -> bool:
+    return any(is_image_name(path) for _, path in lines)
+
+
+def _remedy(line: str, label_of: Mapping[str, int]) -> str:
+    """What to do about a line that names no image of a source: it may nearly do so."""
+    if line.replace("\\", "/") in label_of:
+        return "write / in them for \\"
+    if line.strip("\"'") in label_of:
+        return "take the quotes away"
+    if before := next((mark for mark in re.finditer("/", line) if line[mark.end() :] in label_of), None):
+        return f"paths are relative to the source: leave {line[: before.end()]} out"
+    if behind := next((mark for mark in re.finditer(r"[\s,;]+", line) if line[: mark.start()] in label_of), None):
+        return f"a line is a path and nothing else: take {line[behind.start() :]!r}, and its like, away"
+    return "add the images, or take these lines out of the list"

@@ -1,22 +1,20 @@
 """A table of `path,label[,split]`: CSV with a header, JSON lines or Parquet.
 
 A path is relative to the table's folder, absolute, or a URI. A row that repeats with another split puts its image into
-both. Labels that are whole numbers are numbers (`labels.py` says which classes they are).
+both. White space around labels and splits is none of theirs. Labels that are whole numbers are numbers (`labels.py`
+says which classes they are).
 
 Cost: the table in memory, and one listing for each folder that it names.
 """
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.json as pa_json
 
 from sunspark import storage
 from sunspark.data.sources.listing import Container, Found, FoundImage
@@ -29,11 +27,18 @@ from sunspark.data.sources.parquet import (
     refuse_repeated,
     values_of,
 )
-from sunspark.errors import SourceError, first_five, first_line_of
+from sunspark.data.sources.text_table import (
+    COLUMNS,
+    Row,
+    column_name,
+    csv_rows,
+    json_rows,
+    refuse_missing_columns,
+)
+from sunspark.errors import SourceError, first_five, first_line_of, plural
 
-JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
-TABLE_SUFFIXES: Final = (".csv", ".parquet", *JSON_SUFFIXES)
-_COLUMNS: Final = ("path", "label", "split")
+_JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
+TABLE_SUFFIXES: Final = (".csv", ".tsv", ".parquet", *_JSON_SUFFIXES)
 _FOLDERS_AT_ONCE: Final = 16
 _MOST_DIGITS: Final = 1000
 """Python refuses to take thousands of digits for a number."""
@@ -41,27 +46,36 @@ _MOST_DIGITS: Final = 1000
 
 def is_table(schema: pa.Schema) -> bool:
     """Whether a Parquet file is a table of paths and labels."""
-    return {"path", "label"} <= set(schema.names) and image_column(schema) is None
+    return {"path", "label"} <= set(map(column_name, schema.names)) and image_column(schema) is None
 
 
 def find_in_table(source: str) -> Found:
     """The images that the table at `source` names. Raises SourceError where they are not all there."""
-    table, class_names = _read_table(source)
-    paths, labels = values_of(source, "path", table.column("path")), _labels(source, table)
-    has_splits = "split" in table.column_names
-    splits = values_of(source, "split", table.column("split")) if has_splits else [None] * len(paths)
+    unit, rows, class_names = _rows(source)
     folder = storage.parent(source)
     label_of: dict[str, str | int] = {}
     splits_of: dict[str, list[str]] = defaultdict(list)
-    for row, (path, label, split) in enumerate(zip(paths, labels, splits, strict=True), 1):
+    for row in rows:
+        path, label, split = row.path, row.label, (row.split or "").strip()
+        if isinstance(label, str):
+            label = label.strip()
         if not path or label is None or label == "":
-            raise SourceError(f"row {row} of {source} lacks a path or a label; complete it, or take it out")
+            raise SourceError(f"{unit} {row.number} of {source} lacks a path or a label; complete it, or take it out")
         if "\0" in path or (path.startswith("file:") and "%00" in path):
-            raise SourceError(f"row {row} of {source} has a zero byte in its path ({path!r}), as no file has; mend it")
+            raise SourceError(
+                f"{unit} {row.number} of {source} has a zero byte in its path ({path!r}), as no file has; mend it"
+            )
         path = path.removeprefix("./")
         if label_of.setdefault(path, label) != label:
-            raise SourceError(f"{source} gives {path} two labels ({label_of[path]}, {label}); take one out")
-        splits_of[path] += [split.strip()] if split and split.strip() else []
+            raise SourceError(
+                f"{unit} {row.number} of {source} gives {path} another label, {label}, than a {unit} before it, "
+                f"{label_of[path]}; take one out"
+            )
+        splits_of[path] += [split] if split else []
+    if not label_of:
+        raise SourceError(f"{source} has no rows; it needs one for each image")
+    labels = as_numbers(list(label_of.values()))
+    _refuse_mixed(source, labels)
     sizes = _sizes(source, {path: storage.beside(folder, path) for path in label_of})
     container = Container(kind="folder", uri=folder)
     has_splits = any(splits_of.values())
@@ -74,69 +88,57 @@ def find_in_table(source: str) -> Found:
                 label=label,
                 splits=tuple(dict.fromkeys(splits_of[path])) if has_splits else None,
             )
-            for path, label in label_of.items()
+            for path, label in zip(label_of, labels, strict=True)
         ],
         class_names=class_names,
     )
 
 
-def _read_table(source: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """The three columns of a table, and the names of its labels where they are numbers that have names."""
-    class_names: tuple[str, ...] = ()
-    body = b""
+def _rows(source: str) -> tuple[str, Iterator[Row], tuple[str, ...]]:
+    """What rows are counted in, the rows, and the names of their labels where they are numbers that have names."""
+    name = storage.name_of(source).lower()
+    if name.endswith(".parquet"):
+        return "row", *_parquet_rows(source)
+    body = storage.read_bytes(source)
+    return "line", json_rows(source, body) if name.endswith(_JSON_SUFFIXES) else csv_rows(source, body), ()
+
+
+def _parquet_rows(source: str) -> tuple[Iterator[Row], tuple[str, ...]]:
     try:
-        if storage.name_of(source).lower().endswith(".parquet"):
-            with opened_parquet(source) as parquet, storage.storage_errors(source):
-                class_names = class_names_of(source, hugging_face_features(parquet.schema_arrow), "label")
-                table = parquet.read(columns=[column for column in _COLUMNS if column in parquet.schema_arrow.names])
-        else:
-            body = storage.read_bytes(source)
-            table = _parsed(source, body)
-        refuse_repeated(source, table.column_names, _COLUMNS)
-        for column in {"path", "split"} & set(table.column_names):
-            number = table.column_names.index(column)
-            table = table.set_column(number, column, table.column(column).cast(pa.string()))
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        why = _where_it_is_no_text(body) or first_line_of(error)
-        raise SourceError(f"{source} cannot be read as a table: {why}; paths and splits are text, in UTF-8") from error
-    missing = [column for column in ("path", "label") if column not in table.column_names]
-    if missing:
-        raise SourceError(
-            f"{source} has no column {' and none '.join(missing)} (columns: {first_five(table.column_names)}); a table "
-            "of images has path, label and, if it likes, split"
-        )
-    if not table.num_rows:
-        raise SourceError(f"{source} has no rows; it needs one for each image")
-    return table, class_names
-
-
-def _parsed(source: str, body: bytes) -> pa.Table:
-    """A table of text, by the file's name."""
-    if storage.name_of(source).lower().endswith(JSON_SUFFIXES):
-        return pa_json.read_json(io.BytesIO(body))
-    as_text = {column: pa.string() for column in _COLUMNS}
-    return pa_csv.read_csv(
-        io.BytesIO(body),
-        read_options=pa_csv.ReadOptions(use_threads=False),  # only so do errors name the row
-        convert_options=pa_csv.ConvertOptions(column_types=as_text),
+        with opened_parquet(source) as parquet, storage.storage_errors(source):
+            schema = parquet.schema_arrow
+            refuse_missing_columns(source, schema.names)
+            refuse_repeated(source, list(map(column_name, schema.names)), COLUMNS)
+            real = {column_name(column): column for column in schema.names if column_name(column) in COLUMNS}
+            class_names = class_names_of(source, hugging_face_features(schema), real["label"])
+            table = parquet.read(columns=list(real.values()))
+    except pa.ArrowException as error:
+        raise SourceError(f"{source} cannot be read as a table ({first_line_of(error)}); get it again") from error
+    if not is_label_type(kind := table.column(real["label"]).type):
+        raise SourceError(f"the label column of {source} is {kind}; it needs names or whole numbers")
+    labels = values_of(source, real["label"], table.column(real["label"]))
+    paths, splits = (
+        _texts(source, real[column], table.column(real[column])) if column in real else [None] * len(labels)
+        for column in ("path", "split")
     )
+    rows = enumerate(zip(paths, labels, splits, strict=True), 1)
+    return (Row(number=row, path=path, label=label, split=split) for row, (path, label, split) in rows), class_names
 
 
-def _where_it_is_no_text(body: bytes) -> str:
-    """The first line that is not UTF-8, in words; empty where all are."""
+def _texts(source: str, name: str, column: pa.ChunkedArray) -> list[str | None]:
     try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        num_lines = body.count(b"\n", 0, error.start)
-        return f"line {num_lines + 1} is not UTF-8 ({error.reason})"
-    return ""
+        return values_of(source, name, column.cast(pa.string()))
+    except pa.ArrowException as error:
+        raise SourceError(f"the column {name!r} of {source} is {column.type}; paths and splits are text") from error
 
 
-def _labels(source: str, table: pa.Table) -> list[str | int | None]:
-    column = table.column("label")
-    if not is_label_type(column.type):
-        raise SourceError(f"the label column of {source} is {column.type}; it needs names or whole numbers")
-    return as_numbers(values_of(source, "label", column))
+def _refuse_mixed(source: str, labels: Iterable[str | int | None]) -> None:
+    one_of = {isinstance(label, str): label for label in labels}
+    if len(one_of) > 1:
+        raise SourceError(
+            f"{source} names some labels ({one_of[True]}) and numbers others ({one_of[False]}); put the numbers in "
+            "quotes if they are names"
+        )
 
 
 def as_numbers(labels: list[str | int | None]) -> list[str | int | None]:
@@ -167,7 +169,13 @@ def _sizes(source: str, uri_of: dict[str, str]) -> dict[str, int]:
 
 def _refuse_missing(source: str, paths: Iterable[str]) -> None:
     if missing := list(paths):
-        raise SourceError(
-            f"{len(missing)} files that {source} names do not exist ({first_five(missing)}); paths are relative to the "
-            "table's folder, absolute, or URIs"
-        )
+        many = plural(len(missing), f"file that {source} names does", f"files that {source} names do")
+        raise SourceError(f"{many} not exist ({first_five(missing)}); {_why(missing)}")
+
+
+def _why(missing: list[str]) -> str:
+    if any("\\" in path for path in missing):
+        return "these are paths of Windows: write / for \\, and no drive, relative to the table's folder"
+    if any(path != path.strip() for path in missing):
+        return "some have white space around them: take it out"
+    return "paths are relative to the table's folder, absolute, or URIs"

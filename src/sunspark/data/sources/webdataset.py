@@ -23,7 +23,7 @@ from sunspark.data.sources.listing import Found, FoundImage, is_hidden, is_image
 from sunspark.data.sources.lists import read_list, text_of
 from sunspark.data.sources.splits import split_of_file
 from sunspark.data.sources.table import as_numbers
-from sunspark.errors import SourceError, first_five
+from sunspark.errors import SourceError, first_five, plural
 
 CLASS_NAMES: Final = "classnames.txt"
 _LABEL_SUFFIXES: Final = (".cls", ".json", ".txt")
@@ -75,8 +75,9 @@ def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: byte
                 )
             )
     if unlabelled:
+        many = plural(len(unlabelled), f"image of {source} has", f"images of {source} have")
         raise SourceError(
-            f"{len(unlabelled)} images of {source} have no label beside them ({first_five(unlabelled)}); each KEY.jpg "
+            f"{many} no label beside ({first_five(unlabelled)}); each KEY.jpg "
             "needs a KEY.cls, KEY.json or KEY.txt that names or numbers its class"
         )
     labels = as_numbers([image.label for image in images])

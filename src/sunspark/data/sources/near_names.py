@@ -1,0 +1,29 @@
+"""Names that are probably one: they differ in nothing but capitals and white space, and are kept apart."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from sunspark.errors import clipped, first_five
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_near_names(
+    source: str, one: str, many: str, names: Sequence[str], num_images: Callable[[int], int]
+) -> None:
+    """A word on the classes or splits whose names are nearly equal; `num_images` counts by their numbers."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(names):
+        alike["".join(name.split()).casefold()].append(number)
+    groups = [
+        " and ".join(f"{clipped(names[number])!r} ({num_images(number):,})" for number in numbers)
+        for numbers in alike.values()
+        if len(numbers) > 1
+    ]
+    if groups:
+        logger.warning(
+            "%s has %s whose names differ in nothing but capitals and white space, and keeps them apart (images in "
+            "brackets): %s; give them one name if they are one %s",
+            source, many, first_five(groups), one,
+        )  # fmt: skip

@@ -1,0 +1,184 @@
+"""The rows of a table of text: CSV with a header, or JSON lines. Each knows the line of the file that it begins in.
+
+Commas, semicolons or tabs part the columns of CSV: those by which the header names `path` and `label`. Names of columns
+may be in capitals, and have white space around them. A row without anything in it is none.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sunspark.data.sources.listing import is_image_name
+from sunspark.data.sources.parquet import refuse_repeated
+from sunspark.errors import SourceError, clipped, first_five, plural
+
+COLUMNS: Final = ("path", "label", "split")
+_DELIMITERS: Final = (",", ";", "\t")
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row of a table, as it stands there."""
+
+    number: int
+    """Of the line of a text, as an editor counts, or of the row of Parquet; from 1 on."""
+    path: str | None
+    label: str | int | None
+    split: str | None
+
+
+def csv_rows(source: str, body: bytes) -> Iterator[Row]:
+    """The rows of the CSV file `source`. Raises SourceError, with the line, where one cannot be read."""
+    text = _text(source, body)
+    delimiter, header = _header(source, text)
+    names = [column_name(name) for name in header]
+    refuse_repeated(source, names, COLUMNS)
+    place_of = {name: place for place, name in enumerate(names) if name in COLUMNS}
+    records = _records(source, text, delimiter)
+    next(records)
+    for line, cells in records:
+        if len(cells) != len(names):
+            raise SourceError(
+                f"line {line} of {source} has {plural(len(cells), 'column')}, and its header {len(names)}: "
+                f"{clipped(delimiter.join(cells))}; mend it (a text that holds {delimiter!r} stands in quotes)"
+            )
+        split = cells[place_of["split"]] if "split" in place_of else None
+        yield Row(number=line, path=cells[place_of["path"]], label=cells[place_of["label"]], split=split)
+
+
+def json_rows(source: str, body: bytes) -> Iterator[Row]:
+    """The rows of `source`, which has a JSON object a line. Raises SourceError, with the line, for what is none."""
+    is_first = True
+    for line, text in enumerate(io.StringIO(_text(source, body), newline=""), 1):
+        if not text.strip():
+            continue
+        values = _object(f"line {line} of {source}", text)
+        if is_first:
+            refuse_missing_columns(source, list(values))
+            is_first = False
+        label = values.get("label")
+        if isinstance(label, bool) or not (label is None or isinstance(label, str | int)):
+            raise SourceError(f"line {line} of {source} has the label {label!r:.60}; it needs a name or a whole number")
+        path, split = (_as_text(f"line {line} of {source}", name, values.get(name)) for name in ("path", "split"))
+        yield Row(number=line, path=path, label=label, split=split)
+
+
+def column_name(name: str) -> str:
+    """` Path` -> path"""
+    return name.strip().lower()
+
+
+def refuse_missing_columns(source: str, names: Sequence[str]) -> None:
+    """SourceError where a table with columns of these names is none of images."""
+    missing = [column for column in ("path", "label") if column not in map(column_name, names)]
+    if missing:
+        raise SourceError(
+            f"{source} has no column {' and none '.join(missing)} (columns: {first_five(map(clipped, names))}); a "
+            "table of images has path, label and, if it likes, split"
+        )
+
+
+def _text(source: str, body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        what = "but UTF-16" if body.startswith(_UTF_16) else f"({error.reason})"
+        raise SourceError(f"line {line} of {source} is not UTF-8 {what}; store the table as UTF-8") from error
+
+
+def _header(source: str, text: str) -> tuple[str, list[str]]:
+    """What parts the columns, and their names as they stand there."""
+    headers: dict[str, list[str]] = {}
+    refusal = None
+    for delimiter in _DELIMITERS:
+        try:
+            headers[delimiter] = next(_records(source, text, delimiter), (0, []))[1]
+        except SourceError as error:  # quotes that make no sense with this one
+            refusal = refusal or error
+            continue
+        if {"path", "label"} <= {column_name(name) for name in headers[delimiter]}:
+            return delimiter, headers[delimiter]
+    if not headers:
+        assert refusal is not None
+        raise refusal
+    names = max(headers.values(), key=len)
+    if not names:
+        raise SourceError(f"{source} is empty; a table of images begins with the names of its columns: path,label")
+    if images := [name for name in names if is_image_name(name)]:
+        raise SourceError(
+            f"{source} has no header: its first line names an image, {clipped(images[0])}; write the names of the "
+            "columns above it, such as path,label"
+        )
+    refuse_missing_columns(source, names)
+    raise AssertionError(names)
+
+
+def _records(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines that a record begins in, and its cells."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise SourceError(f"line {line} of {source} cannot be read ({error}); mend its quotes") from error
+        if cells is None:
+            return
+        if any(map(str.strip, cells)):
+            yield line, cells
+
+
+def _object(where: str, text: str) -> Mapping[str, Any]:
+    """The object in a line, by the names of columns."""
+    try:
+        found = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{where} is no JSON ({_why(error)}); a table in JSON has one object a line") from error
+    if not isinstance(found, dict):
+        raise SourceError(f"{where} is no JSON object but {text.strip():.40}; a table in JSON has one object a line")
+    values = {column_name(name): value for name, value in found.items()}
+    if len(values) < len(found):
+        refuse_repeated(where, list(map(column_name, found)), COLUMNS)
+    for name in COLUMNS if "\\u" in text else ():  # only so can a file in UTF-8 hold a surrogate
+        if isinstance(value := values.get(name), str) and not _is_whole(value):
+            raise SourceError(f"{where} has half a character in its {name} ({value!a}); write it in UTF-8")
+    return values
+
+
+def _why(error: ValueError | RecursionError) -> str:
+    """Without the place: to the parser, each line is a text of its own."""
+    return f"{error.msg} at letter {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two equal keys, Python would take the later in silence."""
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError(f"a key is there twice among {first_five(name for name, _ in pairs)}")
+    return values
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_repeats)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a surrogate without its other half
+        return False
+    return True
+
+
+def _as_text(where: str, name: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise SourceError(f"{where} has the {name} {value!r:.60}; paths and splits are text")
