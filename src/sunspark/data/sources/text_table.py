@@ -36,12 +36,11 @@ class Row:
 
 def csv_rows(source: str, body: bytes) -> Iterator[Row]:
     """The rows of the CSV file `source`. Raises SourceError, with the line, where one cannot be read."""
-    text = _text(source, body)
-    delimiter, header = _header(source, text)
+    delimiter, header = _header(source, body)
     names = [column_name(name) for name in header]
     refuse_repeated(source, names, COLUMNS)
     place_of = {name: place for place, name in enumerate(names) if name in COLUMNS}
-    records = _records(source, text, delimiter)
+    records = _records(source, body, delimiter)
     next(records)
     for line, cells in records:
         if len(cells) != len(names):
@@ -56,7 +55,7 @@ def csv_rows(source: str, body: bytes) -> Iterator[Row]:
 def json_rows(source: str, body: bytes) -> Iterator[Row]:
     """The rows of `source`, which has a JSON object a line. Raises SourceError, with the line, for what is none."""
     is_first = True
-    for line, text in enumerate(io.StringIO(_text(source, body), newline=""), 1):
+    for line, text in enumerate(_lines(source, body), 1):
         if not text.strip():
             continue
         values = _object(f"line {line} of {source}", text)
@@ -85,22 +84,31 @@ def refuse_missing_columns(source: str, names: Sequence[str]) -> None:
         )
 
 
-def _text(source: str, body: bytes) -> str:
+def _lines(source: str, body: bytes) -> Iterator[str]:
+    """One at a time: as one text, they would take four bytes a letter."""
     try:
-        return body.decode("utf-8-sig")
+        yield from io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
+        line = len((body[: _first_wrong_byte(body)] + b".").splitlines())
         what = "but UTF-16" if body.startswith(_UTF_16) else f"({error.reason})"
         raise SourceError(f"line {line} of {source} is not UTF-8 {what}; store the table as UTF-8") from error
 
 
-def _header(source: str, text: str) -> tuple[str, list[str]]:
+def _first_wrong_byte(body: bytes) -> int:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
+
+
+def _header(source: str, body: bytes) -> tuple[str, list[str]]:
     """What parts the columns, and their names as they stand there."""
     headers: dict[str, list[str]] = {}
     refusal = None
     for delimiter in _DELIMITERS:
         try:
-            headers[delimiter] = next(_records(source, text, delimiter), (0, []))[1]
+            headers[delimiter] = next(_records(source, body, delimiter), (0, []))[1]
         except SourceError as error:  # quotes that make no sense with this one
             refusal = refusal or error
             continue
@@ -121,9 +129,9 @@ def _header(source: str, text: str) -> tuple[str, list[str]]:
     raise AssertionError(names)
 
 
-def _records(source: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(source: str, body: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The lines that a record begins in, and its cells."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(source, body), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
         try:
