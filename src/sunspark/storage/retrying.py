@@ -2,47 +2,85 @@
 
 Every try but the first has a new client, which reads the credentials anew: those that have expired meanwhile, in the
 environment or in a profile's file, are replaced by those that are there now.
-Cost: nothing where all goes well; a request that fails for good does so after 3 s at most, not counting its own time.
+A store that does not answer, or answers that it cannot now, is waited for about a minute, whoever asks; what else
+fails is tried six times, in 3 s and its own time.
+Cost: nothing where all goes well.
 """
 
+import itertools
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 import pyarrow as pa
 
-from sunspark.errors import first_line_of
+from sunspark.errors import SilentStoreError, first_line_of
 from sunspark.storage.filesystem import forget_clients
-from sunspark.storage.uri import as_local_path
+from sunspark.storage.uri import as_local_path, store_and_path
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TRIES: Final = 6
+"""Where the store answers, and it is no for another reason than its own state."""
+_PATIENCE_SECONDS: Final = 45.0
+"""No try begins later, and one to a store that is silent takes 20 s (`filesystem`)."""
+_GIVEN_UP_SECONDS: Final = 60.0
+"""So long after a store was waited for in vain, one silent try is enough: not everybody waits anew."""
 _FIRST_PAUSE_SECONDS: Final = 0.1
-"""The longest that the first pause may be; each of the following may be twice as long."""
+"""The longest that the first pause may be; each of the following may be twice as long, up to the longest."""
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_SILENCE: Final = re.compile(
+    "NETWORK_CONNECTION|HTTP status 5..|INTERNAL_FAILURE|REQUEST_TIMEOUT|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING"
+    "|UNAVAILABLE|DEADLINE_EXCEEDED"
+)
+"""How Arrow, with the words of S3's and of Google's client, says that a store does not answer, or cannot now."""
 _PASSING: Final = (OSError, pa.ArrowException)
 _FINAL: Final = (FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_given_up_until: Final = dict[str, float]()
+"""By store, in monotonic seconds."""
 _jitter = random.Random()  # many workers fail together, and must not come back together
 
 
 def retried(uri: str, action: Callable[[], T]) -> T:
     """What `action` returns, which asks the store of `uri`; local files are asked once.
 
-    Raises what the last try raises. `action` must resolve `uri` itself, to have the new client.
+    Raises SilentStoreError where the store was waited for in vain, else what the last try raises. `action` must resolve
+    `uri` itself, to have the new client.
     """
     if as_local_path(uri) is not None:
         return action()
-    for number in range(_TRIES - 1):
+    started = time.monotonic()
+    authority, _, options = store_and_path(uri)
+    store = authority + options
+    patience_seconds = 0.0 if started < _given_up_until.get(store, 0.0) else _PATIENCE_SECONDS
+    for number in itertools.count():
         try:
-            return action()
+            answer = action()
+            _given_up_until.pop(store, None)
+            return answer
         except _FINAL:
             raise
         except _PASSING as error:
-            pause_seconds = _jitter.uniform(0, _FIRST_PAUSE_SECONDS * 2**number)
-            logger.warning("trying again in %.2f s, %s: %s", pause_seconds, uri, first_line_of(error))
+            reason, seconds = first_line_of(error), time.monotonic() - started
+            is_silence = _SILENCE.search(reason) is not None
+            if is_silence and seconds > patience_seconds:
+                _given_up_until[store] = time.monotonic() + _GIVEN_UP_SECONDS
+                raise SilentStoreError(_what_to_check(uri, reason, seconds)) from error
+            if seconds > patience_seconds or (number + 1 >= _TRIES and not is_silence):
+                raise
+            pause_seconds = _jitter.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**number))
+            logger.warning("trying again in %.2f s, %s: %s", pause_seconds, uri, reason)
         time.sleep(pause_seconds)
         forget_clients()
-    return action()
+    raise AssertionError("unreachable")
+
+
+def _what_to_check(uri: str, reason: str, seconds: float) -> str:
+    return (
+        f"{uri}: the store has not answered for {seconds:.0f} s ({reason}); check that it runs, its endpoint or "
+        "region, and that this machine reaches it (network, proxy, firewall)"
+    )
