@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sunspark import limits
 from sunspark.data import containers
 from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, stratified_splits
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source, stratified_splits
+from sunspark.data.sources.archive import Archive, Wants
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
 from sunspark.data.sources.splits import split_of_file
@@ -711,6 +713,25 @@ def test_archives_that_are_decompressed_together_share_the_cores(
     num_archives: int, num_cores: int, num_threads: int
 ) -> None:
     assert threads_each(num_archives, num_cores) == num_threads
+
+
+@pytest.mark.parametrize("num_archives", [1, 2])
+def test_a_quota_on_cores_counts_for_archives(
+    num_archives: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(limits, "_quotas", lambda _: [6.5])
+    scan, seen = source.scan_archive, []
+
+    def seeing_scan(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> Archive:
+        seen.append(num_threads)
+        return scan(uri, size_bytes, wants, num_threads)
+
+    monkeypatch.setattr(source, "scan_archive", seeing_scan)
+    for shard in range(num_archives):
+        write_shard(tmp_path / f"shard-{shard}.tar.gz", dict(list(BODIES.items())[:3]))
+    list_source(str(tmp_path if num_archives > 1 else tmp_path / "shard-0.tar.gz"))
+    assert seen == [6 // num_archives] * num_archives
 
 
 def test_shards_with_equal_keys_do_not_collide(tmp_path: Path) -> None:

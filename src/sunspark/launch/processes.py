@@ -22,8 +22,8 @@ from typing import Any, Final, final
 from sunspark.data.poison import name_of_signal
 from sunspark.errors import FullDiskError, SilentStoreError, StorageError, UserError, WorkerError, plural
 from sunspark.launch.count_display import CountDisplay
-from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.ingest import Engine, PlanT, ResultT
+from sunspark.limits import usable_cores
 
 _MOST_ATTEMPTS: Final = 4
 """As many as Spark grants a task."""
