@@ -20,7 +20,7 @@ import pytest
 
 from sunspark import storage
 from sunspark.errors import ConfigError, FullDiskError, PathError, SilentStoreError, StorageError, UserError
-from sunspark.storage import retrying, writing
+from sunspark.storage import filesystem, retrying, writing
 from sunspark.storage.endpoint import refuse_silent_endpoint
 from sunspark.storage.reading import ranges_of
 from sunspark.storage.retrying import retried
@@ -468,6 +468,19 @@ def test_a_store_that_was_given_up_is_not_waited_for_again_until_it_answers(monk
     with pytest.raises(SilentStoreError):
         retried(one, partial(ask, one, is_silent=True))
     assert len(calls) >= 3
+
+
+def test_a_store_of_googles_that_is_gone_is_named_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client alone would try for 15 minutes."""
+    monkeypatch.setattr(filesystem, "_MOST_GOOGLE_SECONDS", 2)
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 1.0)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # taken, and not listened at
+        place = f"127.0.0.1:{held.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(SilentStoreError, match=rf"endpoint_override={place}: the store has not answered for \d+ s"):
+            storage.read_bytes(f"gs://anonymous@bucket/file?scheme=http&endpoint_override={place}")
+        assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 1000, 16 * 2**20, 16 * 2**20 + 1, 40 * 2**20 + 7])
