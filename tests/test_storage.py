@@ -460,7 +460,7 @@ def test_a_store_that_was_given_up_is_not_waited_for_again_until_it_answers(monk
     one, same, other = "s3://given-up/file", "s3://given-up/other", "s3://not-given-up/file"
     for uri, least, most in ((one, 3, 99), (same, 1, 1), (other, 3, 99), (one, 1, 1)):
         calls.clear()
-        with pytest.raises(SilentStoreError, match=rf"^{uri}: the store has not answered for \d+ s"):
+        with pytest.raises(SilentStoreError, match=rf"^{uri}: the store does not answer, asked \d+ times? in \d+ s"):
             retried(uri, partial(ask, uri, is_silent=True))
         assert least <= len(calls) <= most, uri
     retried(one, partial(ask, one, is_silent=False))
@@ -478,9 +478,25 @@ def test_a_store_of_googles_that_is_gone_is_named_after_a_while(monkeypatch: pyt
         held.bind(("127.0.0.1", 0))  # taken, and not listened at
         place = f"127.0.0.1:{held.getsockname()[1]}"
         started = time.monotonic()
-        with pytest.raises(SilentStoreError, match=rf"endpoint_override={place}: the store has not answered for \d+ s"):
+        with pytest.raises(
+            SilentStoreError, match=rf"endpoint_override={place}: the store does not answer, asked \d+ times? in \d+ s"
+        ):
             storage.read_bytes(f"gs://anonymous@bucket/file?scheme=http&endpoint_override={place}")
         assert time.monotonic() - started < 30
+
+
+def test_what_takes_long_is_tried_again_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As gigabytes do, of which the last part is refused: the store was not silent all the while."""
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 0.1)
+    calls = []
+
+    def put() -> str:
+        calls.append(time.sleep(0.2))
+        if len(calls) < 3:
+            raise OSError("AWS Error SLOW_DOWN")
+        return "whole"
+
+    assert retried("s3://slow/file", put) == "whole"
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 1000, 16 * 2**20, 16 * 2**20 + 1, 40 * 2**20 + 7])

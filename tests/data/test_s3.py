@@ -138,6 +138,7 @@ def test_a_file_or_folder_is_named_without_the_options_of_its_uri(server: S3Serv
 def test_a_store_that_falls_silent_is_named_after_a_while(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is asked; with shorter times than a store is given."""
     monkeypatch.setattr(filesystem, "_MOST_SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(filesystem, "_REPETITIONS", 1)
     monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 2.0)
     uri = server.uri("dataset/manifest.json")
     with storage.open_random_access(uri) as file:
@@ -146,7 +147,7 @@ def test_a_store_that_falls_silent_is_named_after_a_while(server: S3Server, monk
             started = time.monotonic()
             with pytest.raises(
                 SilentStoreError,
-                match=rf"127\.0\.0\.1:{server.server_port}.*has not answered for \d+ s .* check that it runs",
+                match=rf":{server.server_port}.*does not answer, asked \d times? in \d+ s .* check that it runs",
             ):
                 ask()
             assert time.monotonic() - started < 20
@@ -159,10 +160,10 @@ def test_a_store_that_is_busy_for_a_while_is_waited_for(server: S3Server, monkey
     uri = server.uri("dataset/manifest.json")
     with storage.open_random_access(uri) as file:
         for ask in (lambda: storage.exists(uri), lambda: storage.read_bytes(uri), lambda: file.read(10)):
-            server.busy_requests = 60
+            server.busy_requests = 30
             assert ask()
             assert server.busy_requests == 0
-    server.busy_requests = 60
+    server.busy_requests = 30
     assert len(storage.list_tree(server.uri("dataset"))) > 3
 
 

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 import pyarrow as pa
 
-from sunspark.errors import SilentStoreError, first_line_of
+from sunspark.errors import SilentStoreError, first_line_of, plural
 from sunspark.storage.filesystem import forget_clients
 from sunspark.storage.uri import as_local_path, store_and_path
 
@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 _TRIES: Final = 6
 """Where the store answers, and it is no for another reason than its own state."""
-_PATIENCE_SECONDS: Final = 45.0
-"""No try begins later, and one to a store that is silent takes 20 s (`filesystem`)."""
+_PATIENCE_SECONDS: Final = 35.0
+"""From the first failure on; no try to a store that is silent begins later, and one takes 20 s (`filesystem`)."""
+_LEAST_TRIES: Final = 3
+"""Also where each takes long, as to write gigabytes does."""
 _GIVEN_UP_SECONDS: Final = 60.0
 """So long after a store was waited for in vain, one silent try is enough: not everybody waits anew."""
 _FIRST_PAUSE_SECONDS: Final = 0.1
@@ -53,11 +55,10 @@ def retried(uri: str, action: Callable[[], T]) -> T:
     """
     if as_local_path(uri) is not None:
         return action()
-    started = time.monotonic()
     authority, _, options = store_and_path(uri)
-    store = authority + options
-    patience_seconds = 0.0 if started < _given_up_until.get(store, 0.0) else _PATIENCE_SECONDS
-    for number in itertools.count():
+    store, started, first_failure = authority + options, time.monotonic(), 0.0
+    was_given_up = started < _given_up_until.get(store, 0.0)
+    for number in itertools.count(1):
         try:
             answer = action()
             _given_up_until.pop(store, None)
@@ -65,22 +66,21 @@ def retried(uri: str, action: Callable[[], T]) -> T:
         except _FINAL:
             raise
         except _PASSING as error:
-            reason, seconds = first_line_of(error), time.monotonic() - started
-            is_silence = _SILENCE.search(reason) is not None
-            if is_silence and seconds > patience_seconds:
-                _given_up_until[store] = time.monotonic() + _GIVEN_UP_SECONDS
-                raise SilentStoreError(_what_to_check(uri, reason, seconds)) from error
-            if seconds > patience_seconds or (number + 1 >= _TRIES and not is_silence):
-                raise
-            pause_seconds = _jitter.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**number))
+            reason, now = first_line_of(error), time.monotonic()
+            first_failure = first_failure or now
+            if not _SILENCE.search(reason):
+                if number >= _TRIES:
+                    raise
+            elif was_given_up or (number >= _LEAST_TRIES and now - first_failure > _PATIENCE_SECONDS):
+                _given_up_until[store] = now + _GIVEN_UP_SECONDS
+                raise SilentStoreError(
+                    f"{uri}: the store does not answer, asked {plural(number, 'time')} in {now - started:.0f} s "
+                    f"({reason}); check that it runs, its endpoint or region, and that this machine reaches it "
+                    "(network, proxy, firewall)"
+                ) from error
+            longest_seconds = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (number - 1))
+            pause_seconds = _jitter.uniform(0, longest_seconds)
             logger.warning("trying again in %.2f s, %s: %s", pause_seconds, uri, reason)
         time.sleep(pause_seconds)
         forget_clients()
     raise AssertionError("unreachable")
-
-
-def _what_to_check(uri: str, reason: str, seconds: float) -> str:
-    return (
-        f"{uri}: the store has not answered for {seconds:.0f} s ({reason}); check that it runs, its endpoint or "
-        "region, and that this machine reaches it (network, proxy, firewall)"
-    )
