@@ -44,6 +44,8 @@ class S3Server(ThreadingHTTPServer):
         self.may_answer = threading.Event()
         """While it is not set, requests are taken and not answered."""
         self.may_answer.set()
+        self.requests_before_silence = -1
+        """After so many, `may_answer` is unset; never where it is negative."""
         self.keys = {KEY}
         """Access keys that are accepted; with another one, credentials have expired."""
         self.sent_bytes: Counter[str] = Counter()
@@ -68,6 +70,14 @@ class S3Server(ThreadingHTTPServer):
             fails = self._draw.random() < self.failing_share
             return self._draw.choice(["503", "cut", "reset"]) if fails else None
 
+    def wait_for_word(self) -> None:
+        """Returns when the next request may be answered."""
+        with self._lock:
+            if self.requests_before_silence == 0:
+                self.may_answer.clear()
+            self.requests_before_silence -= 1
+        self.may_answer.wait()
+
     def count(self, path: str, num_bytes: int) -> None:
         with self._lock:
             self.sent_bytes[path] += num_bytes
@@ -90,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
     def _answer(self) -> None:
-        self.server.may_answer.wait()
+        self.server.wait_for_word()
         url = urlsplit(self.path)
         path, query = unquote(url.path).strip("/").removeprefix(BUCKET).strip("/"), parse_qs(url.query)
         key = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))

@@ -12,13 +12,16 @@ import pytest
 
 from sunspark import storage
 from sunspark.data.codec import encode_jpeg
+from sunspark.data.containers import read_images, read_in_order
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
+from sunspark.data.sources import list_source
 from sunspark.data.writer import write_dataset
 from sunspark.errors import SilentStoreError, StorageError
 from sunspark.storage import filesystem, retrying
 from sunspark.storage.filesystem import forget_clients
+from tests.data.source_kinds import images, make
 from tests.failing_s3 import S3Server, serve
 
 NUM_IMAGES = 120
@@ -153,6 +156,36 @@ def test_a_store_that_falls_silent_is_named_after_a_while(server: S3Server, monk
             assert time.monotonic() - started < 20
         server.may_answer.set()
         assert file.read(10) == storage.read_bytes(uri)[:10]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "parquet", "csv"])
+def test_a_store_that_falls_silent_while_a_source_is_listed_or_read_is_named(
+    kind: str, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever library reads the source: it is not the source that is damaged."""
+    monkeypatch.setattr(filesystem, "_MOST_SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(filesystem, "_REPETITIONS", 0)
+    monkeypatch.setattr(retrying, "_LEAST_TRIES", 1)
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", -1.0)
+    folder = server.folder / kind
+    made = make(kind, folder, images(8))
+    uri = server.uri(str(Path(made.source).relative_to(server.folder)))
+
+    def read() -> None:
+        listing = list_source(uri)
+        by_place = sorted(listing.images, key=lambda image: image.position)
+        for _ in read_in_order(by_place, by_place[0].container.seek_index) if kind != "csv" else read_images(by_place):
+            pass
+
+    before = sum(server.answers.values())
+    read()
+    num_requests = sum(server.answers.values()) - before
+    for answered in {num_requests // 4, num_requests // 2, num_requests - 1}:
+        forget_clients()
+        server.requests_before_silence = answered
+        with pytest.raises(SilentStoreError, match="the store does not answer"):
+            read()
+        server.may_answer.set()
 
 
 def test_a_store_that_is_busy_for_a_while_is_waited_for(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
