@@ -315,7 +315,7 @@ def _contradictions(manifest: Mapping[str, Any], index: pa.Table) -> Iterator[st
 
 def _read_index(uri: str, manifest: dict[str, Any]) -> pa.Table:
     body = _read_unchanged(uri, manifest, INDEX_NAME)
-    return pq.read_table(pa.BufferReader(body), use_threads=False).combine_chunks()
+    return _read_in_this_thread(body).combine_chunks()
 
 
 def _read_unchanged(uri: str, manifest: dict[str, Any], name: str) -> bytes:
@@ -333,10 +333,18 @@ def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> 
 
 def _parse_table(uri: str, body: Any, columns: list[str] | None = None) -> pa.Table:
     try:
-        reader = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
-        return reader.read(columns=columns, use_threads=False)
+        return _read_in_this_thread(body, columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(_damaged(uri, first_line_of(error))) from error
+
+
+def _read_in_this_thread(body: Any, columns: list[str] | None = None, **options: Any) -> pa.Table:
+    """All of a Parquet file in memory.
+
+    A thread of Arrow's that still held the buffer when Python ends would end the process by SIGABRT.
+    """
+    reader = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False, **options)
+    return reader.read(columns=columns, use_threads=False)
 
 
 def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:

@@ -88,7 +88,8 @@ def _read_table(source: str) -> tuple[pa.Table, tuple[str, ...]]:
         if storage.name_of(source).lower().endswith(".parquet"):
             with opened_parquet(source) as parquet, storage.storage_errors(source):
                 class_names = class_names_of(source, hugging_face_features(parquet.schema_arrow), "label")
-                table = parquet.read(columns=[column for column in _COLUMNS if column in parquet.schema_arrow.names])
+                columns = [column for column in _COLUMNS if column in parquet.schema_arrow.names]
+                table = parquet.read(columns=columns, use_threads=False)
         else:
             body = storage.read_bytes(source)
             table = _parsed(source, body)
