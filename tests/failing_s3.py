@@ -1,7 +1,7 @@
 """A folder as an S3 bucket on loopback: a real HTTP server that speaks as much S3 as reading a dataset takes.
 
-It counts what it sends, fails as often as it is told to (503, an answer cut short, a connection reset), and accepts the
-keys that it is told to accept.
+It counts what it sends, fails as often as it is told to (503, an answer cut short, a connection reset), takes requests
+and says nothing when it is told to, and accepts the keys that it is told to accept.
 """
 
 import contextlib
@@ -39,6 +39,13 @@ class S3Server(ThreadingHTTPServer):
         self.folder = folder
         self.failing_share = 0.0
         """Of the requests, those that fail."""
+        self.busy_requests = 0
+        """So many of those that come are answered with 503."""
+        self.may_answer = threading.Event()
+        """While it is not set, requests are taken and not answered."""
+        self.may_answer.set()
+        self.requests_before_silence = -1
+        """After so many, `may_answer` is unset; never where it is negative."""
         self.keys = {KEY}
         """Access keys that are accepted; with another one, credentials have expired."""
         self.sent_bytes: Counter[str] = Counter()
@@ -57,8 +64,19 @@ class S3Server(ThreadingHTTPServer):
     def next_failure(self) -> str | None:
         """How the next request fails, if it does."""
         with self._lock:
+            if self.busy_requests:
+                self.busy_requests -= 1
+                return "503"
             fails = self._draw.random() < self.failing_share
             return self._draw.choice(["503", "cut", "reset"]) if fails else None
+
+    def wait_for_word(self) -> None:
+        """Returns when the next request may be answered."""
+        with self._lock:
+            if self.requests_before_silence == 0:
+                self.may_answer.clear()
+            self.requests_before_silence -= 1
+        self.may_answer.wait()
 
     def count(self, path: str, num_bytes: int) -> None:
         with self._lock:
@@ -82,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
     def _answer(self) -> None:
+        self.server.wait_for_word()
         url = urlsplit(self.path)
         path, query = unquote(url.path).strip("/").removeprefix(BUCKET).strip("/"), parse_qs(url.query)
         key = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
@@ -168,5 +187,6 @@ def serve(folder: Path) -> Iterator[S3Server]:
     try:
         yield server
     finally:
+        server.may_answer.set()
         server.shutdown()
         server.server_close()

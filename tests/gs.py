@@ -32,6 +32,6 @@ def gs_store() -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stdout is not None
-            yield f"?scheme=http&endpoint_override=127.0.0.1:{server.stdout.readline().strip()}&retry_limit_seconds=30"
+            yield f"?scheme=http&endpoint_override=127.0.0.1:{server.stdout.readline().strip()}"
         finally:
             server.kill()

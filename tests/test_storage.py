@@ -6,9 +6,11 @@ import io
 import os
 import resource
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,8 @@ import pyarrow.fs as pafs
 import pytest
 
 from sunspark import storage
-from sunspark.errors import ConfigError, PathError, StorageError, UserError
-from sunspark.storage import writing
+from sunspark.errors import ConfigError, FullDiskError, PathError, SilentStoreError, StorageError, UserError
+from sunspark.storage import filesystem, retrying, writing
 from sunspark.storage.endpoint import refuse_silent_endpoint
 from sunspark.storage.reading import ranges_of
 from sunspark.storage.retrying import retried
@@ -34,10 +36,25 @@ from tests.deep_folder import LEVELS, deep_folder
         ("s3://bucket", ("a",), "s3://bucket/a"),
         ("s3://bucket/x?endpoint_override=h:9000", ("a", "b"), "s3://bucket/x/a/b?endpoint_override=h:9000"),
         ("/what?", ("a",), "/what?/a"),
+        ("s3://bucket/what?", ("a",), "s3://bucket/what/a?"),
+        ("s3://bucket", ("what?.jpg",), "s3://bucket/what?.jpg"),
+        ("s3://bucket", ("so?", "x=1"), "s3://bucket/so?/x=1"),
+        ("s3://bucket", ("so?x=1",), "s3://bucket/so?x=1?"),
+        ("s3://bucket?region=r", ("so?x=1",), "s3://bucket/so?x=1?region=r"),
     ],
 )
 def test_join_goes_below_and_keeps_options_at_the_end(uri: str, parts: tuple[str, ...], joined: str) -> None:
     assert storage.join(uri, *parts) == joined
+
+
+@pytest.mark.parametrize("name", ["what?.jpg", "what?", "so?x=1", "?", "a?b?c=d.jpg"])
+@pytest.mark.parametrize("folder", ["s3://bucket/x", "s3://bucket/x?region=r&scheme=http", "gs://bucket/x"])
+def test_a_question_mark_in_a_name_is_no_end_of_it(folder: str, name: str) -> None:
+    uri = storage.join(folder, name)
+    assert storage.name_of(uri) == name
+    assert storage.join(storage.parent(uri), name) == uri
+    assert storage.beside(storage.parent(uri), name) == uri
+    assert storage.name_of(storage.with_endpoint(storage.join("s3://bucket", name), "http://minio:9000")) == name
 
 
 def test_file_uris_and_plain_paths_are_the_same_files(tmp_path: Path) -> None:
@@ -242,6 +259,24 @@ def test_a_disk_that_takes_no_more_is_an_error_of_storage_and_leaves_nothing(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_named_with_a_remedy(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for write in (storage.write_bytes, storage.write_bytes_atomic):
+        with pytest.raises(FullDiskError, match=rf"^{small_disk}/file: its disk is full \(.*No space left.* free some"):
+            write(str(small_disk / "file"), bytes(2**20))
+        (small_disk / "file").unlink(missing_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    uri = "s3://bucket/file"
+    (small_disk / "other").write_bytes(bytes(65_536))
+    for size_bytes in (100, 2**20):  # the first is held back until the end
+        with (
+            pytest.raises(FullDiskError, match=rf"^{small_disk}: its disk is full .* goes to {uri}; .*TMPDIR"),
+            storage.open_atomic(uri) as file,
+            storage.storage_errors(uri),
+        ):
+            file.write(bytes(size_bytes))
+    assert [path.name for path in small_disk.iterdir()] == ["other"]
+
+
 @pytest.mark.parametrize("error", [OSError("a bad sector"), KeyboardInterrupt()])
 def test_an_object_is_not_left_half_when_reading_its_pieces_fails(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -383,8 +418,9 @@ S3 = "s3://bucket/file"
 @pytest.mark.parametrize(
     ("uri", "error", "num_failures", "num_calls"),
     [
-        (S3, OSError("SLOW_DOWN"), 5, 6),
-        (S3, OSError("SLOW_DOWN"), 9, 6),
+        (S3, OSError("AWS Error EXPIRED_TOKEN"), 5, 6),
+        (S3, OSError("AWS Error EXPIRED_TOKEN"), 9, 6),
+        (S3, OSError("AWS Error SLOW_DOWN"), 7, 8),
         (S3, pa.ArrowInvalid("cut short"), 1, 2),
         (S3, FileNotFoundError("no such key"), 1, 1),
         (S3, PermissionError("not yours"), 1, 1),
@@ -392,7 +428,10 @@ S3 = "s3://bucket/file"
         ("/tmp/file", OSError("the disk"), 1, 1),
     ],
 )
-def test_only_what_may_pass_is_tried_again(uri: str, error: Exception, num_failures: int, num_calls: int) -> None:
+def test_only_what_may_pass_is_tried_again(
+    uri: str, error: Exception, num_failures: int, num_calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying, "_LONGEST_PAUSE_SECONDS", 0.1)
     calls = []
 
     def ask() -> str:
@@ -407,6 +446,57 @@ def test_only_what_may_pass_is_tried_again(uri: str, error: Exception, num_failu
         with pytest.raises(type(error), match=str(error)):
             retried(uri, ask)
     assert len(calls) == num_calls
+
+
+def test_a_store_that_was_given_up_is_not_waited_for_again_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 1.0)
+    calls = []
+
+    def ask(uri: str, *, is_silent: bool) -> None:
+        calls.append(uri)
+        if is_silent:
+            raise OSError("AWS Error NETWORK_CONNECTION")
+
+    one, same, other = "s3://given-up/file", "s3://given-up/other", "s3://not-given-up/file"
+    for uri, least, most in ((one, 3, 99), (same, 1, 1), (other, 3, 99), (one, 1, 1)):
+        calls.clear()
+        with pytest.raises(SilentStoreError, match=rf"^{uri}: the store does not answer, asked \d+ times? in \d+ s"):
+            retried(uri, partial(ask, uri, is_silent=True))
+        assert least <= len(calls) <= most, uri
+    retried(one, partial(ask, one, is_silent=False))
+    calls.clear()
+    with pytest.raises(SilentStoreError):
+        retried(one, partial(ask, one, is_silent=True))
+    assert len(calls) >= 3
+
+
+def test_a_store_of_googles_that_is_gone_is_named_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client alone would try for 15 minutes."""
+    monkeypatch.setattr(filesystem, "_MOST_GOOGLE_SECONDS", 2)
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 1.0)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # taken, and not listened at
+        place = f"127.0.0.1:{held.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(
+            SilentStoreError, match=rf"endpoint_override={place}: the store does not answer, asked \d+ times? in \d+ s"
+        ):
+            storage.read_bytes(f"gs://anonymous@bucket/file?scheme=http&endpoint_override={place}")
+        assert time.monotonic() - started < 30
+
+
+def test_what_takes_long_is_tried_again_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As gigabytes do, of which the last part is refused: the store was not silent all the while."""
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 0.1)
+    calls = []
+
+    def put() -> str:
+        calls.append(time.sleep(0.2))
+        if len(calls) < 3:
+            raise OSError("AWS Error SLOW_DOWN")
+        return "whole"
+
+    assert retried("s3://slow/file", put) == "whole"
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 1000, 16 * 2**20, 16 * 2**20 + 1, 40 * 2**20 + 7])

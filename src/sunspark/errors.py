@@ -10,6 +10,8 @@
     |   +-- SetupError               this machine: Java, a port, too few slots
     +-- StorageError              1  a file system or an object store did not answer as it should
     |   +-- PathError             2  a UserError too: no permission, or a file where a folder is needed
+    |   +-- FullDiskError            a disk that has no room
+    |   +-- SilentStoreError         a store that gave no answer, or none but that it cannot, for as long as is waited
     +-- DeadlineError             1  a wait reached its deadline; says who was missing
     +-- WorkerError               1  a worker failed in a way that trying again does not cure
 
@@ -61,6 +63,14 @@ class StorageError(SunsparkError):
 
 class PathError(StorageError, UserError):
     """A path that cannot be used like this: no permission, or a file where a folder is needed, or the reverse."""
+
+
+class FullDiskError(StorageError):
+    """A disk, or the part of it that one may use, has no room."""
+
+
+class SilentStoreError(StorageError):
+    """A store gave no answer, or none but that it cannot, for as long as it is waited for."""
 
 
 class DeadlineError(SunsparkError):

@@ -271,6 +271,21 @@ def test_a_damaged_file_of_many_megabytes_is_given_up_soon(head: bytes, junk: by
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_jpeg_with_any_number_of_exif_segments_is_taken_soon(mode: str) -> None:
+    """RGB for simplejpeg, CMYK for Pillow; to join the segments, each time all anew, takes minutes."""
+    whole = saved(turned_away(6).convert(mode), "JPEG", exif=turned(6), quality=95)
+    more = b"Exif\x00\x00" + bytes(100)
+    segment = b"\xff\xe1" + (2 + len(more)).to_bytes(2, "big") + more
+    place = whole.index(b"\xff\xdb")
+    assert whole.index(b"Exif\x00\x00") < place
+    started = time.monotonic()
+    many = decode(whole[:place] + segment * 200_000 + whole[place:])
+    assert time.monotonic() - started < 30
+    assert (many.pixels == decode(whole).pixels).all()
+    assert many.pixels.shape[:2] == (HEIGHT, WIDTH)
+
+
 def test_an_image_in_few_pieces_is_taken_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a BMP in whatever pieces."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))

@@ -1,12 +1,16 @@
 """Laws of the dataset at rest: one id for one content, blocks as written, a part is never the whole."""
 
 import json
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import simplejpeg
@@ -15,6 +19,7 @@ from sunspark.data.dataset import Dataset, Quarantined, read_quarantine, sample_
 from sunspark.data.summary import summarize
 from sunspark.data.writer import Recipe, StoredSample, finish_dataset, in_blocks, order_key, write_block, write_dataset
 from sunspark.errors import ConfigError, DatasetError, SourceError
+from tests.data.source_kinds import images, make
 
 CLASSES = ("city", "coast", "d/desert")
 
@@ -103,6 +108,32 @@ def test_splits_are_columns_and_an_image_may_be_in_none(dataset: Dataset) -> Non
         dataset.rows("trian")
     with pytest.raises(DatasetError, match="--eval-split names one of train, test"):
         dataset.rows("trian", "--eval-split")
+
+
+_THREADS_AFTER_READING = """
+    import os, sys
+    import pyarrow.parquet
+    from sunspark.data.dataset import Dataset, read_quarantine
+    from sunspark.data.sources import list_source
+    before = len(os.listdir("/proc/self/task"))
+    dataset = Dataset.open(sys.argv[1])
+    read_quarantine(dataset)
+    dataset.read_block(0)
+    list_source(sys.argv[2])
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["parquet", "table"])
+def test_no_thread_that_reads_is_left_to_end_python_by_a_signal(kind: str, dataset: Dataset, tmp_path: Path) -> None:
+    """Arrow's own, which wants to free what Python lent it, does so where it comes when Python ends."""
+    made = make("parquet", tmp_path / "made", images(8)).source
+    if kind == "table":
+        (tmp_path / "1.jpg").touch()
+        made = str(tmp_path / "table.parquet")
+        pq.write_table(pa.table({"path": ["1.jpg"], "label": ["a"]}), made)
+    command = [sys.executable, "-c", textwrap.dedent(_THREADS_AFTER_READING), dataset.uri, made]
+    assert subprocess.run(command, timeout=60, check=True, stdout=subprocess.PIPE, text=True).stdout == "0\n"
 
 
 def test_sixty_four_splits_fit_and_sixty_five_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import pytest
 
 from sunspark import storage
 from sunspark.data.codec import encode_jpeg
+from sunspark.data.containers import read_images, read_in_order
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
+from sunspark.data.sources import list_source
 from sunspark.data.writer import write_dataset
-from sunspark.errors import StorageError
+from sunspark.errors import SilentStoreError, StorageError
+from sunspark.storage import filesystem, retrying
 from sunspark.storage.filesystem import forget_clients
+from tests.data.source_kinds import images, make
 from tests.failing_s3 import S3Server, serve
 
 NUM_IMAGES = 120
@@ -131,6 +136,82 @@ def test_a_file_or_folder_is_named_without_the_options_of_its_uri(server: S3Serv
     assert entry is not None
     assert entry.name == path.rstrip("/").rpartition("/")[2]
     assert entry.is_file == path.endswith(".json")
+
+
+def test_a_store_that_falls_silent_is_named_after_a_while(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is asked; with shorter times than a store is given."""
+    monkeypatch.setattr(filesystem, "_MOST_SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(filesystem, "_REPETITIONS", 1)
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 2.0)
+    uri = server.uri("dataset/manifest.json")
+    with storage.open_random_access(uri) as file:
+        server.may_answer.clear()
+        for ask in (lambda: storage.exists(uri), lambda: storage.read_bytes(uri), lambda: file.read(10)):
+            started = time.monotonic()
+            with pytest.raises(
+                SilentStoreError,
+                match=rf":{server.server_port}.*does not answer, asked \d times? in \d+ s .* check that it runs",
+            ):
+                ask()
+            assert time.monotonic() - started < 20
+        server.may_answer.set()
+        assert file.read(10) == storage.read_bytes(uri)[:10]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "parquet", "csv"])
+def test_a_store_that_falls_silent_while_a_source_is_listed_or_read_is_named(
+    kind: str, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever library reads the source: it is not the source that is damaged."""
+    monkeypatch.setattr(filesystem, "_MOST_SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(filesystem, "_REPETITIONS", 0)
+    monkeypatch.setattr(retrying, "_LEAST_TRIES", 1)
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", -1.0)
+    folder = server.folder / kind
+    made = make(kind, folder, images(8))
+    uri = server.uri(str(Path(made.source).relative_to(server.folder)))
+
+    def read() -> None:
+        listing = list_source(uri)
+        by_place = sorted(listing.images, key=lambda image: image.position)
+        for _ in read_in_order(by_place, by_place[0].container.seek_index) if kind != "csv" else read_images(by_place):
+            pass
+
+    before = sum(server.answers.values())
+    read()
+    num_requests = sum(server.answers.values()) - before
+    for answered in {num_requests // 4, num_requests // 2, num_requests - 1}:
+        forget_clients()
+        server.requests_before_silence = answered
+        with pytest.raises(SilentStoreError, match="the store does not answer"):
+            read()
+        server.may_answer.set()
+
+
+def test_a_store_that_is_busy_for_a_while_is_waited_for(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "_LONGEST_PAUSE_SECONDS", 0.2)
+    uri = server.uri("dataset/manifest.json")
+    with storage.open_random_access(uri) as file:
+        for ask in (lambda: storage.exists(uri), lambda: storage.read_bytes(uri), lambda: file.read(10)):
+            server.busy_requests = 30
+            assert ask()
+            assert server.busy_requests == 0
+    server.busy_requests = 30
+    assert len(storage.list_tree(server.uri("dataset"))) > 3
+
+
+def test_a_file_whose_name_has_a_question_mark_is_read(server: S3Server) -> None:
+    names = ["a/so?x=1", "a/what?", "a/what?.jpg", "b?/1.jpg"]
+    for name in names:
+        path = server.folder / "questions" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    files = [entry for entry in storage.list_tree(server.uri("questions")) if entry.is_file]
+    assert [entry.name for entry in files] == names
+    for entry in files:
+        assert storage.read_bytes(entry.uri).decode() == entry.name
+        assert storage.exists(entry.uri)
+        assert storage.read_bytes(storage.beside(server.uri("questions"), entry.name)).decode() == entry.name
 
 
 def test_what_is_not_there_is_said_at_once(server: S3Server) -> None:

@@ -1,5 +1,6 @@
 """Laws of the kinds of source: each is recognised, and the same images give the same list and the same bytes."""
 
+import gzip
 import io
 import json
 import logging
@@ -20,11 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sunspark import limits
 from sunspark.data import containers
 from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, stratified_splits
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source, stratified_splits
+from sunspark.data.sources.archive import Archive, Wants, opened_gzip
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
 from sunspark.data.sources.splits import split_of_file
@@ -725,6 +728,45 @@ def test_archives_that_are_decompressed_together_share_the_cores(
     num_archives: int, num_cores: int, num_threads: int
 ) -> None:
     assert threads_each(num_archives, num_cores) == num_threads
+
+
+@pytest.mark.parametrize("num_archives", [1, 2])
+def test_a_quota_on_cores_counts_for_archives(
+    num_archives: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(limits, "_quotas", lambda _: [6.5])
+    scan, seen = source.scan_archive, []
+
+    def seeing_scan(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> Archive:
+        seen.append(num_threads)
+        return scan(uri, size_bytes, wants, num_threads)
+
+    monkeypatch.setattr(source, "scan_archive", seeing_scan)
+    for shard in range(num_archives):
+        write_shard(tmp_path / f"shard-{shard}.tar.gz", dict(list(BODIES.items())[:3]))
+    list_source(str(tmp_path if num_archives > 1 else tmp_path / "shard-0.tar.gz"))
+    assert seen == [6 // num_archives] * num_archives
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("reads", [0, 3, 30])
+def test_an_archive_that_cannot_be_read_is_not_a_damaged_one(num_threads: int, reads: int) -> None:
+    class Failing(io.BytesIO):
+        reads_left = reads
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.reads_left -= 1
+            if self.reads_left < 0:
+                raise StorageError("the store does not answer")
+            return super().read(size)
+
+    file = Failing(gzip.compress(random.Random(0).randbytes(20_000_000), 1))
+    with (
+        pytest.raises(StorageError, match=r"^the store does not answer$"),
+        opened_gzip(file, num_threads, SourceError) as reader,
+    ):
+        reader.read()
 
 
 def test_shards_with_equal_keys_do_not_collide(tmp_path: Path) -> None:

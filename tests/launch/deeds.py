@@ -56,6 +56,11 @@ def storage_fails_twice(deed: Deed) -> int:
     return deed.number
 
 
+def fail_with(error: Exception, deed: Deed) -> int:
+    deed.attempts()
+    raise error
+
+
 def source_is_wrong(deed: Deed) -> int:
     deed.attempts()
     raise SourceError("this will not do")

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import time
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,67 @@ def test_what_killed_ingests_left_goes(staging: str, tmp_path: Path) -> None:
     result = made(photos(tmp_path / "photos", 4, {}), dataset)
     assert (result.reused, result.accepted) == (False, 4)
     assert sorted(os.listdir(dataset)) == ["data", "index.parquet", "manifest.json", "quarantine.parquet"]
+
+
+A_DAY_AGO = time.time() - 86_500
+LEFT = {
+    "orphan": [f"data/block-000000-{'0' * 16}.parquet"],
+    "not whole": [f"data/.block-000000-{'0' * 16}.parquet.{'0' * 32}.tmp", f".index.parquet.{'0' * 32}.tmp"],
+    "staged": [f"staging-{'0' * 32}/piece-000000-{'0' * 16}.bin", f"staging-{'0' * 32}/seek-000000-{'0' * 16}.gztool"],
+    "empty": [f"staging-{'1' * 32}/"],
+}
+
+
+def leave(dataset: Path, names: list[str], modified: float) -> None:
+    for name in names:
+        path = dataset / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir()
+        else:
+            path.touch()
+        os.utime(path, (modified, modified))
+
+
+def files_in(dataset: Path) -> set[Path]:
+    return {path for path in dataset.rglob("*") if path.name != ".ingest.lock"}
+
+
+@pytest.mark.parametrize("kind", list(LEFT))
+def test_what_killed_ingests_left_in_a_finished_dataset_goes_after_a_day(kind: str, tmp_path: Path) -> None:
+    source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"
+    before = made(source, dataset)
+    whole = files_in(dataset)
+    leave(dataset, LEFT[kind], A_DAY_AGO)
+    assert files_in(dataset) > whole
+    again = made(source, dataset)
+    assert (again.reused, again.dataset_id) == (True, before.dataset_id)
+    assert files_in(dataset) == whole
+
+
+@pytest.mark.parametrize("kind", list(LEFT))
+@pytest.mark.parametrize("young", ["orphan", "staged"])
+def test_nothing_goes_from_a_finished_dataset_while_something_else_there_is_young(
+    kind: str, young: str, tmp_path: Path
+) -> None:
+    """Whoever wrote it may be at work, and want the rest."""
+    source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"
+    made(source, dataset)
+    leave(dataset, LEFT[kind], A_DAY_AGO)
+    leave(dataset, [name.replace("000000", "000001") for name in LEFT[young]], time.time())
+    left = files_in(dataset)
+    assert made(source, dataset).reused
+    assert files_in(dataset) == left
+
+
+def test_files_of_somebody_elses_in_a_finished_dataset_stay(tmp_path: Path) -> None:
+    source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"
+    made(source, dataset)
+    mine = [f"staging-{'0' * 32}/notes.txt", "data/notes.txt", "notes.txt"]
+    leave(dataset, [*mine, *LEFT["staged"]], A_DAY_AGO)
+    left = files_in(dataset)
+    assert made(source, dataset).reused
+    assert files_in(dataset) == left
 
 
 @pytest.mark.parametrize("name", [*(f"{folder}/notes.txt" for folder in STAGING), "staging-area/notes.txt"])

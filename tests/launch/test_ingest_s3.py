@@ -228,6 +228,13 @@ def test_what_a_killed_ingest_left_in_a_store_is_in_nobodys_way_and_goes_when_it
     else:
         assert len([name for name in there - WHOLE if name.startswith("staging-")]) == len(there - WHOLE) == 1
         assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset) | left
+        assert ingest(archive, folder, config_of(store), partial(process_engine, 1)).reused
+        assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset) | left
+        monkeypatch.setattr(dataset_folder, "_ABANDONED_SECONDS", -60.0)
+        assert ingest(archive, folder, config_of(store), partial(process_engine, 1)).reused
+        assert {entry.name for entry in list_directory(result.dataset)} == WHOLE
+        assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset)
+        assert_whole(result.dataset, alone)
 
 
 def test_what_made_an_ingest_fail_is_told_though_its_store_is_gone_then(
@@ -235,7 +242,7 @@ def test_what_made_an_ingest_fail_is_told_though_its_store_is_gone_then(
 ) -> None:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(retrying, "_TRIES", 1)
+    monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 0.0)
     with ExitStack() as stack:
         url = stack.enter_context(s3_store(tmp_path / "log"))
 

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sunspark.errors import SourceError, StorageError, WorkerError
+from sunspark.errors import FullDiskError, SilentStoreError, SourceError, StorageError, WorkerError
 from sunspark.launch import processes
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.processes import process_engine
@@ -70,6 +71,13 @@ def test_trouble_that_may_pass_is_waited_out(tmp_path: Path, monkeypatch: pytest
             path.unlink()
         with pytest.raises(StorageError, match="the store is busy"):
             engine(deeds.storage_fails_twice, deeds_in(tmp_path, 1), display())
+
+
+@pytest.mark.parametrize("error", [SilentStoreError("no answer"), FullDiskError("no room")])
+def test_what_waiting_does_not_mend_is_told_at_once(error: StorageError, tmp_path: Path) -> None:
+    with process_engine(1) as engine, pytest.raises(type(error), match=str(error)):
+        engine(partial(deeds.fail_with, error), deeds_in(tmp_path), display())
+    assert attempts(tmp_path) == {0: 1}
 
 
 def test_mistakes_are_told_at_once(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sunspark.errors import SetupError, WorkerError
-from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.session import open_session
 from sunspark.launch.train import train
+from sunspark.limits import usable_cores
 from sunspark.parallel.faults import Fault
 from sunspark.training.config import TrainingConfig
 from sunspark.training.verify import verify

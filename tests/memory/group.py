@@ -19,7 +19,7 @@ from typing import Final
 
 import pytest
 
-from sunspark.launch.doctor.limits import oom_kills
+from sunspark.limits import oom_kills
 
 _LOOK_SECONDS: Final = 0.02
 _LEAVE_SECONDS: Final = 20.0

@@ -345,7 +345,7 @@ def test_a_task_that_cannot_write_ends_the_ingest_with_its_cause(
 ) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "data").symlink_to(small_disk)
-    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*StorageError: .*dataset/data.*No space left"):
+    with pytest.raises(WorkerError, match=r"ingest failed on Spark: .*FullDiskError: .*dataset/data.*No space left"):
         ingest(str(scenes), str(tmp_path / "dataset"), SMALL, two_core_session)
     with pytest.raises(DatasetError, match="not a finished dataset"):
         Dataset.open(str(tmp_path / "dataset"))

@@ -74,6 +74,11 @@ _MOST_READS: Final = 2**22
 """Of one image, by Pillow: some seconds. In a PNG of 0.8 GB whose pieces have 1 KiB there are fewer."""
 
 
+_EXIF: Final = b"Exif\x00\x00"
+_MOST_EXIF: Final = 64
+"""Segments of one image that count, of 64 KiB each: cameras write one."""
+
+
 class DecodeError(SunsparkError):
     """Bytes that are not an image that can be taken."""
 
@@ -256,7 +261,7 @@ def _least_decoded(width: int, height: int, short_side: int | None) -> int:
 
 
 def _orientation_of_jpeg(data: bytes) -> int:
-    if b"Exif\x00\x00" not in data[:65536]:
+    if _EXIF not in data[:65536]:
         return 1
     try:
         with Image.open(_Pieces(data), formats=["JPEG"]) as image:
@@ -306,17 +311,25 @@ def _decode_with_pillow(data: bytes, name: str) -> Picture:
 
 @final
 class _Pieces(io.BytesIO):
-    """Bytes that are read in so many pieces at most: in a damaged file Pillow looks for a header byte by byte."""
+    """Bytes that are read in so many pieces at most: in a damaged file Pillow looks for a header byte by byte.
+
+    Pillow joins the Exif segments of a JPEG one by one, each time all anew: of many, the later ones are emptied.
+    """
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._reads_left = _MOST_READS
+        self._exif_left = _MOST_EXIF
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads_left -= 1
         if self._reads_left < 0:
             raise OSError(f"it is damaged: no image in its first {self.tell()} bytes")
-        return super().read(size)
+        piece = super().read(size)
+        if not piece.startswith(_EXIF):
+            return piece
+        self._exif_left -= 1
+        return piece if self._exif_left >= 0 else bytes(len(piece))
 
 
 def _why(error: Exception, data: bytes, name: str) -> str:

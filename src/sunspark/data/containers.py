@@ -158,7 +158,7 @@ def _rows(container: Container, images: list[ListedImage]) -> Iterator[ImageByte
     row, num_rows = container.row_groups[first], 0
     with storage.open_random_access(container.uri) as file:
         _refuse_changed(container, file)
-    with opened_parquet(container.uri, buffer_size=_BUFFER_BYTES, pre_buffer=False) as parquet:
+    with opened_parquet(container.uri, buffer_size=_BUFFER_BYTES) as parquet:
         columns = image_columns(container.uri, parquet.schema_arrow)
         assert columns is not None, container.uri
         row_groups = range(first, min(last + 1, parquet.num_row_groups))

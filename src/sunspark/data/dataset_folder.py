@@ -2,7 +2,7 @@
 
 Where there are locks, one ingest works here at a time, and all that others left is dead. Object stores have none: there
 several may work at once, so each stages in a folder of its own, and deletes only what it has written itself, or what
-nobody has added to for a day.
+nobody has added to for a day. So does who finds the dataset finished, also where there are locks: it has none then.
 """
 
 import contextlib
@@ -116,16 +116,31 @@ def staging_folder(dataset: str) -> Iterator[str]:
 
 
 def delete_leavings(dataset: str) -> None:
-    """Delete what killed ingests left beside `data`: images on their way into blocks, files that were not yet whole."""
-    for entry in storage.list_directory(dataset):
-        if _is_staging_folder(entry):
-            left = storage.list_directory(entry.uri)
-        elif _LEFT_BESIDE.fullmatch(entry.name):
-            left = [entry]
-        else:
-            continue
-        if _is_abandoned(dataset, left, entry.name):
+    """Delete what killed ingests left beside `data`: images on their way into blocks, files that were not yet whole.
+
+    Where there are no locks, nothing goes while blocks are young: who writes these still reads what is staged.
+    """
+    blocks = _blocks_in(dataset)
+    for entry, files in _left_beside(dataset):
+        if _is_abandoned(dataset, [*files, *blocks], entry.name):
             storage.delete(entry.uri)
+
+
+def tidy(there: Dataset) -> None:
+    """Delete what killed ingests left beside a finished dataset and in it, unless one of these files is young.
+
+    No lock is asked for: who works there writes more often than once a day. That something cannot be deleted is told
+    and not raised: the dataset is as it should be.
+    """
+    named = {block["name"] for block in there.manifest["blocks"]}
+    try:
+        orphans = [entry for entry in _blocks_in(there.uri) if f"{DATA_NAME}/{entry.name}" not in named]
+        beside = [(entry, files) for entry, files in _left_beside(there.uri) if _holds_nothing_foreign(entry, files)]
+        if _are_old([*orphans, *(file for _, files in beside for file in files)]):
+            for entry in (*orphans, *(entry for entry, _ in beside)):
+                storage.delete(entry.uri)
+    except StorageError as error:
+        logger.warning("%s holds files that mean nothing, which could not be deleted: %s", there.uri, error)
 
 
 def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
@@ -134,8 +149,7 @@ def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
     Their names do not tell whose they are. So where there are no locks, all of them stay if one of them is young.
     """
     kept = {block.name for block in written}
-    there = [entry for entry in storage.list_directory(storage.join(dataset, DATA_NAME)) if _is_block(entry)]
-    orphans = [entry for entry in there if f"{DATA_NAME}/{entry.name}" not in kept]
+    orphans = [entry for entry in _blocks_in(dataset) if f"{DATA_NAME}/{entry.name}" not in kept]
     if _is_abandoned(dataset, orphans, f"{len(orphans)} blocks that do not count"):
         for entry in orphans:
             storage.delete(entry.uri)
@@ -150,13 +164,34 @@ def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
 
 def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str) -> bool:
     """Whether those who wrote these files are dead: the lock is ours, or the last file was written a day ago."""
-    if storage.as_local_path(dataset) is not None:
-        return True
-    youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
-    if all(0 < entry.modified_ns < youngest_ns for entry in left):
+    if storage.as_local_path(dataset) is not None or _are_old(left):
         return True
     logger.info("%s: %s stay, since another ingest may be at work there", dataset, what)
     return False
+
+
+def _are_old(files: Iterable[FileEntry]) -> bool:
+    """Whether all were written more than a day ago, by the times of their storage; not where it tells none."""
+    youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
+    return all(0 < file.modified_ns < youngest_ns for file in files)
+
+
+def _left_beside(dataset: str) -> Iterator[tuple[FileEntry, list[FileEntry]]]:
+    """What ingests leave beside `data` that do not come to their end, each with the files in it."""
+    for entry in storage.list_directory(dataset):
+        if _is_staging_folder(entry):
+            yield entry, storage.list_directory(entry.uri) or [entry]
+        elif _LEFT_BESIDE.fullmatch(entry.name):
+            yield entry, [entry]
+
+
+def _holds_nothing_foreign(entry: FileEntry, files: Iterable[FileEntry]) -> bool:
+    """Whether only ingests put such files there, be the entry a staging folder or a file itself."""
+    return all(file is entry or _is_staged(file) for file in files)
+
+
+def _blocks_in(dataset: str) -> list[FileEntry]:
+    return [entry for entry in storage.list_directory(storage.join(dataset, DATA_NAME)) if _is_block(entry)]
 
 
 def _is_ours(dataset: str, name: str) -> bool:

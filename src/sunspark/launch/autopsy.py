@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sunspark.data.in_hand import LastHold
 from sunspark.data.poison import CRASHES, find_poison, name_of_signal
-from sunspark.launch.doctor.limits import memory_limit_bytes, oom_kill_counter, oom_kills
+from sunspark.limits import memory_limit_bytes, oom_kill_counter, oom_kills
 from sunspark.training.spec import WorkerSpec
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")

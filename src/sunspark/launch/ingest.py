@@ -18,6 +18,7 @@ from sunspark.data.dataset_folder import (
     refuse_foreign_files,
     reuse,
     staging_folder,
+    tidy,
 )
 from sunspark.data.ingest import BlockResult, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
 from sunspark.data.leaks import find_label_conflicts, find_leaks, pairs_of
@@ -134,6 +135,7 @@ def _reused(dataset: str, recipe: Recipe, listing: Listing, config: IngestConfig
     CountDisplay("images", recipe.num_listed).event(
         f"{dataset} is there already, made from the same {images}{bad}, in the same way: it stays as it is"
     )
+    tidy(there)
     return _result(listing, there, started, reused=True)
 
 

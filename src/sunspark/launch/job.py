@@ -13,10 +13,10 @@ from sunspark.config import to_dict
 from sunspark.errors import DeadlineError, SetupError, UserError, WorkerError
 from sunspark.launch.config import LaunchConfig
 from sunspark.launch.coordinator import Coordinator
-from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.gpus import Device, device_of_tasks, gpus_for, gpus_of_this_machine
 from sunspark.launch.local import LocalLauncher
 from sunspark.launch.roster import Ending, Roster
+from sunspark.limits import usable_cores
 from sunspark.parallel.membership import Lighthouse
 from sunspark.records import last_incarnation
 from sunspark.training.config import WorkConfig

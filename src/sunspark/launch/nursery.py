@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from sunspark.errors import DeadlineError, WorkerError
-from sunspark.launch.doctor.limits import usable_cores
+from sunspark.limits import usable_cores
 
 _MAX_PACKET_BYTES: Final = 4096
 _START_SECONDS: Final = 120.0

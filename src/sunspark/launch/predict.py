@@ -20,7 +20,7 @@ from sunspark.data.prediction_table import (
 )
 from sunspark.errors import ConfigError, SourceError
 from sunspark.launch.count_display import CountDisplay
-from sunspark.launch.doctor.limits import usable_cores
+from sunspark.limits import usable_cores
 from sunspark.training.config import WorkConfig
 from sunspark.training.predict import BATCH_SIZE, Predictor, PredictSpec
 

@@ -1,7 +1,8 @@
 """Work on all cores of this machine, in processes of its own, without Spark.
 
 Each process (`launch/process.py`) has one plan at a time, so it is known what a process was at when it died: that plan
-is tried again in a new process. So is one that failed for a reason that may pass.
+is tried again in a new process. So is one that failed for a reason that may pass, unless that was waited
+for already, or is a full disk.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, final
 
 from sunspark.data.poison import name_of_signal
-from sunspark.errors import StorageError, UserError, WorkerError, plural
+from sunspark.errors import FullDiskError, SilentStoreError, StorageError, UserError, WorkerError, plural
 from sunspark.launch.count_display import CountDisplay
-from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.ingest import Engine, PlanT, ResultT
+from sunspark.limits import usable_cores
 
 _MOST_ATTEMPTS: Final = 4
 """As many as Spark grants a task."""
@@ -116,7 +117,7 @@ class _Place:
                     ) from None
                 logger.warning("the process %s %s; %s are done again", self._name, end, what)
             except StorageError as error:
-                if is_last or isinstance(error, UserError):
+                if is_last or isinstance(error, UserError | FullDiskError | SilentStoreError):
                     raise
                 logger.warning("%s; tried again", error)
                 self._is_interrupted.wait(_RETRY_SECONDS)

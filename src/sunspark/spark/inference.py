@@ -27,8 +27,8 @@ from pyspark.sql import SparkSession
 from sunspark.data.image_files import ImageFile
 from sunspark.data.prediction_table import Prediction
 from sunspark.errors import WorkerError
-from sunspark.launch.doctor.limits import usable_cores
 from sunspark.launch.session import open_session
+from sunspark.limits import usable_cores
 from sunspark.spark.executors import executors_awaited
 from sunspark.spark.failures import task_that_died, told_by_task
 from sunspark.training.predict import Predictor, PredictSpec

@@ -3,17 +3,23 @@
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sunspark.errors import PathError, StorageError, first_line_of
+from sunspark.errors import FullDiskError, PathError, StorageError, first_line_of
 from sunspark.storage.endpoint import refuse_silent_endpoint
-from sunspark.storage.uri import as_local_path, is_hdfs, scheme_of
+from sunspark.storage.uri import as_local_path, is_google, is_hdfs, scheme_of, store_and_path
+
+_MOST_SILENT_SECONDS: Final = 5.0
+"""Without a connection, or without a byte on one, until S3's client gives a request up."""
+_REPETITIONS: Final = 3
+"""By the client itself, within half a second where it gets an answer: `retrying` tries for longer."""
+_MOST_GOOGLE_SECONDS: Final = 20
+"""Until Google's client gives a request up; its own 15 minutes are a long silence."""
 
 
 @contextlib.contextmanager
@@ -39,7 +45,16 @@ def storage_errors(uri: str) -> Iterator[None]:
     except (OSError, pa.ArrowException, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno == errno.EROFS:
             raise PathError(f"{uri} is on a disk that may only be read; choose another path") from error
+        if is_full(error):
+            raise FullDiskError(
+                f"{uri}: its disk is full ({first_line_of(error)}); free some of it, or choose another path"
+            ) from error
         raise StorageError(f"{uri}: {first_line_of(error)}{_remedy(uri)}") from error
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk, or one's share of it, has no room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def resolve(uri: str) -> tuple[Any, Any]:
@@ -47,9 +62,7 @@ def resolve(uri: str) -> tuple[Any, Any]:
     path = as_local_path(uri)
     if path is not None:
         return _local_filesystem(), os.fsencode(path)
-    match = re.match(r"^([^:]+://[^/?]*)([^?]*)(\?.*)?$", uri)
-    assert match is not None, uri
-    authority, tail, options = match.group(1), match.group(2), match.group(3) or ""
+    authority, tail, options = store_and_path(uri)
     if scheme_of(authority) == "s3":
         refuse_silent_endpoint(options)
     filesystem, root = _remote_filesystem(authority, options)
@@ -77,5 +90,13 @@ def forget_clients() -> None:
 @lru_cache(maxsize=32)
 def _remote_filesystem(authority: str, options: str) -> tuple[Any, str]:
     """One client per bucket or name node and process: making one costs requests."""
+    if is_google(authority) and "retry_limit_seconds=" not in options:
+        options += f"{'&' if options else '?'}retry_limit_seconds={_MOST_GOOGLE_SECONDS}"
     filesystem, root = pafs.FileSystem.from_uri(f"{authority}/{options}")
+    if isinstance(filesystem, pafs.S3FileSystem):
+        _, (settings,) = filesystem.__reduce__()  # as it is pickled: no URI says how long to wait
+        filesystem = pafs.S3FileSystem(
+            **settings | {"connect_timeout": _MOST_SILENT_SECONDS, "request_timeout": _MOST_SILENT_SECONDS},
+            retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=_REPETITIONS),
+        )
     return filesystem, root

@@ -1,16 +1,20 @@
 """Files read: whole, as JSON, by ranges."""
 
+import io
 import json
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, final
 
 import pyarrow as pa
 
 from sunspark.errors import StorageError
 from sunspark.storage.filesystem import resolve, storage_errors
 from sunspark.storage.retrying import retried
+from sunspark.storage.uri import as_local_path
+
+T = TypeVar("T")
 
 _MOST_RANGE_BYTES: Final = 16 * 2**20
 _RANGES_AT_ONCE: Final = 4
@@ -53,10 +57,79 @@ def read_whole(uri: str, size_bytes: int) -> pa.Buffer:
 
 
 def open_random_access(uri: str) -> Any:
-    """A `pyarrow.NativeFile` for ranged reads (`seek`, `read`, `read_at`); close it after use."""
+    """A file for ranged reads (`seek`, `read`, `read_at`, `size`); close it after use."""
     with storage_errors(uri):
+        if as_local_path(uri) is None:
+            return _StoredFile(uri)
         filesystem, path = resolve(uri)
         return filesystem.open_input_file(path)
+
+
+@final
+class _StoredFile(io.RawIOBase):
+    """A file in a store, of which each range that is read is tried again by a new client if need be.
+
+    Raises as `pyarrow.NativeFile` does, whose part it takes.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        self._uri = uri
+        self._file: Any = None
+        self._place = 0
+        self._size: int = self._ask(lambda file: file.size())
+
+    def size(self) -> int:
+        """Bytes."""
+        return self._size
+
+    def read_at(self, num_bytes: int, offset: int) -> bytes:
+        """As many bytes, fewer at the end of the file; the place in the file stays."""
+        wanted = max(0, min(num_bytes, self._size - offset))
+
+        def read(file: Any) -> bytes:
+            body: bytes = file.read_at(wanted, offset)
+            if len(body) < wanted:
+                raise OSError(f"only {len(body)} of {wanted} bytes at {offset} came")
+            return body
+
+        return self._ask(read) if wanted else b""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        body = self.read_at(self._size if size is None or size < 0 else size, self._place)
+        self._place += len(body)
+        return body
+
+    def readinto(self, buffer: Any, /) -> int:
+        body = self.read(len(buffer))
+        buffer[: len(body)] = body
+        return len(body)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def _ask(self, ask: Callable[[Any], T]) -> T:
+        def once() -> T:
+            if self._file is None:
+                filesystem, path = resolve(self._uri)
+                self._file = filesystem.open_input_file(path)
+            try:
+                return ask(self._file)
+            except BaseException:
+                self._file = None
+                raise
+
+        return retried(self._uri, once)
 
 
 def ranges_of(size_bytes: int) -> list[range]:

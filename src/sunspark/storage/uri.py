@@ -9,33 +9,35 @@ from sunspark.errors import ConfigError
 
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_OPTIONS = re.compile(r"\?([a-z_]+=[^?]*)?\Z")
 _NO_TEXT = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 def join(uri: str, *parts: str) -> str:
     """The URI of something below `uri`; options behind a `?` stay at the end."""
-    base, options = _parted(uri)
+    base, options = parted(uri)
     for part in parts:
         base = f"{base.rstrip('/')}/{part.strip('/')}"
-    return base + options
+    is_mistakable = not options and parted(base)[1] != ""
+    return base + ("?" if is_mistakable else options)
 
 
 def parent(uri: str) -> str:
     """The folder that holds a file or folder."""
-    base, options = _parted(uri)
+    base, options = parted(uri)
     return (base.rstrip("/").rpartition("/")[0] or "/") + options
 
 
 def name_of(uri: str) -> str:
     """The last part of a URI."""
-    return _parted(uri)[0].rstrip("/").rpartition("/")[2]
+    return parted(uri)[0].rstrip("/").rpartition("/")[2]
 
 
 def beside(folder: str, reference: str) -> str:
     """What a file in `folder` means by `reference`: a path relative to the folder, an absolute one, or a URI."""
     if scheme_of(reference) is not None:
-        options = _parted(folder)[1] if scheme_of(reference) == scheme_of(folder) else ""
-        return reference if "?" in reference else reference + options
+        options = parted(folder)[1] if scheme_of(reference) == scheme_of(folder) else ""
+        return reference if parted(reference)[1] else reference + options
     return reference if reference.startswith("/") else join(folder, reference)
 
 
@@ -48,8 +50,9 @@ def with_endpoint(uri: str, endpoint_url: str) -> str:
         raise ConfigError(f"an endpoint is given as http://HOST:PORT or https://HOST, got {endpoint_url!r}")
     if "endpoint_override=" in uri:
         raise ConfigError(f"{uri} names an endpoint itself; leave that, or --endpoint-url {endpoint_url}, out")
-    mark = "&" if "?" in uri else "?"
-    return f"{uri}{mark}endpoint_override={match[2]}&scheme={match[1]}"
+    place, options = parted(uri)
+    mark = "&" if len(options) > 1 else "?"
+    return f"{place}{options.removesuffix('?')}{mark}endpoint_override={match[2]}&scheme={match[1]}"
 
 
 def as_local_path(uri: str) -> Path | None:
@@ -77,11 +80,21 @@ def in_letters(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _parted(uri: str) -> tuple[str, str]:
-    """A URI without its options, and these with their `?`."""
-    has_options = scheme_of(uri) not in (None, "file")
-    base, mark, options = uri.partition("?") if has_options else (uri, "", "")
-    return base, mark + options
+def parted(uri: str) -> tuple[str, str]:
+    """A URI without its options, and these with their `?`.
+
+    They are what follows the last `?`, if that is `name=value` or nothing: names of objects have a `?` too.
+    """
+    found = None if scheme_of(uri) in (None, "file") else _OPTIONS.search(uri)
+    return (uri, "") if found is None else (uri[: found.start()], found[0])
+
+
+def store_and_path(uri: str) -> tuple[str, str, str]:
+    """Of a URI that is not local: its bucket or name node (`s3://bucket`), the path in there, the options."""
+    place, options = parted(uri)
+    scheme, _, rest = place.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority}", slash + path, options
 
 
 def _with_bytes(name: str) -> str:
@@ -103,7 +116,7 @@ def absolute(uri: str) -> str:
 
 def lie_in_each_other(one: str, other: str) -> bool:
     """Whether one of two absolute URIs is the other, or a folder above it."""
-    inner, outer = (re.sub("/+", "/", f"{_parted(uri)[0]}/").replace("gcs:/", "gs:/", 1) for uri in (one, other))
+    inner, outer = (re.sub("/+", "/", f"{parted(uri)[0]}/").replace("gcs:/", "gs:/", 1) for uri in (one, other))
     return inner.startswith(outer) or outer.startswith(inner)
 
 

@@ -10,14 +10,15 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, final
 
 import pyarrow.fs as pafs
 
-from sunspark.errors import ConfigError
-from sunspark.storage.filesystem import resolve, storage_errors
+from sunspark.errors import ConfigError, FullDiskError, StorageError, first_line_of
+from sunspark.storage.filesystem import is_full, resolve, storage_errors
 from sunspark.storage.listing import list_directory
 from sunspark.storage.retrying import retried
+from sunspark.storage.temporary import temporary_directory
 from sunspark.storage.uri import as_local_path, is_hdfs
 
 _PIECE_BYTES = 8 * 2**20
@@ -48,15 +49,17 @@ def write_bytes_atomic(uri: str, data: bytes | bytearray) -> None:
 def open_atomic(uri: str) -> Iterator[BinaryIO]:
     """A file to write, of any length; it is at `uri`, whole, when the block ends without an error, else not at all.
 
-    Local: written beside `uri`, then renamed. Elsewhere: written to this machine's temporary folder, then put there.
+    Local: written beside `uri`, then renamed. Elsewhere: written to this machine's temporary folder, then put there;
+    FullDiskError, which names that folder, where it has no room.
     """
     path = as_local_path(uri)
     if path is not None:
         with _renamed_at_the_end(uri, path) as file:
             yield file
         return
-    with tempfile.TemporaryFile() as file:
+    with _draft_for(uri) as file:
         yield file
+        file.flush()
 
         def put() -> None:
             file.seek(0)
@@ -159,6 +162,40 @@ def _renamed_at_the_end(uri: str, path: Path) -> Iterator[BinaryIO]:
             file.close()
         with storage_errors(uri):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _draft_for(uri: str) -> Iterator[BinaryIO]:
+    """A temporary file, to be put at `uri`."""
+    with storage_errors(temporary_directory()):
+        draft = io.BufferedRandom(_Draft(uri))
+    try:
+        yield draft
+    finally:
+        with contextlib.suppress(OSError, StorageError):  # what it still holds is not wanted
+            draft.close()
+
+
+@final
+class _Draft(io.FileIO):
+    """A temporary file without a name. Where its disk is full, it is that which is told, not the place it goes to."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri, self._folder = uri, temporary_directory()
+        descriptor, name = tempfile.mkstemp(dir=self._folder)
+        os.unlink(name)
+        super().__init__(descriptor, "r+b")
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise FullDiskError(
+                f"{self._folder}: its disk is full ({first_line_of(error)}), where a file is made that goes to "
+                f"{self._uri}; free some of it, or name a folder on another disk (TMPDIR, on every machine)"
+            ) from error
 
 
 def _sync_directory(path: Path) -> None:

@@ -15,7 +15,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, final
 
 from sunspark import storage
 from sunspark.data.sources.listing import Container
@@ -108,18 +108,46 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
 def opened_gzip(
     file: Any, num_threads: int, refusal: Callable[[str], Exception], seek_index: bytes = b""
 ) -> Iterator[Any]:
-    """A gzip file as one that is not compressed, and can be sought; raises `refusal` of the reason if it is damaged."""
+    """A gzip file as one that is not compressed, and can be sought; raises `refusal` of the reason if it is damaged.
+
+    Where `file` cannot be read, raises what it has raised.
+    """
     import rapidgzip
 
-    reader = rapidgzip.RapidgzipFile(file, parallelization=num_threads)
+    source = _Source(file)
+    reader = rapidgzip.RapidgzipFile(source, parallelization=num_threads)
     try:
         if seek_index:
             reader.import_index(io.BytesIO(seek_index))
         yield reader
-    except (ValueError, RuntimeError) as error:
-        raise refusal(_why(error)) from error
+    except Exception as error:
+        if source.error is not None:
+            raise source.error from None
+        if isinstance(error, ValueError | RuntimeError):
+            raise refusal(_why(error)) from error
+        raise
     finally:
         reader.close()
+
+
+@final
+class _Source:
+    """A file that keeps what it raises: rapidgzip raises something else, about its own insides."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            body: bytes = self._file.read(size)
+        except Exception as error:
+            self.error = error
+            raise
+        return body
 
 
 def _damaged(uri: str, size_bytes: int, why: str, after: str = "") -> SourceError:

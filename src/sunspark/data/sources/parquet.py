@@ -209,10 +209,13 @@ def _read_shard(file: storage.FileEntry) -> _Shard:
 
 
 def opened_parquet(uri: str, **options: Any) -> pq.ParquetFile:
-    """A Parquet file, open, whose columns have names; SourceError where it is none."""
+    """A Parquet file, open, whose columns have names; SourceError where it is none.
+
+    Nothing is read ahead: a thread of Arrow's that still held the file when Python ends would end it by SIGABRT.
+    """
     try:
         with storage.storage_errors(uri):
-            file = pq.ParquetFile(storage.open_random_access(uri), **options)
+            file = pq.ParquetFile(storage.open_random_access(uri), pre_buffer=False, **options)
             assert file.schema_arrow.names is not None  # read now, so that those that are no text are told here
             return file
     except UnicodeDecodeError as error:

@@ -6,7 +6,6 @@ one decompression, of Parquet footers and labels. About 300 bytes of memory per 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
@@ -24,6 +23,7 @@ from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
 from sunspark.data.sources.tar import find_in_tar, is_list_to_read
 from sunspark.data.sources.webdataset import find_in_shards, is_webdataset, label_parser, read_class_names
 from sunspark.errors import SourceError, first_five, plural
+from sunspark.limits import usable_cores
 
 SourceFormat = Literal["auto", "folder", "tar", "parquet", "webdataset", "table"]
 
@@ -99,7 +99,7 @@ def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFo
         return find_in_parquet(source, [entry])
     if source_format == "folder":
         raise SourceError(f"{source} is a file; give a folder, or another --source-format")
-    archive = scan_archive(source, entry.size_bytes, _wants, _threads_each(1))
+    archive = scan_archive(source, entry.size_bytes, _wants, threads_each(1, usable_cores()))
     if source_format == "webdataset" or (source_format == "auto" and is_webdataset(archive)):
         return find_in_shards(source, {entry.name: archive}, read_class_names(storage.parent(source)))
     return find_in_tar(source, archive)
@@ -159,16 +159,12 @@ def _format_of_directory(
 
 def _find_in_tars(source: str, tars: Sequence[storage.FileEntry]) -> Found:
     with ThreadPoolExecutor(_SHARDS_AT_ONCE, thread_name_prefix="shards") as pool:
-        num_threads = _threads_each(len(tars))
+        num_threads = threads_each(len(tars), usable_cores())
         archives = pool.map(lambda entry: scan_archive(entry.uri, entry.size_bytes, _wants, num_threads), tars)
         shards: Mapping[str, Archive] = dict(zip((entry.name for entry in tars), archives, strict=True))
     if len(tars) == 1 and not is_webdataset(shards[tars[0].name]):
         return find_in_tar(tars[0].uri, shards[tars[0].name])
     return find_in_shards(source, shards, read_class_names(source))
-
-
-def _threads_each(num_archives: int) -> int:
-    return threads_each(num_archives, len(os.sched_getaffinity(0)))
 
 
 def threads_each(num_archives: int, num_cores: int) -> int:

@@ -111,7 +111,7 @@ def _parquet_rows(source: str) -> tuple[Iterator[Row], tuple[str, ...]]:
             refuse_repeated(source, list(map(column_name, schema.names)), COLUMNS)
             real = {column_name(column): column for column in schema.names if column_name(column) in COLUMNS}
             class_names = class_names_of(source, hugging_face_features(schema), real["label"])
-            table = parquet.read(columns=list(real.values()))
+            table = parquet.read(columns=list(real.values()), use_threads=False)
     except pa.ArrowException as error:
         raise SourceError(f"{source} cannot be read as a table ({first_line_of(error)}); get it again") from error
     if not is_label_type(kind := table.column(real["label"]).type):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sunspark.errors import first_line_of
-from sunspark.launch.doctor.limits import allowed_cores, available_memory_bytes, is_in_memory
+from sunspark.limits import allowed_cores, available_memory_bytes, is_in_memory
 from sunspark.storage.temporary import temporary_directory
 
 LIBRARIES: Final = {

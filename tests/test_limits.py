@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.launch.doctor.limits import (
+from sunspark.limits import (
     allowed_cores,
     available_memory_bytes,
     is_in_memory,
