@@ -342,7 +342,7 @@ def _read_table(uri: str, size_bytes: int, columns: list[str] | None = None) -> 
 
 def _parse_table(uri: str, body: Any, columns: list[str] | None = None) -> pa.Table:
     try:
-        # Nothing is read ahead: a thread of Arrow's that still held the buffer when Python ends would end it by SIGABRT.
+        # Nothing is read ahead: a thread of Arrow's that held the buffer when Python ends would end it by SIGABRT.
         file = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False, page_checksum_verification=True)
         return file.read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
