@@ -116,7 +116,7 @@ class Watch(threading.Thread):
         while not self._ended.wait(_LOOK_SECONDS):
             for pid in self._family():
                 try:
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    command = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))
                     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
                 except OSError:
                     continue
@@ -124,12 +124,13 @@ class Watch(threading.Thread):
                 self._peaks[pid] = (command, peak)
 
     def stop(self) -> dict[str, int]:
-        """`driver`: Python and Java; `worker`: the largest of Spark's Python workers."""
+        """`driver`: Python and Java; `java`: that alone; `worker`: the largest of Spark's Python workers."""
         self._ended.set()
         self.join()
         workers = [peak for command, peak in self._peaks.values() if "pyspark.daemon" in command]
         others = [peak for command, peak in self._peaks.values() if "pyspark.daemon" not in command]
-        return {"driver": sum(others), "worker": max(workers, default=0)}
+        java = [peak for command, peak in self._peaks.values() if command.split(" ", 1)[0].endswith("java")]
+        return {"driver": sum(others), "java": sum(java), "worker": max(workers, default=0)}
 
     def _family(self) -> list[int]:
         found = [self._top]
@@ -156,6 +157,8 @@ def measure(program: str, *words: object) -> dict[str, Any]:
         memory = watch.stop()
     if process.returncode:
         sys.exit(f"{words} ended with {process.returncode}")
+    if program is INGEST and not (memory["java"] and memory["worker"]):
+        sys.exit(f"no memory was measured of Java, or of a worker: {memory}")
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found | memory
 

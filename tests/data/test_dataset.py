@@ -1,6 +1,7 @@
 """Laws of the dataset at rest: one id for one content, blocks as written, a part is never the whole."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 
-from sunspark.data.dataset import Dataset, Quarantined, read_quarantine, sample_id_of
+from sunspark.data.dataset import Dataset, Quarantined, read_block_with, read_quarantine, sample_id_of
 from sunspark.data.summary import summarize
 from sunspark.data.writer import Recipe, StoredSample, finish_dataset, in_blocks, order_key, write_block, write_dataset
 from sunspark.errors import ConfigError, DatasetError, SourceError
@@ -306,8 +307,11 @@ def test_a_flipped_byte_is_found_when_it_is_read(dataset: Dataset) -> None:
     body[position] ^= 1
     path.write_bytes(body)
     Dataset.open(dataset.uri).read_block(0)
-    with pytest.raises(DatasetError, match="is not whole"):
+    told = rf"the dataset {re.escape(dataset.uri)} is not whole: data/{path.name}: "
+    with pytest.raises(DatasetError, match=told):
         Dataset.open(dataset.uri).read_block(1)
+    with pytest.raises(DatasetError, match=told):
+        read_block_with(dataset.uri, 17)
     index = Path(dataset.uri) / "index.parquet"
     body = bytearray(index.read_bytes())
     body[200] ^= 1
@@ -325,10 +329,12 @@ def test_a_flipped_byte_is_found_when_it_is_read(dataset: Dataset) -> None:
         (("files", "index.parquet"), r"files\.index\.parquet\.size_bytes"),
         (("files", "index.parquet", "sha256"), r"files\.index\.parquet\.sha256"),
         (("blocks", 1, "rows"), r"blocks\.1\.rows"),
+        (("files", "other", "sha256"), r"files\.other\.sha256"),
     ],
 )
 def test_a_manifest_that_lacks_something_is_told_by_name(dataset: Dataset, lost: tuple[Any, ...], named: str) -> None:
     manifest = json.loads(json.dumps(dataset.manifest))
+    manifest["files"]["other"] = {"size_bytes": 3, "sha256": ""}
     inner = manifest
     for key in lost[:-1]:
         inner = inner[key]
@@ -412,8 +418,24 @@ def test_damage_that_comes_without_a_message_is_told_all_the_same(
         raise OSError
 
     monkeypatch.setattr(pq, "ParquetFile", fail)
-    with pytest.raises(DatasetError, match="is not whole: OSError; copy it again"):
+    with pytest.raises(DatasetError, match=r"is not whole: data/block-\S+: OSError; copy it again"):
         dataset.read_block(0)
+
+
+def test_a_dataset_keeps_of_each_sample_its_path_and_24_bytes(tmp_path: Path) -> None:
+    (_, label, splits, jpeg), *_ = samples(4)[1:]
+    made = [(f"{number:040d}.jpg", label, splits, jpeg) for number in range(4_000)]
+    uri = write_dataset(str(tmp_path / "dataset"), made, classes=CLASSES).uri
+    before = pa.total_allocated_bytes()
+    opened = Dataset.open(uri)
+    kept = (pa.total_allocated_bytes() - before) / len(opened)
+    assert 64 <= kept < 44 + 24 + 6  # an offset for each path, and room at the end of each column
+
+
+def test_a_block_is_read_without_the_index(dataset: Dataset) -> None:
+    (Path(dataset.uri) / "index.parquet").unlink()
+    for row in range(len(dataset)):
+        assert read_block_with(dataset.uri, row).images == dataset.read_block(dataset.block_of(row)).images
 
 
 def test_images_in_two_splits_are_counted(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sunspark.data.codec import encode_jpeg
-from sunspark.data.dataset import DATA_SCHEMA, INDEX_NAME, MANIFEST_NAME, QUARANTINE_SCHEMA, Dataset, Quarantined
+from sunspark.data.dataset import DATA_SCHEMA, QUARANTINE_SCHEMA, Dataset, Quarantined
+from sunspark.data.manifest import INDEX_NAME, MANIFEST_NAME
 from sunspark.data.writer import Recipe, StoredSample, finish_dataset, order_key, write_block
 from tests.documents import ROOT
 

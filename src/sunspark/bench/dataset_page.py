@@ -84,7 +84,7 @@ def write_dataset_page(dataset: Dataset, out: str) -> PageResult:
 
 def render(dataset: Dataset) -> str:
     """The page, as HTML."""
-    about, index = summarize(dataset), dataset.read_index()
+    about, index = summarize(dataset), dataset.read_index(["source_width", "source_height"])
     rows_of = pictured(rows_by_class(dataset, pictures_per_class(about.classes)))
     leaked = [pair for leak in about.leaks for pair in leak.examples][:_MOST_LEAKS]
     conflicting = about.label_conflicts.examples[:_MOST_CONFLICTS]

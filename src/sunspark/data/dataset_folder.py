@@ -17,17 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sunspark import storage
-from sunspark.data.dataset import (
-    DATA_NAME,
-    INDEX_NAME,
-    INDEX_SCHEMA,
-    MANIFEST_NAME,
-    QUARANTINE_NAME,
-    QUARANTINE_SCHEMA,
-    Dataset,
-    read_manifest,
-)
+from sunspark.data.dataset import INDEX_SCHEMA, QUARANTINE_SCHEMA, Dataset
 from sunspark.data.leaks import find_leaks
+from sunspark.data.manifest import DATA_NAME, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME, read_manifest
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
 from sunspark.errors import DatasetError, StorageError, first_five, plural
 from sunspark.storage import FileEntry

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sunspark.config import from_dict
 from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
-from sunspark.data.dataset import Dataset
+from sunspark.data.dataset import read_block_with
 from sunspark.data.keyed_random import KeyedRandom
 
 logger = logging.getLogger(__name__)
@@ -114,8 +114,7 @@ def _decode_alone(task: dict[str, Any], deadline: float, count_oom_kills: Callab
 def main() -> None:
     """Decode one row; an error that is no crash is not what is looked for here."""
     task = json.load(sys.stdin)
-    dataset = Dataset.open(task["dataset"])
-    block = dataset.read_block(dataset.block_of(task["row"]))
+    block = read_block_with(task["dataset"], task["row"])
     index = task["row"] - block.first_row
     jpeg, size, augment = block.images[index], task["image_size"], from_dict(AugmentConfig, task["augment"])
     sys.stdout.buffer.write(_MARK)

@@ -14,14 +14,8 @@ from dataclasses import dataclass
 
 from sunspark import storage
 from sunspark.command_line import command
-from sunspark.data.dataset import (
-    MANIFEST_NAME,
-    QUARANTINE_NAME,
-    Dataset,
-    Quarantined,
-    parse_quarantine,
-    read_quarantine,
-)
+from sunspark.data.dataset import Dataset, Quarantined, parse_quarantine, read_quarantine
+from sunspark.data.manifest import MANIFEST_NAME, QUARANTINE_NAME
 from sunspark.errors import SourceError, printable
 
 MOST_REASONS = 10

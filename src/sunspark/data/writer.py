@@ -26,15 +26,9 @@ import simplejpeg
 
 from sunspark import storage
 from sunspark.data.dataset import (
-    DATA_NAME,
     DATA_SCHEMA,
-    FORMAT,
-    FORMAT_VERSION,
-    INDEX_NAME,
     INDEX_SCHEMA,
-    MANIFEST_NAME,
     MAX_SPLITS,
-    QUARANTINE_NAME,
     QUARANTINE_SCHEMA,
     Dataset,
     Quarantined,
@@ -42,6 +36,7 @@ from sunspark.data.dataset import (
     sample_id_of,
 )
 from sunspark.data.leaks import without_leaks
+from sunspark.data.manifest import DATA_NAME, FORMAT, FORMAT_VERSION, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME
 from sunspark.errors import ConfigError, SourceError
 
 ItemT = TypeVar("ItemT")
