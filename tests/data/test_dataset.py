@@ -111,7 +111,7 @@ def test_splits_are_columns_and_an_image_may_be_in_none(dataset: Dataset) -> Non
 
 
 _THREADS_AFTER_READING = """
-    import os, sys
+    import os, sys, time
     import pyarrow.parquet
     from sunspark.data.dataset import Dataset, read_quarantine
     from sunspark.data.sources import list_source
@@ -120,6 +120,9 @@ _THREADS_AFTER_READING = """
     read_quarantine(dataset)
     dataset.read_block(0)
     list_source(sys.argv[2])
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
+        time.sleep(0.05)  # a thread that was waited for is seen for a moment
     print(len(os.listdir("/proc/self/task")) - before)
 """
 
