@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source, stratified_splits
-from sunspark.data.sources.archive import Archive, Wants, opened_gzip
+from sunspark.data.sources.archive import Archive, Wants, opened_gzip, scan_archive
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
 from sunspark.data.sources.splits import split_of_file
@@ -272,6 +273,22 @@ def test_of_an_archive_that_cannot_be_decompressed_nothing_is_told_in_the_words_
             SourceError, match=r"archive: (it is damaged, or|it) ends too early, after \d+ files; get it"
         ):
             list_source(str(tmp_path / "cut.tar.gz"))
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_a_mistake_of_what_reads_labels_is_no_damage_to_the_archive(
+    error: type[Exception], kind: str, tmp_path: Path
+) -> None:
+    write_tar(tmp_path / f"set.{kind}", {"a/1.jpg": b"x"})
+
+    def mistaken(*_: object) -> Any:
+        raise error("a mistake")
+
+    uri = str(tmp_path / f"set.{kind}")
+    for wants in (mistaken, lambda *_: mistaken):
+        with pytest.raises(error, match=r"^a mistake$"):
+            scan_archive(uri, os.path.getsize(uri), wants, 1)
 
 
 def test_archives_of_other_kinds_are_named(tmp_path: Path) -> None:
