@@ -933,7 +933,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.jsonl",
             b'{"path": "a.jpg", "label": 1, "label": 2}',
-            r"line 1 of .*t\.jsonl is no JSON \(a key is there twice",
+            r"line 1 of .*t\.jsonl has 2 columns named 'label'; rename",
         ),
         ("t.jsonl", b'{"path": "a.jpg", "label": 1, "Label": 2}', r"line 1 of .*t\.jsonl has 2 columns named 'label'"),
         (
@@ -1010,6 +1010,34 @@ def test_tables_are_taken_as_spreadsheets_write_them(name: str, body: bytes, tmp
     listing = list_source(str(tmp_path / name))
     assert (listing.classes, listing.split_names) == (("x, y", "z"), ("train", "test"))
     assert [(image.path, image.label, image.splits) for image in listing.images] == [("a.jpg", 0, 1), ("b.jpg", 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("t.csv", f'path,label,about\na.jpg,x,"{"long " * 100_000}"\n'.encode()),
+        ("t.jsonl", b'{"path": "a.jpg", "label": "x", "about": {"of": 1, "of": 2}, "about": {"path": 1, "path": 2}}'),
+    ],
+)
+def test_other_columns_are_left_alone(name: str, body: bytes, tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", name: body})
+    assert [image.path for image in list_source(str(tmp_path / name)).images] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("num_letters", "cause"),
+    [(500_000, "unexpected end of data"), (17_000_000, r"field larger than field limit \(16777216\)")],
+)
+def test_a_quote_without_an_end_is_told_at_its_line(num_letters: int, cause: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('path,label\na.jpg,x\nb.jpg,"y\n' + "c.jpg,z\n" * (num_letters // 8))
+    with pytest.raises(SourceError, match=rf"line 3 of .*t\.csv cannot be read \({cause}\); mend its quotes"):
+        list_source(str(tmp_path / "t.csv"))
+
+
+def test_of_a_folder_of_tables_the_way_to_give_one_is_told_in_capitals_too(tmp_path: Path) -> None:
+    write_table("parquet table", tmp_path, [{"Path": "a.jpg", "LABEL": "x"}])
+    with pytest.raises(SourceError, match=r"no column of images .* a table of paths and labels is given itself, not"):
+        list_source(str(tmp_path))
 
 
 def test_columns_of_parquet_may_be_in_capitals_too(tmp_path: Path) -> None:

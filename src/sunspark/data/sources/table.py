@@ -24,17 +24,10 @@ from sunspark.data.sources.parquet import (
     image_column,
     is_label_type,
     opened_parquet,
-    refuse_repeated,
     values_of,
 )
-from sunspark.data.sources.text_table import (
-    COLUMNS,
-    Row,
-    column_name,
-    csv_rows,
-    json_rows,
-    refuse_missing_columns,
-)
+from sunspark.data.sources.table_rows import COLUMNS, Row, column_name, missing_columns, no_table, refuse_repeated
+from sunspark.data.sources.text_table import csv_rows, json_rows
 from sunspark.errors import SourceError, first_five, first_line_of, plural
 
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
@@ -46,7 +39,7 @@ _MOST_DIGITS: Final = 1000
 
 def is_table(schema: pa.Schema) -> bool:
     """Whether a Parquet file is a table of paths and labels."""
-    return {"path", "label"} <= set(map(column_name, schema.names)) and image_column(schema) is None
+    return not missing_columns(schema.names) and image_column(schema) is None
 
 
 def find_in_table(source: str) -> Found:
@@ -107,7 +100,8 @@ def _parquet_rows(source: str) -> tuple[Iterator[Row], tuple[str, ...]]:
     try:
         with opened_parquet(source) as parquet, storage.storage_errors(source):
             schema = parquet.schema_arrow
-            refuse_missing_columns(source, schema.names)
+            if missing_columns(schema.names):
+                raise no_table(source, schema.names)
             refuse_repeated(source, list(map(column_name, schema.names)), COLUMNS)
             real = {column_name(column): column for column in schema.names if column_name(column) in COLUMNS}
             class_names = class_names_of(source, hugging_face_features(schema), real["label"])
