@@ -1106,6 +1106,33 @@ def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> N
     assert bytes_of(listing) == {"a.jpg": b"x", f"{tmp_path}/sub/b.jpg": b"y"}
 
 
+def spellings(folder: Path) -> list[str]:
+    """Of `a b.jpg` in the folder."""
+    relative = ["a b.jpg", "./a b.jpg", ".//a b.jpg", "sub/../a b.jpg", "sub//.././a b.jpg"]
+    return [*relative, f"{folder}/a b.jpg", f"{folder}//sub/../a b.jpg", f"file://{folder}/a%20b.jpg"]
+
+
+def test_a_row_repeats_however_it_spells_its_path(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a b.jpg": b"x", "sub/c.jpg": b"y"})
+    rows = [
+        {"path": path, "label": "x", "split": f"of{number}"}
+        for number, path in enumerate(spellings(tmp_path.resolve()))
+    ]
+    listing = list_source(write_table("csv", tmp_path, rows))
+    assert [(image.path, image.splits) for image in listing.images] == [("a b.jpg", 2 ** len(rows) - 1)]
+    assert bytes_of(listing) == {"a b.jpg": b"x"}
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_file_has_one_label_however_rows_spell_its_path(number: int, tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a b.jpg": b"x", "sub/c.jpg": b"y"})
+    spelled = spellings(tmp_path.resolve())[number]
+    rows = [{"path": "a b.jpg", "label": "y"}, {"path": spelled, "label": "x"}]
+    told = r"line 3 of .* another label, x, than a line before it( gives a b\.jpg)?, y; take one out"
+    with pytest.raises(SourceError, match=told):
+        list_source(write_table("csv", tmp_path, rows))
+
+
 def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a.jpg": b"x", "sub/b.jpg": b"y"})
     absolute = str(tmp_path / "sub" / "b.jpg")

@@ -1,14 +1,16 @@
 """A table of `path,label[,split]`: CSV with a header, JSON lines or Parquet.
 
 A path is relative to the table's folder, absolute, or a URI. A row that repeats with another split puts its image into
-both. White space around labels and splits is none of theirs. Labels that are whole numbers are numbers (`labels.py`
-says which classes they are).
+both, however it spells the path (`a.jpg`, `sub/../a.jpg`); the image is named as the first such row has it. White space
+around labels and splits is none of theirs. Labels that are whole numbers are numbers (`labels.py` says which classes
+they are).
 
 Cost: the table in memory, and one listing for each folder that it names.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,7 @@ from sunspark.errors import SourceError, first_five, first_line_of, plural
 
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".parquet", *_JSON_SUFFIXES)
+_HERE: Final = re.compile(r"\A\./+")
 _FOLDERS_AT_ONCE: Final = 16
 _MOST_DIGITS: Final = 1000
 """Python refuses to take thousands of digits for a number."""
@@ -46,6 +49,7 @@ def find_in_table(source: str) -> Found:
     """The images that the table at `source` names. Raises SourceError where they are not all there."""
     unit, rows, class_names = _rows(source)
     folder = storage.parent(source)
+    path_of: dict[str, str] = {}
     label_of: dict[str, str | int] = {}
     splits_of: dict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -58,10 +62,12 @@ def find_in_table(source: str) -> Found:
             raise SourceError(
                 f"{unit} {row.number} of {source} has a zero byte in its path ({path!r}), as no file has; mend it"
             )
-        path = path.removeprefix("./")
+        spelled = _HERE.sub("", path)
+        path = path_of.setdefault(storage.absolute(storage.beside(folder, spelled)), spelled)
         if label_of.setdefault(path, label) != label:
+            before = f"a {unit} before it" if path == spelled else f"a {unit} before it gives {path}"
             raise SourceError(
-                f"{unit} {row.number} of {source} gives {path} another label, {label}, than a {unit} before it, "
+                f"{unit} {row.number} of {source} gives {spelled} another label, {label}, than {before}, "
                 f"{label_of[path]}; take one out"
             )
         splits_of[path] += [split] if split else []
@@ -69,7 +75,7 @@ def find_in_table(source: str) -> Found:
         raise SourceError(f"{source} has no rows; it needs one for each image")
     labels = as_numbers(list(label_of.values()))
     _refuse_mixed(source, labels)
-    sizes = _sizes(source, {path: storage.beside(folder, path) for path in label_of})
+    sizes = _sizes(source, {path: uri for uri, path in path_of.items()})
     container = Container(kind="folder", uri=folder)
     has_splits = any(splits_of.values())
     return Found(
