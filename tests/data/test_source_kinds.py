@@ -695,7 +695,7 @@ def test_images_without_labels_are_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"has no column of images \(columns: x\)"):
         list_source(str(tmp_path / "numbers.parquet"))
     write_tar(tmp_path / "some.tar", {"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x"})
-    with pytest.raises(SourceError, match=r"1 image of .* has no label beside \(2\.jpg in some\.tar\)"):
+    with pytest.raises(SourceError, match=r"1 image of .* has no label beside it \(2\.jpg in some\.tar\)"):
         list_source(str(tmp_path / "some.tar"))
 
 
@@ -727,7 +727,7 @@ def test_of_files_beside_images_only_labels_are_kept(tmp_path: Path) -> None:
 def test_neither_a_caption_nor_odd_json_is_a_label(tmp_path: Path) -> None:
     members = {"1.jpg": b"x", "1.txt": b"a" * 255, "2.jpg": b"x", "2.txt": b"a dog " * 50}
     write_tar(tmp_path / "few.tgz", members | {"3.jpg": b"x", "3.json": b"[" * 60_000})
-    with pytest.raises(SourceError, match=r"2 images of .* have no label beside \(2\.jpg in few\.tgz, 3\.jpg in"):
+    with pytest.raises(SourceError, match=r"2 images of .* have no label beside them \(2\.jpg in few\.tgz, 3\.jpg in"):
         list_source(str(tmp_path / "few.tgz"))
 
 
@@ -1143,7 +1143,7 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
     listing = list_source(table, split_lists=(f"few={few}",))
     assert {image.path: image.splits for image in listing.images} == {"a.jpg": 1, absolute: 1}
     few.write_text(f"a.jpg\n{absolute}.gone\n")
-    with pytest.raises(SourceError, match=r"1 of the 2 files in the split list .* are not images of .*b\.jpg\.gone"):
+    with pytest.raises(SourceError, match=r"1 of the 2 files in the split list .* is no image of .*b\.jpg\.gone"):
         list_source(table, split_lists=(f"few={few}",))
 
 
@@ -1157,6 +1157,9 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
         ("path\na/1.jpg\n", r"begins with what is no path: path \(line 1\)"),
         ("a/1.jpg\n\n# mine\n", r"1 of the 2 files in .*: # mine \(line 3\); add the images, or take these lines out"),
         ("a/3.jpg\na/1.jpg\n", r"1 of the 2 files in .*: a/3\.jpg \(line 1\); add the images"),
+        ("a/3\na/1.jpg\n", r"1 of the 2 files in .* is no image of .*: a/3 \(line 1\); add the images"),
+        ("a/3.jpg\n", r"^the one file in the split list .* is no image of .*set: a/3\.jpg \(line 1\); add"),
+        ("a/3.jpg\na/4.jpg\n", r"^2 of the 2 files in the split list .* are not images of .*set: a/3\.jpg"),
         (
             "path,label\na/1.jpg,a\n",
             r"2 of the 2 files .* a line is a path and nothing else: take ',a', and its like, away",
