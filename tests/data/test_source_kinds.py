@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source, stratified_splits
-from sunspark.data.sources.archive import Archive, Wants, opened_gzip
+from sunspark.data.sources.archive import Archive, Wants, opened_gzip, scan_archive
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
 from sunspark.data.sources.splits import split_of_file
@@ -272,6 +273,22 @@ def test_of_an_archive_that_cannot_be_decompressed_nothing_is_told_in_the_words_
             SourceError, match=r"archive: (it is damaged, or|it) ends too early, after \d+ files; get it"
         ):
             list_source(str(tmp_path / "cut.tar.gz"))
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_a_mistake_of_what_reads_labels_is_no_damage_to_the_archive(
+    error: type[Exception], kind: str, tmp_path: Path
+) -> None:
+    write_tar(tmp_path / f"set.{kind}", {"a/1.jpg": b"x"})
+
+    def mistaken(*_: object) -> Any:
+        raise error("a mistake")
+
+    uri = str(tmp_path / f"set.{kind}")
+    for wants in (mistaken, lambda *_: mistaken):
+        with pytest.raises(error, match=r"^a mistake$"):
+            scan_archive(uri, os.path.getsize(uri), wants, 1)
 
 
 def test_archives_of_other_kinds_are_named(tmp_path: Path) -> None:
@@ -678,7 +695,7 @@ def test_images_without_labels_are_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"has no column of images \(columns: x\)"):
         list_source(str(tmp_path / "numbers.parquet"))
     write_tar(tmp_path / "some.tar", {"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x"})
-    with pytest.raises(SourceError, match=r"1 image of .* has no label beside \(2\.jpg in some\.tar\)"):
+    with pytest.raises(SourceError, match=r"1 image of .* has no label beside it \(2\.jpg in some\.tar\)"):
         list_source(str(tmp_path / "some.tar"))
 
 
@@ -710,7 +727,7 @@ def test_of_files_beside_images_only_labels_are_kept(tmp_path: Path) -> None:
 def test_neither_a_caption_nor_odd_json_is_a_label(tmp_path: Path) -> None:
     members = {"1.jpg": b"x", "1.txt": b"a" * 255, "2.jpg": b"x", "2.txt": b"a dog " * 50}
     write_tar(tmp_path / "few.tgz", members | {"3.jpg": b"x", "3.json": b"[" * 60_000})
-    with pytest.raises(SourceError, match=r"2 images of .* have no label beside \(2\.jpg in few\.tgz, 3\.jpg in"):
+    with pytest.raises(SourceError, match=r"2 images of .* have no label beside them \(2\.jpg in few\.tgz, 3\.jpg in"):
         list_source(str(tmp_path / "few.tgz"))
 
 
@@ -916,7 +933,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.jsonl",
             b'{"path": "a.jpg", "label": 1, "label": 2}',
-            r"line 1 of .*t\.jsonl is no JSON \(a key is there twice",
+            r"line 1 of .*t\.jsonl has 2 columns named 'label'; rename",
         ),
         ("t.jsonl", b'{"path": "a.jpg", "label": 1, "Label": 2}', r"line 1 of .*t\.jsonl has 2 columns named 'label'"),
         (
@@ -995,6 +1012,34 @@ def test_tables_are_taken_as_spreadsheets_write_them(name: str, body: bytes, tmp
     assert [(image.path, image.label, image.splits) for image in listing.images] == [("a.jpg", 0, 1), ("b.jpg", 1, 2)]
 
 
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("t.csv", f'path,label,about\na.jpg,x,"{"long " * 100_000}"\n'.encode()),
+        ("t.jsonl", b'{"path": "a.jpg", "label": "x", "about": {"of": 1, "of": 2}, "about": {"path": 1, "path": 2}}'),
+    ],
+)
+def test_other_columns_are_left_alone(name: str, body: bytes, tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", name: body})
+    assert [image.path for image in list_source(str(tmp_path / name)).images] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("num_letters", "cause"),
+    [(500_000, "unexpected end of data"), (17_000_000, r"field larger than field limit \(16777216\)")],
+)
+def test_a_quote_without_an_end_is_told_at_its_line(num_letters: int, cause: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('path,label\na.jpg,x\nb.jpg,"y\n' + "c.jpg,z\n" * (num_letters // 8))
+    with pytest.raises(SourceError, match=rf"line 3 of .*t\.csv cannot be read \({cause}\); mend its quotes"):
+        list_source(str(tmp_path / "t.csv"))
+
+
+def test_of_a_folder_of_tables_the_way_to_give_one_is_told_in_capitals_too(tmp_path: Path) -> None:
+    write_table("parquet table", tmp_path, [{"Path": "a.jpg", "LABEL": "x"}])
+    with pytest.raises(SourceError, match=r"no column of images .* a table of paths and labels is given itself, not"):
+        list_source(str(tmp_path))
+
+
 def test_columns_of_parquet_may_be_in_capitals_too(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a.jpg": b"x", "b.jpg": b"y"})
     rows = [{"Path": "a.jpg", "LABEL": "x ", "Split": "train"}, {"Path": "b.jpg", "LABEL": "x", "Split": " train"}]
@@ -1061,6 +1106,33 @@ def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> N
     assert bytes_of(listing) == {"a.jpg": b"x", f"{tmp_path}/sub/b.jpg": b"y"}
 
 
+def spellings(folder: Path) -> list[str]:
+    """Of `a b.jpg` in the folder."""
+    relative = ["a b.jpg", "./a b.jpg", ".//a b.jpg", "sub/../a b.jpg", "sub//.././a b.jpg"]
+    return [*relative, f"{folder}/a b.jpg", f"{folder}//sub/../a b.jpg", f"file://{folder}/a%20b.jpg"]
+
+
+def test_a_row_repeats_however_it_spells_its_path(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a b.jpg": b"x", "sub/c.jpg": b"y"})
+    rows = [
+        {"path": path, "label": "x", "split": f"of{number}"}
+        for number, path in enumerate(spellings(tmp_path.resolve()))
+    ]
+    listing = list_source(write_table("csv", tmp_path, rows))
+    assert [(image.path, image.splits) for image in listing.images] == [("a b.jpg", 2 ** len(rows) - 1)]
+    assert bytes_of(listing) == {"a b.jpg": b"x"}
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_file_has_one_label_however_rows_spell_its_path(number: int, tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a b.jpg": b"x", "sub/c.jpg": b"y"})
+    spelled = spellings(tmp_path.resolve())[number]
+    rows = [{"path": "a b.jpg", "label": "y"}, {"path": spelled, "label": "x"}]
+    told = r"line 3 of .* another label, x, than a line before it( gives a b\.jpg)?, y; take one out"
+    with pytest.raises(SourceError, match=told):
+        list_source(write_table("csv", tmp_path, rows))
+
+
 def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a.jpg": b"x", "sub/b.jpg": b"y"})
     absolute = str(tmp_path / "sub" / "b.jpg")
@@ -1071,7 +1143,7 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
     listing = list_source(table, split_lists=(f"few={few}",))
     assert {image.path: image.splits for image in listing.images} == {"a.jpg": 1, absolute: 1}
     few.write_text(f"a.jpg\n{absolute}.gone\n")
-    with pytest.raises(SourceError, match=r"1 of the 2 files in the split list .* are not images of .*b\.jpg\.gone"):
+    with pytest.raises(SourceError, match=r"1 of the 2 files in the split list .* is no image of .*b\.jpg\.gone"):
         list_source(table, split_lists=(f"few={few}",))
 
 
@@ -1085,6 +1157,9 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
         ("path\na/1.jpg\n", r"begins with what is no path: path \(line 1\)"),
         ("a/1.jpg\n\n# mine\n", r"1 of the 2 files in .*: # mine \(line 3\); add the images, or take these lines out"),
         ("a/3.jpg\na/1.jpg\n", r"1 of the 2 files in .*: a/3\.jpg \(line 1\); add the images"),
+        ("a/3\na/1.jpg\n", r"1 of the 2 files in .* is no image of .*: a/3 \(line 1\); add the images"),
+        ("a/3.jpg\n", r"^the one file in the split list .* is no image of .*set: a/3\.jpg \(line 1\); add"),
+        ("a/3.jpg\na/4.jpg\n", r"^2 of the 2 files in the split list .* are not images of .*set: a/3\.jpg"),
         (
             "path,label\na/1.jpg,a\n",
             r"2 of the 2 files .* a line is a path and nothing else: take ',a', and its like, away",

@@ -2,7 +2,7 @@
 
 Samples lie in blocks of 256 in the dataset's own order. The blocks are permuted; 1,024 of them at a time make a window,
 whose samples are permuted. So what is read together lies together, and of a dataset that is larger than a node's cache
-about 6 GB have to be there at once (JPEGs of 256 px). Batches are well mixed even where the dataset is sorted by class,
+about 8 GB have to be there at once (JPEGs of 256 px). Batches are well mixed even where the dataset is sorted by class,
 which no dataset of ingest is.
 Cost: 8 bytes for 256 samples, 31 MB for a billion, and 2 MB for each of the last four windows; 30 ms for a window.
 """

@@ -1,8 +1,8 @@
 """Ingest on Spark: tasks take plans of work and return what they wrote, never pixels.
 
-A task that fails is tried again by Spark. Plans are made before the first task starts, and what is written has a name
-of its attempt, so the number of partitions, retries, speculation and lost executors change nothing in the dataset or
-its id.
+A task that fails is tried again by Spark. The driver makes all plans of a job before its first task starts (an archive
+takes two jobs), and what is written has a name of its attempt, so the number of partitions, retries, speculation and
+lost executors change nothing in the dataset or its id.
 """
 
 from __future__ import annotations

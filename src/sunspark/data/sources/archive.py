@@ -82,12 +82,20 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
 
     `num_threads` decompress a tar.gz.
     """
+    members: dict[str, Member] = {}
+
+    def damaged(why: str) -> SourceError:
+        return SourceError(
+            f"{uri} is no whole archive: {why}, after {plural(len(members), 'file')}; get it again, and compare its "
+            f"{size_bytes:,} bytes with the size of the original"
+        )
+
     with storage.storage_errors(uri), storage.open_random_access(uri) as file:
         head = file.read(6)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
-            with opened_gzip(file, num_threads, lambda why: _damaged(uri, size_bytes, why)) as reader:
-                members, kept, left_out = _scan(uri, size_bytes, reader, wants)
+            with opened_gzip(file, num_threads, damaged) as reader:
+                kept, left_out = _scan(reader, wants, members, damaged)
                 reader.seek(0, io.SEEK_END)
                 seek_index = _exported(reader)
             container = Container(kind="tar.gz", uri=uri, size_bytes=size_bytes, seek_index=seek_index)
@@ -99,7 +107,7 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
                     raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
             is_local = storage.as_local_path(uri) is not None
             buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
-            members, kept, left_out = _scan(uri, size_bytes, buffered, wants)
+            kept, left_out = _scan(buffered, wants, members, damaged)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
     return Archive(container=container, members=members, kept=kept, left_out=left_out)
 
@@ -117,14 +125,13 @@ def opened_gzip(
     source = _Source(file)
     reader = rapidgzip.RapidgzipFile(source, parallelization=num_threads)
     try:
+        told = _Told(reader, refusal)
         if seek_index:
-            reader.import_index(io.BytesIO(seek_index))
-        yield reader
-    except Exception as error:
+            told.import_index(io.BytesIO(seek_index))
+        yield told
+    except Exception:
         if source.error is not None:
             raise source.error from None
-        if isinstance(error, ValueError | RuntimeError):
-            raise refusal(_why(error)) from error
         raise
     finally:
         reader.close()
@@ -150,11 +157,24 @@ class _Source:
         return body
 
 
-def _damaged(uri: str, size_bytes: int, why: str, after: str = "") -> SourceError:
-    return SourceError(
-        f"{uri} is no whole archive: {why}{after}; get it again, and compare its {size_bytes:,} bytes with the size of "
-        "the original"
-    )
+@final
+class _Told:
+    """A reader of rapidgzip whose methods raise `refusal` of the reason, where they find the file damaged."""
+
+    def __init__(self, reader: Any, refusal: Callable[[str], Exception]) -> None:
+        self._reader = reader
+        self._refusal = refusal
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._reader, name)
+
+        def told(*args: Any) -> Any:
+            try:
+                return found(*args)
+            except (ValueError, RuntimeError) as error:
+                raise self._refusal(_why(error)) from error
+
+        return told if callable(found) else found
 
 
 def _why(error: Exception) -> str:
@@ -174,51 +194,62 @@ def _exported(reader: Any) -> bytes:
 
 
 def _scan(
-    uri: str, size_bytes: int, file: BinaryIO, wants: Wants
-) -> tuple[dict[str, Member], dict[str, Kept], tuple[str, ...]]:
-    members: dict[str, Member] = {}
+    file: BinaryIO, wants: Wants, members: dict[str, Member], damaged: Callable[[str], Exception]
+) -> tuple[dict[str, Kept], tuple[str, ...]]:
+    """Fill `members`, by their paths; what is kept of them, and what is left out."""
     kept: dict[str, Kept] = {}
     links: list[tuple[str, str]] = []
     left_out: list[str] = []
-    try:
-        for tar, info in _headers(file):
-            path = _path_of(info.name)
-            if path.split("/")[0] == "..":
-                left_out.append(path)
-            elif info.islnk():
-                links.append((path, _path_of(info.linkname)))
-            elif info.issym():
-                links.append((path, os.path.normpath(os.path.join(os.path.dirname(path), info.linkname))))
-            elif info.isreg() and not info.sparse:
-                members[path] = Member(path=path, offset=info.offset_data, size_bytes=info.size)
-                if (parse := wants(path, info.size)) is not None:
-                    body = tar.extractfile(info)
-                    assert body is not None, path
-                    kept[path] = parse(body.read())
-            elif not info.isdir():
-                left_out.append(path)
-    except (tarfile.TarError, ValueError, RuntimeError, OverflowError) as error:
-        raise _damaged(uri, size_bytes, _why(error), f", after {plural(len(members), 'file')}") from error
+    for tar, info in _headers(file, damaged):
+        path = _path_of(info.name)
+        if path.split("/")[0] == "..":
+            left_out.append(path)
+        elif info.islnk():
+            links.append((path, _path_of(info.linkname)))
+        elif info.issym():
+            links.append((path, os.path.normpath(os.path.join(os.path.dirname(path), info.linkname))))
+        elif info.isreg() and not info.sparse:
+            members[path] = Member(path=path, offset=info.offset_data, size_bytes=info.size)
+            if (parse := wants(path, info.size)) is not None:
+                with _tar_errors(damaged):
+                    member = tar.extractfile(info)
+                    assert member is not None, path
+                    body = member.read()
+                kept[path] = parse(body)
+        elif not info.isdir():
+            left_out.append(path)
     for path, target in links:
         if target in members:
             members[path] = Member(path=path, offset=members[target].offset, size_bytes=members[target].size_bytes)
         else:
             left_out.append(path)
-    return members, kept, tuple(left_out)
+    return kept, tuple(left_out)
 
 
-def _headers(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+@contextlib.contextmanager
+def _tar_errors(damaged: Callable[[str], Exception]) -> Iterator[None]:
+    """What the reading of a tar raises, as `damaged` of the reason."""
+    try:
+        yield
+    except (tarfile.TarError, ValueError, RuntimeError, OverflowError) as error:
+        raise damaged(_why(error)) from error
+
+
+def _headers(file: BinaryIO, damaged: Callable[[str], Exception]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Those of an archive, and of the archives that follow it in the same file, as `cat` joins them."""
     start: int | None = 0
-    while start is not None:
-        file.seek(start)
-        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape", tarinfo=_Header) as tar:
-            for info in tar:
-                tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-                if info.size < 0:
-                    raise tarfile.ReadError(f"{info.name} has {info.size} bytes")
-                yield tar, info
-        start = _start_of_next(file, tar.offset)
+    with _tar_errors(damaged):
+        while start is not None:
+            file.seek(start)
+            with tarfile.open(
+                fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape", tarinfo=_Header
+            ) as tar:
+                for info in tar:
+                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+                    if info.size < 0:
+                        raise tarfile.ReadError(f"{info.name} has {info.size} bytes")
+                    yield tar, info
+            start = _start_of_next(file, tar.offset)
 
 
 def _start_of_next(file: BinaryIO, end: int) -> int | None:

@@ -10,7 +10,7 @@ Cost: the driver reads footers, labels and paths, never the column of the bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from sunspark import storage
 from sunspark.data.sources.listing import Container, Found, FoundImage
 from sunspark.data.sources.splits import split_of_file
+from sunspark.data.sources.table_rows import missing_columns, refuse_repeated
 from sunspark.errors import SourceError, StorageError, first_five, first_line_of, plural
 
 _FILES_AT_ONCE: Final = 16
@@ -107,13 +108,6 @@ def class_names_of(uri: str, features: dict[str, dict[str, Any]], label: str) ->
     return tuple(names)
 
 
-def refuse_repeated(uri: str, names: Sequence[str], wanted: Iterable[str | None]) -> None:
-    """SourceError where one of the `wanted` columns is there more than once among all `names`."""
-    for name in wanted:
-        if name is not None and names.count(name) > 1:
-            raise SourceError(f"{uri} has {names.count(name)} columns named {name!r}; rename all but one")
-
-
 def is_label_type(kind: pa.DataType) -> bool:
     """Whether a column of this type can name or number classes."""
     if pa.types.is_dictionary(kind):
@@ -176,11 +170,7 @@ def _read_shard(file: storage.FileEntry) -> _Shard:
         columns = image_columns(file.uri, parquet.schema_arrow)
         if columns is None:
             names = parquet.schema_arrow.names
-            hint = (
-                "; a table of paths and labels is given itself, not its folder"
-                if {"path", "label"} <= set(names)
-                else ""
-            )
+            hint = "" if missing_columns(names) else "; a table of paths and labels is given itself, not its folder"
             raise SourceError(
                 f"{file.uri} has no column of images (columns: {first_five(names)}); it needs bytes, or a struct of "
                 f"bytes and path, named {_IMAGE_NAMES[0]!r}{hint}"

@@ -1,7 +1,8 @@
 """What kind of source a URI is, and its listing.
 
 Cost: one recursive listing of a folder, in parallel by its folders on object stores; of a tar its headers, of a tar.gz
-one decompression, of Parquet footers and labels. About 300 bytes of memory per image.
+one decompression, of Parquet footers and labels. Some 200 bytes of memory an image, and 470 at most while a folder is
+listed (paths of 32 letters).
 """
 
 from __future__ import annotations

@@ -151,20 +151,22 @@ def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mappi
     missing = [(number, path) for number, path in lines if path not in label_of]
     if missing:
         named = first_five(f"{path} (line {number})" for number, path in missing)
-        if len(missing) < len(lines) and missing == lines[: len(missing)] and not _name_images(missing):
+        if len(missing) < len(lines) and missing == lines[: len(missing)] and not _name_files(missing):
             raise SourceError(
                 f"the split list {place} begins with what is no path: {named}; a list has neither a header nor "
                 "comments, so take that out"
             )
+        which = "the one file" if len(lines) == 1 else f"{len(missing):,} of the {len(lines):,} files"
+        are = "is no image" if len(missing) == 1 else "are not images"
         raise SourceError(
-            f"{len(missing)} of the {plural(len(lines), 'file')} in the split list {place} are not images of {source}: "
-            f"{named}; {_remedy(missing[-1][1], label_of)}"
+            f"{which} in the split list {place} {are} of {source}: {named}; {_remedy(missing[-1][1], label_of)}"
         )
     return [path for _, path in lines]
 
 
-def _name_images(lines: Sequence[tuple[int, str]]) -> bool:
-    return any(is_image_name(path) for _, path in lines)
+def _name_files(lines: Sequence[tuple[int, str]]) -> bool:
+    """Whether one of them looks like a path, though it may lead nowhere."""
+    return any("/" in line or is_image_name(line) for _, line in lines)
 
 
 def _remedy(line: str, label_of: Mapping[str, int]) -> str:

@@ -1,14 +1,16 @@
 """A table of `path,label[,split]`: CSV with a header, JSON lines or Parquet.
 
 A path is relative to the table's folder, absolute, or a URI. A row that repeats with another split puts its image into
-both. White space around labels and splits is none of theirs. Labels that are whole numbers are numbers (`labels.py`
-says which classes they are).
+both, however it spells the path (`a.jpg`, `sub/../a.jpg`); the image is named as the first such row has it. White space
+around labels and splits is none of theirs. Labels that are whole numbers are numbers (`labels.py` says which classes
+they are).
 
 Cost: the table in memory, and one listing for each folder that it names.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,21 +26,15 @@ from sunspark.data.sources.parquet import (
     image_column,
     is_label_type,
     opened_parquet,
-    refuse_repeated,
     values_of,
 )
-from sunspark.data.sources.text_table import (
-    COLUMNS,
-    Row,
-    column_name,
-    csv_rows,
-    json_rows,
-    refuse_missing_columns,
-)
+from sunspark.data.sources.table_rows import COLUMNS, Row, column_name, missing_columns, no_table, refuse_repeated
+from sunspark.data.sources.text_table import csv_rows, json_rows
 from sunspark.errors import SourceError, first_five, first_line_of, plural
 
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".parquet", *_JSON_SUFFIXES)
+_HERE: Final = re.compile(r"\A\./+")
 _FOLDERS_AT_ONCE: Final = 16
 _MOST_DIGITS: Final = 1000
 """Python refuses to take thousands of digits for a number."""
@@ -46,13 +42,14 @@ _MOST_DIGITS: Final = 1000
 
 def is_table(schema: pa.Schema) -> bool:
     """Whether a Parquet file is a table of paths and labels."""
-    return {"path", "label"} <= set(map(column_name, schema.names)) and image_column(schema) is None
+    return not missing_columns(schema.names) and image_column(schema) is None
 
 
 def find_in_table(source: str) -> Found:
     """The images that the table at `source` names. Raises SourceError where they are not all there."""
     unit, rows, class_names = _rows(source)
     folder = storage.parent(source)
+    path_of: dict[str, str] = {}
     label_of: dict[str, str | int] = {}
     splits_of: dict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -65,10 +62,12 @@ def find_in_table(source: str) -> Found:
             raise SourceError(
                 f"{unit} {row.number} of {source} has a zero byte in its path ({path!r}), as no file has; mend it"
             )
-        path = path.removeprefix("./")
+        spelled = _HERE.sub("", path)
+        path = path_of.setdefault(storage.absolute(storage.beside(folder, spelled)), spelled)
         if label_of.setdefault(path, label) != label:
+            before = f"a {unit} before it" if path == spelled else f"a {unit} before it gives {path}"
             raise SourceError(
-                f"{unit} {row.number} of {source} gives {path} another label, {label}, than a {unit} before it, "
+                f"{unit} {row.number} of {source} gives {spelled} another label, {label}, than {before}, "
                 f"{label_of[path]}; take one out"
             )
         splits_of[path] += [split] if split else []
@@ -76,7 +75,7 @@ def find_in_table(source: str) -> Found:
         raise SourceError(f"{source} has no rows; it needs one for each image")
     labels = as_numbers(list(label_of.values()))
     _refuse_mixed(source, labels)
-    sizes = _sizes(source, {path: storage.beside(folder, path) for path in label_of})
+    sizes = _sizes(source, {path: uri for uri, path in path_of.items()})
     container = Container(kind="folder", uri=folder)
     has_splits = any(splits_of.values())
     return Found(
@@ -107,7 +106,8 @@ def _parquet_rows(source: str) -> tuple[Iterator[Row], tuple[str, ...]]:
     try:
         with opened_parquet(source) as parquet, storage.storage_errors(source):
             schema = parquet.schema_arrow
-            refuse_missing_columns(source, schema.names)
+            if missing_columns(schema.names):
+                raise no_table(source, schema.names)
             refuse_repeated(source, list(map(column_name, schema.names)), COLUMNS)
             real = {column_name(column): column for column in schema.names if column_name(column) in COLUMNS}
             class_names = class_names_of(source, hugging_face_features(schema), real["label"])

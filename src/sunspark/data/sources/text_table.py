@@ -1,7 +1,7 @@
 """The rows of a table of text: CSV with a header, or JSON lines. Each knows the line of the file that it begins in.
 
-Commas, semicolons or tabs part the columns of CSV: those by which the header names `path` and `label`. Names of columns
-may be in capitals, and have white space around them. A row without anything in it is none.
+Commas, semicolons or tabs part the columns of CSV: those by which the header names `path` and `label`. A row without
+anything in it is none.
 """
 
 from __future__ import annotations
@@ -10,28 +10,19 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sunspark.data.sources.listing import is_image_name
-from sunspark.data.sources.parquet import refuse_repeated
-from sunspark.errors import SourceError, clipped, first_five, plural
+from sunspark.data.sources.table_rows import COLUMNS, Row, column_name, missing_columns, no_table, refuse_repeated
+from sunspark.errors import SourceError, clipped, plural
 
-COLUMNS: Final = ("path", "label", "split")
 _DELIMITERS: Final = (",", ";", "\t")
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MOST_CELL_LETTERS: Final = 2**24
+"""64 MB while it is read; Python's own limit, 131,072, is below what other columns may hold (captions, masks)."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One row of a table, as it stands there."""
-
-    number: int
-    """Of the line of a text, as an editor counts, or of the row of Parquet; from 1 on."""
-    path: str | None
-    label: str | int | None
-    split: str | None
+csv.field_size_limit(max(csv.field_size_limit(), _MOST_CELL_LETTERS))  # that of the process: there is no other
 
 
 def csv_rows(source: str, body: bytes) -> Iterator[Row]:
@@ -60,28 +51,14 @@ def json_rows(source: str, body: bytes) -> Iterator[Row]:
             continue
         values = _object(f"line {line} of {source}", text)
         if is_first:
-            refuse_missing_columns(source, list(values))
+            if missing_columns(values):
+                raise no_table(source, list(values))
             is_first = False
         label = values.get("label")
         if isinstance(label, bool) or not (label is None or isinstance(label, str | int)):
             raise SourceError(f"line {line} of {source} has the label {label!r:.60}; it needs a name or a whole number")
         path, split = (_as_text(f"line {line} of {source}", name, values.get(name)) for name in ("path", "split"))
         yield Row(number=line, path=path, label=label, split=split)
-
-
-def column_name(name: str) -> str:
-    """` Path` -> path"""
-    return name.strip().lower()
-
-
-def refuse_missing_columns(source: str, names: Sequence[str]) -> None:
-    """SourceError where a table with columns of these names is none of images."""
-    missing = [column for column in ("path", "label") if column not in map(column_name, names)]
-    if missing:
-        raise SourceError(
-            f"{source} has no column {' and none '.join(missing)} (columns: {first_five(map(clipped, names))}); a "
-            "table of images has path, label and, if it likes, split"
-        )
 
 
 def _lines(source: str, body: bytes) -> Iterator[str]:
@@ -112,21 +89,24 @@ def _header(source: str, body: bytes) -> tuple[str, list[str]]:
         except SourceError as error:  # quotes that make no sense with this one
             refusal = refusal or error
             continue
-        if {"path", "label"} <= {column_name(name) for name in headers[delimiter]}:
+        if not missing_columns(headers[delimiter]):
             return delimiter, headers[delimiter]
     if not headers:
         assert refusal is not None
         raise refusal
-    names = max(headers.values(), key=len)
+    raise _no_header(source, max(headers.values(), key=len))
+
+
+def _no_header(source: str, names: list[str]) -> SourceError:
+    """What to say of a first line with these cells."""
     if not names:
-        raise SourceError(f"{source} is empty; a table of images begins with the names of its columns: path,label")
+        return SourceError(f"{source} is empty; a table of images begins with the names of its columns: path,label")
     if images := [name for name in names if is_image_name(name)]:
-        raise SourceError(
+        return SourceError(
             f"{source} has no header: its first line names an image, {clipped(images[0])}; write the names of the "
             "columns above it, such as path,label"
         )
-    refuse_missing_columns(source, names)
-    raise AssertionError(names)
+    return no_table(source, names)
 
 
 def _records(source: str, body: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -150,11 +130,10 @@ def _object(where: str, text: str) -> Mapping[str, Any]:
         found = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{where} is no JSON ({_why(error)}); a table in JSON has one object a line") from error
-    if not isinstance(found, dict):
+    if not isinstance(found, _JsonObject):
         raise SourceError(f"{where} is no JSON object but {text.strip():.40}; a table in JSON has one object a line")
+    refuse_repeated(where, list(map(column_name, found.names)), COLUMNS)
     values = {column_name(name): value for name, value in found.items()}
-    if len(values) < len(found):
-        refuse_repeated(where, list(map(column_name, found)), COLUMNS)
     for name in COLUMNS if "\\u" in text else ():  # only so can a file in UTF-8 hold a surrogate
         if isinstance(value := values.get(name), str) and not _is_whole(value):
             raise SourceError(f"{where} has half a character in its {name} ({value!a}); write it in UTF-8")
@@ -166,14 +145,15 @@ def _why(error: ValueError | RecursionError) -> str:
     return f"{error.msg} at letter {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two equal keys, Python would take the later in silence."""
-    if len(values := dict(pairs)) < len(pairs):
-        raise ValueError(f"a key is there twice among {first_five(name for name, _ in pairs)}")
-    return values
+class _JsonObject(dict[str, Any]):
+    """An object of JSON that knows all its keys: of two equal ones, Python takes the later in silence."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.names = [name for name, _ in pairs]
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_repeats)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_JsonObject)
 
 
 def _is_whole(text: str) -> bool:

@@ -75,10 +75,10 @@ def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: byte
                 )
             )
     if unlabelled:
-        many = plural(len(unlabelled), f"image of {source} has", f"images of {source} have")
+        one, many = f"image of {source} has no label beside it", f"images of {source} have no label beside them"
         raise SourceError(
-            f"{many} no label beside ({first_five(unlabelled)}); each KEY.jpg "
-            "needs a KEY.cls, KEY.json or KEY.txt that names or numbers its class"
+            f"{plural(len(unlabelled), one, many)} ({first_five(unlabelled)}); each KEY.jpg needs a KEY.cls, KEY.json "
+            "or KEY.txt that names or numbers its class"
         )
     labels = as_numbers([image.label for image in images])
     images = [replace(image, label=label) for image, label in zip(images, labels, strict=True)]
