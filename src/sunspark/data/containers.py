@@ -18,7 +18,7 @@ import pyarrow as pa
 from sunspark import storage
 from sunspark.data.codec import MAX_SOURCE_BYTES, DecodeError
 from sunspark.data.image_files import read_image
-from sunspark.data.sources.archive import opened_gzip
+from sunspark.data.kept_archive import kept_open
 from sunspark.data.sources.listing import Container, ListedImage
 from sunspark.data.sources.parquet import image_columns, opened_parquet
 from sunspark.errors import StorageError
@@ -77,12 +77,9 @@ def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[
         yield from _rows(container, images)
         return
     assert container.kind == "tar.gz", container.kind
-    with (
-        storage.storage_errors(container.uri),
-        storage.open_random_access(container.uri) as file,
-        opened_gzip(file, 1, lambda why: _damaged(container.uri, why), seek_index) as reader,
-    ):
+    with storage.storage_errors(container.uri), storage.open_random_access(container.uri) as file:
         _refuse_changed(container, file)
+    with kept_open(container, seek_index, lambda why: _damaged(container.uri, why)) as reader:
         for image in images:
             try:
                 _refuse_large(image.size_bytes)
