@@ -181,8 +181,10 @@ def make_images(folder: Path, count: int) -> Path:
 
 
 def enlarged(path: Path) -> bytes:
+    """As a camera would have it."""
     body = BytesIO()
-    Image.open(path).convert("RGB").resize((1024, 768), Image.Resampling.BICUBIC).save(body, "JPEG", quality=90)
+    with Image.open(path) as image:
+        image.resize((1024, 768), Image.Resampling.BICUBIC).save(body, "JPEG", quality=90)
     return body.getvalue()
 
 

@@ -23,12 +23,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from PIL import Image
-
+from benchmarks.ingest import enlarged
 from benchmarks.peer_runs.environments import HERE, loaders_python
 from sunspark.data.codec import to_stored_image
 from sunspark.data.scenes import draw_scenes
@@ -171,14 +169,6 @@ def make_dataset(folder: Path, num_images: int) -> None:
     for name, _, _, jpeg in samples:
         (folder / "jpegs" / name).write_bytes(jpeg)
     write_dataset(str(folder / "bucket" / "dataset"), samples, classes=[str(label) for label in range(10)])
-
-
-def enlarged(path: Path) -> bytes:
-    """As a camera would have it: 1024 x 768, quality 90."""
-    body = BytesIO()
-    with Image.open(path) as image:
-        image.resize((1024, 768), Image.Resampling.BICUBIC).save(body, "JPEG", quality=90)
-    return body.getvalue()
 
 
 if __name__ == "__main__":

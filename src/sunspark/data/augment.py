@@ -79,7 +79,7 @@ class AugmentConfig:
 
 
 def training_pixels(jpeg: bytes, size: int, rng: KeyedRandom, config: AugmentConfig | None = None) -> Pixels:
-    """A random view of `jpeg`, shape (size, size, 3), 0..255.
+    """A random view of `jpeg`, shape (size, size, 3), 0..255; it may have negative strides, and may not be written.
 
     Raises ValueError when `jpeg` cannot be decoded.
     """
