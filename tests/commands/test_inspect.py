@@ -1,12 +1,14 @@
 """What is in a dataset, for people: counts, tables, a page, a picture; of many splits a few, the rest in the JSON."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sunspark.commands.ingest import run as run_ingest
 from sunspark.commands.inspect import run
 from sunspark.config import as_json
 from sunspark.data.codec import encode_jpeg
@@ -79,6 +81,37 @@ def test_where_there_is_no_dataset_nothing_is_written(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="is not a finished dataset"):
             run([str(tmp_path / "nowhere"), *words])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        (("fit", "test"), "not looked for: no two splits are a training split and its test by their names"),
+        (("train", "holdout"), "train & holdout: 1"),
+        (("train", "test", "odd"), "train & test: 1; not looked for in odd: by name in no pair of a training split"),
+    ],
+)
+def test_leaks_are_called_none_only_where_they_were_looked_for(
+    splits: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    image = encode_jpeg(np.zeros((16, 24, 3), np.uint8))
+    made = [("a/b.jpg", 0, splits, image)]
+    dataset = write_dataset(str(tmp_path / "dataset"), made, classes=("a",), split_names=splits).uri
+    assert re.search(rf"^leaks +{told}", run([dataset]).text, re.MULTILINE)
+    page = tmp_path / "page.html"
+    table = run([dataset, "--leaks", "--html", str(page)]).text
+    assert ("not looked for" in table) == ("not looked for" in told)
+    assert ("not looked for" in page.read_text()) == ("not looked for" in told)
+    assert "no training image is a test image" not in page.read_text()
+
+
+def test_ingest_says_where_it_looked_for_no_leaks(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "a" / "1.jpg").write_bytes(encode_jpeg(np.zeros((16, 24, 3), np.uint8)))
+    (tmp_path / "list.txt").write_text("a/1.jpg")
+    lists = [word for name in ("fit", "test") for word in ("--split-list", f"{name}={tmp_path}/list.txt")]
+    made = run_ingest([str(tmp_path / "photos"), str(tmp_path / "dataset"), *lists, "--launcher", "local"])
+    assert re.search("^leaks +not looked for: no two splits", made.text, re.MULTILINE)
 
 
 @pytest.fixture

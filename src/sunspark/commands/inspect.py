@@ -13,7 +13,7 @@ from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
-from sunspark.data.leaks import LabelConflicts, Leak
+from sunspark.data.leaks import LabelConflicts, Leak, leaks_in_words
 from sunspark.data.summary import DatasetSummary
 from sunspark.errors import ConfigError, clipped, plural, printable
 
@@ -76,8 +76,13 @@ def _outcome(arguments: Arguments) -> Outcome:
 
 def _summary_outcome(dataset: str) -> Outcome:
     result = sunspark.inspect(dataset)
+    found = [f"{leak.train} & {leak.test}: {leak.images:,}" for leak in result.leaks]
     parts = [
-        summary(result, leave_out=("class_counts", "quarantine", "splits", "leaks", "label_conflicts")),
+        summary(
+            result,
+            leave_out=("class_counts", "quarantine", "splits", "unpaired_splits", "label_conflicts"),
+            words={"leaks": leaks_in_words(found, result.unpaired_splits, result.splits)},
+        ),
         *_splits(result),
         _classes(result),
         *_leaks(result.leaks),
@@ -100,15 +105,17 @@ def _quarantine_outcome(dataset: str) -> Outcome:
 
 def _leaks_outcome(dataset: str) -> Outcome:
     result = sunspark.inspect_leaks(dataset)
-    parts = [summary(result, leave_out=("leaks", "label_conflicts"))]
+    leaked = leaks_in_words([f"{result.leaked:,}"], result.unpaired_splits, result.splits)
+    left_out = ("splits", "unpaired_splits", "leaks", "label_conflicts")
+    parts = [summary(result, leave_out=left_out, words={"leaked": leaked})]
     pair = ["path", "class", "copy", "its class"]
     if result.leaks:
-        leaked = [
+        rows = [
             (one.train, one.test, printable(one.path), clipped(one.class_name), _same(one.copy, one.path),
              clipped(one.copy_class))
             for one in result.leaks
         ]  # fmt: skip
-        parts.append(table("leaks", ["train", "test", *pair], leaked))
+        parts.append(table("leaks", ["train", "test", *pair], rows))
     if result.label_conflicts:
         conflicting = [
             (printable(one.path), clipped(one.class_name), printable(one.copy), clipped(one.copy_class))

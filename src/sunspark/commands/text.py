@@ -34,11 +34,12 @@ class Outcome:
     exit_code: int = 0
 
 
-def summary(result: object, *, leave_out: Iterable[str] = ()) -> str:
-    """The fields of a result, one a line: name, value, unit."""
+def summary(result: object, *, leave_out: Iterable[str] = (), words: Mapping[str, str] | None = None) -> str:
+    """The fields of a result, one a line: name, value, unit; `words` stand in place of the values of some fields."""
+    given = words or {}
     names = [field.name for field in fields(cast(Any, result)) if field.name not in leave_out]
     shown = [name for name in names if not (name.endswith(_RATE) and _says_nothing(result, name))]
-    pairs = [_in_words(name, getattr(result, name)) for name in shown]
+    pairs = [_in_words(name, given.get(name, getattr(result, name))) for name in shown]
     width = max((len(name) for name, _ in pairs), default=0)
     return "\n".join(fitted(value, sys.stdout, head=f"{name:<{width}}  ") for name, value in pairs)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
-from sunspark.data.leaks import LabelConflicts, Leak, contents_of, find_label_conflicts, find_leaks
+from sunspark.data.leaks import LabelConflicts, Leak, contents_of, find_label_conflicts, find_leaks, unpaired_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +47,8 @@ class DatasetSummary:
     """Images with an exact copy in the same split, but for one of each: there, they count more than once."""
     leaks: tuple[Leak, ...]
     """Pairs of splits that share images."""
+    unpaired_splits: tuple[str, ...]
+    """In these no leaks were looked for."""
     label_conflicts: LabelConflicts
     """Images that have an exact copy under another class."""
     quarantine: tuple[Quarantined, ...]
@@ -88,6 +90,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         blocks=dataset.num_blocks,
         copies_in_split={split: number for split, rows in rows_of.items() if (number := _num_copies(contents[rows]))},
         leaks=find_leaks(index, dataset.split_names),
+        unpaired_splits=unpaired_splits(dataset.split_names),
         label_conflicts=find_label_conflicts(index),
         quarantine=tuple(quarantine),
     )
