@@ -22,15 +22,28 @@ from sunspark.launch.ingest import ingest
 from tests.data.engine import here
 
 
-def test_of_many_splits_twenty_are_shown_and_how_many_there_are(tmp_path: Path) -> None:
-    names = tuple(f"Training_{number:02d}" for number in range(1, 23))
+def test_of_many_splits_forty_are_shown_and_how_many_there_are(tmp_path: Path) -> None:
+    names = tuple(f"Training_{number:02d}" for number in range(1, 43))
     image = encode_jpeg(np.zeros((16, 24, 3), np.uint8))
     write_dataset(str(tmp_path / "dataset"), [("a/b.jpg", 0, names, image)], classes=("a",), split_names=names)
     text = run([str(tmp_path / "dataset")]).text
-    assert "splits (20 of 22; --json has all)" in text
-    assert "Training_20" in text
-    assert "Training_21" not in text
+    table = text.partition("splits (40 of 42; --json has all)\n")[2]
+    assert "Training_40" in table
+    assert "Training_41" not in table
     assert "sizes            24x16: 1\n" in text
+
+
+def test_of_many_sizes_ten_are_shown_and_how_many_more_there_are(tmp_path: Path) -> None:
+    made = [
+        (f"a/{number}-{copy}.jpg", 0, [], encode_jpeg(np.zeros((16, 20 + number, 3), np.uint8)))
+        for number in range(12)
+        for copy in range(1 + (number == 11))
+    ]
+    write_dataset(str(tmp_path / "dataset"), made, classes=("a",))
+    (line,) = [line for line in run([str(tmp_path / "dataset")]).text.splitlines() if line.startswith("sizes")]
+    assert line.split()[1:3] == ["31x16:", "2,"]
+    assert line.count("x16: ") == 10
+    assert line.endswith(" and 2 more")
 
 
 @pytest.fixture

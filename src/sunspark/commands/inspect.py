@@ -20,8 +20,8 @@ from sunspark.errors import ConfigError, clipped, plural, printable
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
 """Splits that have a column in the table of classes; more have a table of their own."""
-_MOST_SPLITS = 20
-"""As many as SUN397 has."""
+_MOST_SPLITS = 40
+"""SUN397 has twenty, and whoever ingests it may add some."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +80,11 @@ def _summary_outcome(dataset: str) -> Outcome:
     parts = [
         summary(
             result,
-            leave_out=("class_counts", "quarantine", "splits", "unpaired_splits", "label_conflicts"),
-            words={"leaks": leaks_in_words(found, result.unpaired_splits, result.splits)},
+            leave_out=("class_counts", "quarantine", "splits", "unpaired_splits", "num_sizes", "label_conflicts"),
+            words={
+                "leaks": leaks_in_words(found, result.unpaired_splits, result.splits),
+                "sizes": _sizes(result),
+            },
         ),
         *_splits(result),
         _classes(result),
@@ -123,6 +126,12 @@ def _leaks_outcome(dataset: str) -> Outcome:
         ]
         parts.append(table("copies under another class", pair, conflicting))
     return Outcome(result=result, text="\n".join(parts))
+
+
+def _sizes(result: DatasetSummary) -> str:
+    more = result.num_sizes - len(result.sizes)
+    sizes = [f"{size}: {images:,}" for size, images in result.sizes.items()] or ["none"]
+    return ", ".join(sizes) + (f" and {more:,} more" if more else "")
 
 
 def _splits(result: DatasetSummary) -> list[str]:

@@ -40,7 +40,9 @@ class DatasetSummary:
     formats: dict[str, int]
     """Formats the images had at the source, most frequent first."""
     sizes: dict[str, int]
-    """Stored images by width x height in pixels, the ten most frequent first."""
+    """Stored images by width x height in pixels, the ten most frequent of them."""
+    num_sizes: int
+    """All there are."""
     stored_bytes: int
     blocks: int
     copies_in_split: dict[str, int]
@@ -86,6 +88,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         ),
         formats=dict(Counter(index.column("source_format").to_pylist()).most_common()),
         sizes={f"{width}x{height}": count for (width, height), count in sizes.most_common(10)},
+        num_sizes=len(sizes),
         stored_bytes=sum(index.column("image_bytes").to_pylist()),
         blocks=dataset.num_blocks,
         copies_in_split={split: number for split, rows in rows_of.items() if (number := _num_copies(contents[rows]))},
