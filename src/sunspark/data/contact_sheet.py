@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sunspark import storage
+from sunspark.config import refuse_other_seeds
 from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
 from sunspark.data.codec import decode
 from sunspark.data.dataset import Dataset
@@ -48,6 +49,7 @@ class SheetConfig:
     def __post_init__(self) -> None:
         if not 8 <= self.image_size <= 1024:
             raise ConfigError(f"image_size must be 8 to 1024 pixels, got {self.image_size}; use 128 if in doubt")
+        refuse_other_seeds(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
