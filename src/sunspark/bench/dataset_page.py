@@ -30,6 +30,7 @@ from sunspark.bench.download import csv_download
 from sunspark.bench.page import environment
 from sunspark.bench.tiles import Tile
 from sunspark.bench.words import count, percent, plural, share, size
+from sunspark.command_line import command
 from sunspark.data.dataset import Dataset
 from sunspark.data.leaks import Examples, Leak, leaks_in_words
 from sunspark.data.quarantine import commonest_reasons
@@ -122,6 +123,8 @@ def render(dataset: Dataset) -> str:
             ),
             leaks=_leak_rows(about.leaks, twin_of),
             unlooked=_leaks_in_words(about) if about.unpaired_splits else "",
+            leaks_command=command("inspect", dataset.uri, "--leaks"),
+            copies=", ".join(f"{split} {count(number)}" for split, number in about.copies_in_split.items()),
             num_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
             conflicts=count(about.label_conflicts.images),
             conflicting=_twins(about.label_conflicts.examples, twin_of),
