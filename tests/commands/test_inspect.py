@@ -76,11 +76,11 @@ def test_the_quarantine_is_a_table_of_all_bad_images(leaky: str) -> None:
 
 def test_page_and_picture_are_written(leaky: str, tmp_path: Path) -> None:
     out = [str(tmp_path / "page.html"), str(tmp_path / "views.png")]
-    text = run([leaky, "--html", out[0], "--augmented", out[1], "--image-size", "32", "--trivial-augment"]).text
+    text = run([leaky, "--html", out[0], "--augmented", out[1], "--image-size", "96", "--trivial-augment"]).text
     assert f"written: {out[0]}\nwritten: {out[1]}" in text
     assert Path(out[0]).read_text().startswith("<!DOCTYPE html>")
     with Image.open(out[1]) as picture:
-        assert picture.size[0] == 6 + 8 * (32 + 6)
+        assert picture.size[0] == 6 + 8 * (96 + 6)
 
 
 @pytest.mark.parametrize("words", [["--trivial-augment"], ["--image-size", "64"], ["--seed", "3", "--html", "x.html"]])
