@@ -122,6 +122,16 @@ def test_dropping_takes_them_out_of_train_and_nothing_else(dataset: Dataset) -> 
     assert index.drop_columns("splits") == dataset.read_index().drop_columns("splits")
 
 
+def test_beside_one_training_split_alone_all_others_are_its_tests_when_dropping_too(tmp_path: Path) -> None:
+    splits = ("train", "holdout")
+    made = [("1.jpg", 0, splits, image(1)), ("2.jpg", 0, splits[:1], image(1)), ("3.jpg", 0, splits[:1], image(2))]
+    index = write_dataset(str(tmp_path / "d"), made, classes=("a",), split_names=splits).read_index()
+    (leak,) = find_leaks(index, splits)
+    assert (leak.train, leak.test, leak.images) == ("train", "holdout", 2)
+    without, dropped = without_leaks(index, splits)
+    assert (dropped, find_leaks(without, splits)) == (2, ())
+
+
 def test_an_evaluation_counts_copies_of_trained_images(dataset: Dataset) -> None:
     assert dataset.num_shared("test", "train") == 3
     assert dataset.num_shared("odd", "train") == 2
