@@ -153,6 +153,14 @@ def test_what_may_be_left_out_may_be_none() -> None:
     assert parsed("--limit", "none", "--every", "none", "--master", "none", config=given) == Config()
 
 
+def test_help_shows_a_third_in_few_digits_and_means_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    thirds = Config(scale=(3 / 4, 4 / 3))
+    with pytest.raises(SystemExit):
+        parsed("--help", config=thirds)
+    assert "(default: 0.75 1.333)" in " ".join(capsys.readouterr().out.split())
+    assert parsed(config=thirds).scale == (3 / 4, 4 / 3)
+
+
 def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         parsed("--help")

@@ -1,13 +1,14 @@
 """Configuration: what a file says arrives unchanged and typed, or is refused with a message that helps."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
+import sunspark
 from sunspark.config import (
     ABSENT,
     differences,
@@ -116,7 +117,7 @@ def test_what_does_not_fit_is_refused_by_name(values: dict[str, object], words: 
     [
         ("name = ", "not valid TOML"),
         ('name = "x"\n[oven]\nminutes = 0\n', "minutes must be at least 1, got 0"),
-        ('name = "x"\n[ovn]\nminutes = 4\n', "there is no key 'ovn'"),
+        ('name = "x"\n[ovn]\nminutes = 4\n', "there is no key 'ovn'; the nearest is oven"),
     ],
 )
 def test_a_faulty_file_is_named_in_the_error(tmp_path: Path, text: str, words: str) -> None:
@@ -125,6 +126,26 @@ def test_a_faulty_file_is_named_in_the_error(tmp_path: Path, text: str, words: s
     with pytest.raises(ConfigError, match=r"cake\.toml") as caught:
         load(Cake, path)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("made", "bits"),
+    [
+        (lambda seed: sunspark.sample("drawn", seed=seed), 63),
+        (lambda seed: sunspark.SheetConfig(seed=seed), 63),
+        (lambda seed: sunspark.CompareConfig(seed=seed), 63),
+        (lambda seed: sunspark.TuneConfig(seed=seed), 32),
+        (lambda seed: sunspark.TrainingConfig(seed=seed), 63),
+    ],
+)
+def test_a_seed_that_is_none_is_refused_alike_everywhere(
+    made: Callable[[int], object], bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in (-1, 2**bits):
+        with pytest.raises(ConfigError, match=rf"^seed must be 0 to 2\*\*{bits} - 1, got {seed}; use 0 if in doubt$"):
+            made(seed)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ _RULES: Final = ("───", "---", "╰")
 _MISSING: Final = re.compile(r"^[│|] {4,5}(\S+) *[│|]$", re.MULTILINE)
 """A positional argument in the box for those that are missing; its help stands further to the right."""
 _NOT_GIVEN: Final = "none"
+_MOST_DIGITS: Final = 8
 
 
 def config_path(argv: Sequence[str]) -> str | None:
@@ -237,8 +238,14 @@ def _plain_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] | N
         metavar=kind.__name__.upper(),
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, kind) or (may_lack and value is None),
-        str_from_instance=lambda value: [_NOT_GIVEN if value is None else str(value)],
+        str_from_instance=lambda value: [_NOT_GIVEN if value is None else _shown(value)],
     )
+
+
+def _shown(value: object) -> str:
+    """A default as the help shows it: a third in few digits."""
+    text = str(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > _MOST_DIGITS else text
 
 
 def _number_or_word_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Any] | None":

@@ -114,6 +114,12 @@ def refuse_not_finite(config: object) -> None:
             raise ConfigError(f"{field.name} must be finite, got {got}; give a number, or leave it out for its default")
 
 
+def refuse_other_seeds(seed: int, bits: int = 63) -> None:
+    """ConfigError when `seed` is negative, or has more bits than may be."""
+    if not 0 <= seed < 2**bits:
+        raise ConfigError(f"seed must be 0 to 2**{bits} - 1, got {seed}; use 0 if in doubt")
+
+
 def differences(old: object, new: object) -> list[tuple[str, object, object]]:
     """Where two configurations differ: (dotted key, old value, new value), in the order of the fields.
 
@@ -235,7 +241,10 @@ def _build(cls: type[T], values: Mapping[str, object], prefix: str, all_keys: Se
     hints = _hints(cls)
     for key in values:
         if key not in hints:
-            raise MisspeltError(_no_such_key(prefix + key, all_keys))
+            tables = [
+                prefix + name for name, hint in hints.items() if isinstance(values[key], Mapping) and _is_table(hint)
+            ]
+            raise MisspeltError(_no_such_key(prefix + key, tables or all_keys))
     for name in required_fields(cls):
         if name not in values:
             raise MisspeltError(f"{prefix}{name} is missing; it must be {describe(hints[name])}")
@@ -297,9 +306,13 @@ def describe(hint: Any) -> str:
         return "one of " + ", ".join(repr(one) for one in arguments)
     if origin in (list, tuple):
         return f"a list of {describe(arguments[0])}"
-    if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
+    if _is_table(hint):
         return "a table"
     return _PLAIN_WORDS.get(hint, str(hint))
+
+
+def _is_table(hint: Any) -> bool:
+    return typing.get_origin(hint) in (dict, Mapping) or dataclasses.is_dataclass(hint)
 
 
 def _kind(value: object) -> str:

@@ -115,6 +115,8 @@ def test_a_dry_run_finds_what_would_end_the_real_one_and_counts_what_is_there(la
     assert outcome.text.startswith("8 runs of 5 settings, 0 of them measured already")
     assert f"left to train: 8 epochs, {8 * images:,} images in all\n" in outcome.text
     assert outcome.exit_code == 1, "two settings would fail"
+    (too_many,) = [line.split() for line in outcome.text.splitlines() if line.startswith("workers=64")]
+    assert too_many == ["workers=64", "0", "2", f"{images}", "not", "run"]
     assert re.search(
         r"\n'serial, split=no_such_split', 'split=no_such_split': .* no split 'no_such_split'", outcome.text
     )
@@ -138,6 +140,19 @@ def test_a_dry_run_finds_what_would_end_the_real_one_and_counts_what_is_there(la
     sweep.write_text(SWEEP.format(dataset=tmp_path / "nothing"))
     with pytest.raises(DatasetError, match="not a finished dataset"):
         run(words)
+
+
+def test_a_sweep_of_which_nothing_can_run_fails_dry_or_not_and_counts_no_epochs(
+    law_dataset: str, tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep.toml"
+    sweep.write_text(f'dataset = "{law_dataset}"\n[axes]\nlaunch.workers = [0, -1]\n')
+    words = [str(sweep), str(tmp_path / "compared")]
+    outcome = run([*words, "--dry-run"])
+    assert outcome.exit_code == 1
+    rows = [line.split() for line in outcome.text.splitlines() if line.startswith("workers=")]
+    assert rows == [[f"workers={workers}", "0", "-", "-", "not", "run"] for workers in (0, -1)]
+    assert run(words).exit_code == 1
 
 
 def test_what_is_measured_stays_in_the_results_whatever_is_run_now(law_dataset: str, tmp_path: Path) -> None:

@@ -147,7 +147,19 @@ def test_copies_under_two_classes_stand_side_by_side(tmp_path: Path) -> None:
     assert "Label conflicts 2 exact copies under another class" in page.text
     assert "2 images have an exact copy under another class" in page.text
     assert "a/1.jpg b/1.jpg coast forest" in page.text or "b/1.jpg a/1.jpg forest coast" in page.text
-    assert "--leaks" in page.text
+    assert f"sunspark inspect {dataset.uri} --leaks names all" in page.text
+
+
+def test_copies_within_a_split_are_counted(tmp_path: Path) -> None:
+    made = [(f"{n}.jpg", 0, ["train"], encode_jpeg(picture(n // 3))) for n in range(6)]
+    page, _ = page_of(write_dataset(str(tmp_path / "d"), made, classes=("a",)), tmp_path)
+    assert "Exact copies within a split, but for one of each: train 4." in page.text
+    page, _ = page_of(write_dataset(str(tmp_path / "e"), made[::3], classes=("a",)), tmp_path)
+    assert "within a split" not in page.text
+
+
+def test_a_line_may_end_before_the_suffix_of_a_file(dataset: Dataset, tmp_path: Path) -> None:
+    assert "coast/<wbr>twin<wbr>.png" in page_of(dataset, tmp_path)[1]
 
 
 @pytest.mark.parametrize(("num_classes", "most_bytes"), [(397, 2_000_000), (10_000, 4_000_000)])

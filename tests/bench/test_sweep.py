@@ -91,6 +91,10 @@ def test_a_setting_that_makes_no_sense_is_a_row_with_its_reason(tmp_path: Path) 
         ("dataset = 'd'\nrepeats = 2", "no key 'repeats'"),
         ("[axes]\nlaunch.workers = [2]", "dataset is missing"),
         ("dataset = 'd'\n[base.training]\nepoch = 2\n[axes]\nlaunch.workers = [2]", "no key 'training.epoch'"),
+        (
+            "dataset = 'd'\n[base.trainin]\nepochs = 2\n[axes]\nlaunch.workers = [2]",
+            "no key 'trainin'; the nearest is training$",
+        ),
         (GRID + "launch.workers = 2\n", "launch.workers is an axis, and a listed setting has it too"),
         (GRID + "[[settings]]\nstrategy.strategy = 'all_reduce'\n", "'all_reduce, workers=1' twice"),
         (GRID + "[[settings]]\nstrategy.sync_evry = 4\n", "the setting 'sync_evry=4, workers=1': there is no key"),

@@ -1,12 +1,14 @@
 """What is in a dataset, for people: counts, tables, a page, a picture; of many splits a few, the rest in the JSON."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sunspark.commands.ingest import run as run_ingest
 from sunspark.commands.inspect import run
 from sunspark.config import as_json
 from sunspark.data.codec import encode_jpeg
@@ -20,15 +22,28 @@ from sunspark.launch.ingest import ingest
 from tests.data.engine import here
 
 
-def test_of_many_splits_twenty_are_shown_and_how_many_there_are(tmp_path: Path) -> None:
-    names = tuple(f"Training_{number:02d}" for number in range(1, 23))
+def test_of_many_splits_forty_are_shown_and_how_many_there_are(tmp_path: Path) -> None:
+    names = tuple(f"Training_{number:02d}" for number in range(1, 43))
     image = encode_jpeg(np.zeros((16, 24, 3), np.uint8))
     write_dataset(str(tmp_path / "dataset"), [("a/b.jpg", 0, names, image)], classes=("a",), split_names=names)
     text = run([str(tmp_path / "dataset")]).text
-    assert "splits (20 of 22; --json has all)" in text
-    assert "Training_20" in text
-    assert "Training_21" not in text
+    table = text.partition("splits (40 of 42; --json has all)\n")[2]
+    assert "Training_40" in table
+    assert "Training_41" not in table
     assert "sizes            24x16: 1\n" in text
+
+
+def test_of_many_sizes_ten_are_shown_and_how_many_more_there_are(tmp_path: Path) -> None:
+    made = [
+        (f"a/{number}-{copy}.jpg", 0, [], encode_jpeg(np.zeros((16, 20 + number, 3), np.uint8)))
+        for number in range(12)
+        for copy in range(1 + (number == 11))
+    ]
+    write_dataset(str(tmp_path / "dataset"), made, classes=("a",))
+    (line,) = [line for line in run([str(tmp_path / "dataset")]).text.splitlines() if line.startswith("sizes")]
+    assert line.split()[1:3] == ["31x16:", "2,"]
+    assert line.count("x16: ") == 10
+    assert line.endswith(" and 2 more")
 
 
 @pytest.fixture
@@ -61,11 +76,11 @@ def test_the_quarantine_is_a_table_of_all_bad_images(leaky: str) -> None:
 
 def test_page_and_picture_are_written(leaky: str, tmp_path: Path) -> None:
     out = [str(tmp_path / "page.html"), str(tmp_path / "views.png")]
-    text = run([leaky, "--html", out[0], "--augmented", out[1], "--image-size", "32", "--trivial-augment"]).text
+    text = run([leaky, "--html", out[0], "--augmented", out[1], "--image-size", "96", "--trivial-augment"]).text
     assert f"written: {out[0]}\nwritten: {out[1]}" in text
     assert Path(out[0]).read_text().startswith("<!DOCTYPE html>")
     with Image.open(out[1]) as picture:
-        assert picture.size[0] == 6 + 8 * (32 + 6)
+        assert picture.size[0] == 6 + 8 * (96 + 6)
 
 
 @pytest.mark.parametrize("words", [["--trivial-augment"], ["--image-size", "64"], ["--seed", "3", "--html", "x.html"]])
@@ -79,6 +94,37 @@ def test_where_there_is_no_dataset_nothing_is_written(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="is not a finished dataset"):
             run([str(tmp_path / "nowhere"), *words])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        (("fit", "test"), "not looked for: no two splits are a training split and its test by their names"),
+        (("train", "holdout"), "train & holdout: 1"),
+        (("train", "test", "odd"), "train & test: 1; not looked for in odd: by name in no pair of a training split"),
+    ],
+)
+def test_leaks_are_called_none_only_where_they_were_looked_for(
+    splits: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    image = encode_jpeg(np.zeros((16, 24, 3), np.uint8))
+    made = [("a/b.jpg", 0, splits, image)]
+    dataset = write_dataset(str(tmp_path / "dataset"), made, classes=("a",), split_names=splits).uri
+    assert re.search(rf"^leaks +{told}", run([dataset]).text, re.MULTILINE)
+    page = tmp_path / "page.html"
+    table = run([dataset, "--leaks", "--html", str(page)]).text
+    assert ("not looked for" in table) == ("not looked for" in told)
+    assert ("not looked for" in page.read_text()) == ("not looked for" in told)
+    assert "no training image is a test image" not in page.read_text()
+
+
+def test_ingest_says_where_it_looked_for_no_leaks(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "a" / "1.jpg").write_bytes(encode_jpeg(np.zeros((16, 24, 3), np.uint8)))
+    (tmp_path / "list.txt").write_text("a/1.jpg")
+    lists = [word for name in ("fit", "test") for word in ("--split-list", f"{name}={tmp_path}/list.txt")]
+    made = run_ingest([str(tmp_path / "photos"), str(tmp_path / "dataset"), *lists, "--launcher", "local"])
+    assert re.search("^leaks +not looked for: no two splits", made.text, re.MULTILINE)
 
 
 @pytest.fixture

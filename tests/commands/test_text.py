@@ -61,15 +61,24 @@ def test_bytes_and_long_lists_are_readable() -> None:
     @dataclass(frozen=True)
     class Counted:
         stored_bytes: int = 12_345_678
-        splits: Mapping[str, int] = field(default_factory=lambda: {f"Training_{n:02d}": 1000 + n for n in range(1, 21)})
+        splits: Mapping[str, int] = field(default_factory=lambda: {f"Training_{n:02d}": 1000 + n for n in range(1, 51)})
         few: Mapping[str, int] = field(default_factory=lambda: {"train": 4, "test": 2})
 
     assert summary(Counted()).splitlines() == [
         "stored  12.3 MB",
         "splits  Training_01: 1,001, Training_02: 1,002, Training_03: 1,003, Training_04: 1,004, Training_05: 1,005 "
-        "and 15 more",
+        "and 45 more",
         "few     train: 4, test: 2",
     ]
+
+
+def test_the_splits_of_sun397_and_those_that_the_user_gave_are_all_named() -> None:
+    @dataclass(frozen=True)
+    class Counted:
+        splits: Mapping[str, int]
+
+    names = [*(f"Training_{n:02d}" for n in range(1, 11)), *(f"Testing_{n:02d}" for n in range(1, 11)), "Train_bal"]
+    assert all(f"{name}: 5" in summary(Counted(dict.fromkeys(names, 5))) for name in names)
 
 
 def test_a_rate_says_of_what_and_is_left_out_where_it_says_nothing() -> None:

@@ -24,7 +24,7 @@ from sunspark.errors import ConfigError, DatasetError
 from sunspark.launch.ingest import ingest
 from tests.data.engine import here
 
-SIZE = 32
+SIZE = 96
 GAP = 6
 TEXT = 26
 
@@ -67,6 +67,51 @@ def test_the_file_is_a_png_of_two_rows(dataset: Dataset, tmp_path: Path) -> None
     assert result == SheetResult(dataset=dataset.uri, path=str(out), width=wanted[0], height=wanted[1])
     with Image.open(out) as image:
         assert (image.format, image.size) == ("PNG", wanted)
+
+
+def test_heads_are_whole_however_small_the_images_are(dataset: Dataset) -> None:
+    small, large = (contact_sheet(dataset, SheetConfig(image_size=size), AugmentConfig()) for size in (16, SIZE))
+    width = small.shape[1] // (NUM_EPOCHS + 2) - GAP
+    assert width < SIZE
+    for sheet in (small, large):
+        assert (sheet[:TEXT, -GAP:] == sheet[0, 0]).all()
+    last = large[:TEXT, GAP + (NUM_EPOCHS + 1) * (SIZE + GAP) :]
+    assert np.array_equal(small[:TEXT, -width - GAP :], last[:, : width + GAP])
+
+
+def test_images_that_are_trained_on_are_shown_where_there_are_any(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = ("test", "train")
+    made = [
+        (f"{number}.jpg", 0, [splits[number % 2]], encode_jpeg(np.full((40, 60, 3), 20 * number, np.uint8)))
+        for number in range(6)
+    ]
+    sheets = []
+    for part in (made, made[1::2], made[::2]):
+        there = write_dataset(
+            str(tmp_path / str(len(sheets))), part, classes=("a",), split_names=splits if part is made else part[0][2]
+        )
+        caplog.clear()
+        write_contact_sheet(there, str(tmp_path / "out.png"), SheetConfig(image_size=SIZE), AugmentConfig())
+        told = "none of the splits (test) is one to train on: what is shown is what a training would see"
+        assert (told in caplog.text) == (there.split_names == ("test",))
+        sheets.append(contact_sheet(there, SheetConfig(image_size=SIZE), AugmentConfig()))
+    assert np.array_equal(sheets[0], sheets[1])
+
+
+def test_the_picture_says_of_which_split_an_image_is(tmp_path: Path) -> None:
+    jpeg = encode_jpeg(np.zeros((40, 60, 3), np.uint8))
+    sheets = [
+        contact_sheet(
+            write_dataset(str(tmp_path / split), [("1.jpg", 0, [split], jpeg)], classes=("a",), split_names=(split,)),
+            SheetConfig(image_size=SIZE),
+            AugmentConfig(),
+        )
+        for split in ("train", "test")
+    ]
+    assert np.array_equal(sheets[0][:-TEXT], sheets[1][:-TEXT])
+    assert not np.array_equal(sheets[0][-TEXT:], sheets[1][-TEXT:])
 
 
 def test_of_many_classes_eight_are_shown(tmp_path: Path) -> None:

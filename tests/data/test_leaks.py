@@ -8,7 +8,15 @@ import pytest
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
 from sunspark.data.leak_table import ConflictingImage, LeakedImage, leak_table
-from sunspark.data.leaks import find_label_conflicts, find_leaks, pairs_of, training_splits, without_leaks
+from sunspark.data.leaks import (
+    find_label_conflicts,
+    find_leaks,
+    leaks_in_words,
+    pairs_of,
+    training_splits,
+    unpaired_splits,
+    without_leaks,
+)
 from sunspark.data.writer import write_dataset
 
 SPLITS = ("train", "test", "odd")
@@ -45,13 +53,43 @@ def dataset(tmp_path: Path) -> Dataset:
         (("Training_01", "Testing_01", "Testing_02"), [("Training_01", "Testing_01")]),
         (("Train_bal", "Test_bal", "Testing_01"), [("Train_bal", "Test_bal")]),
         (("train", "validation", "dev"), [("train", "validation"), ("train", "dev")]),
-        (("train_a", "test_b"), []),
+        (("Training_01", "Testing_02"), [("Training_01", "Testing_02")]),
+        (("Training_01", "Training_02", "Testing_02", "odd"), [("Training_02", "Testing_02")]),
+        (("train", "holdout", "eval"), [("train", "holdout"), ("train", "eval")]),
+        (("train_a", "train_b", "holdout"), []),
+        (("my_train", "my_test"), []),
+        (("fit", "test"), []),
+        (("train",), []),
         (("mine", "yours"), []),
         ((), []),
     ],
 )
 def test_splits_belong_together_by_their_names(names: tuple[str, ...], pairs: list[tuple[str, str]]) -> None:
     assert pairs_of(names) == pairs
+
+
+@pytest.mark.parametrize(
+    ("names", "unpaired"),
+    [
+        (("train", "test", "holdout"), ("holdout",)),
+        (("train", "holdout"), ()),
+        (("Training_01", "Testing_01", "Training_02"), ("Training_02",)),
+        (("fit", "test"), ("fit", "test")),
+        ((), ()),
+    ],
+)
+def test_splits_in_which_nobody_looks_are_named(names: tuple[str, ...], unpaired: tuple[str, ...]) -> None:
+    assert unpaired_splits(names) == unpaired
+
+
+def test_what_was_not_looked_for_is_not_called_none() -> None:
+    assert leaks_in_words([], (), ("train", "test")) == "none"
+    assert leaks_in_words(["train & test: 3"], ("odd",), ("train", "test", "odd")) == (
+        "train & test: 3; not looked for in odd: by name in no pair of a training split and its test"
+    )
+    assert leaks_in_words([], ("fit", "test"), ("fit", "test")) == (
+        "not looked for: no two splits are a training split and its test by their names"
+    )
 
 
 def test_equal_images_across_train_and_test_are_found(dataset: Dataset) -> None:
@@ -82,6 +120,16 @@ def test_dropping_takes_them_out_of_train_and_nothing_else(dataset: Dataset) -> 
     assert changed == {"a/1.jpg": (0b001, 0), "a/5.jpg": (0b011, 0b010), "a/6.jpg": (0b101, 0b100)}
     assert index.schema == dataset.read_index().schema
     assert index.drop_columns("splits") == dataset.read_index().drop_columns("splits")
+
+
+def test_beside_one_training_split_alone_all_others_are_its_tests_when_dropping_too(tmp_path: Path) -> None:
+    splits = ("train", "holdout")
+    made = [("1.jpg", 0, splits, image(1)), ("2.jpg", 0, splits[:1], image(1)), ("3.jpg", 0, splits[:1], image(2))]
+    index = write_dataset(str(tmp_path / "d"), made, classes=("a",), split_names=splits).read_index()
+    (leak,) = find_leaks(index, splits)
+    assert (leak.train, leak.test, leak.images) == ("train", "holdout", 2)
+    without, dropped = without_leaks(index, splits)
+    assert (dropped, find_leaks(without, splits)) == (2, ())
 
 
 def test_an_evaluation_counts_copies_of_trained_images(dataset: Dataset) -> None:

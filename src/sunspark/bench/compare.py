@@ -23,7 +23,7 @@ from sunspark import run_directory, storage
 from sunspark.bench.measuring import failed, measurement_of, refused
 from sunspark.bench.sweep import Setting, SweepConfig, order_of_runs, settings_of
 from sunspark.bench.sweep_results import EpochForecast, Measurement, Summary, summaries, write_results
-from sunspark.config import from_dict, to_dict
+from sunspark.config import from_dict, refuse_other_seeds, to_dict
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, DatasetError, RunError, SunsparkError
 from sunspark.launch.config import TrainConfig
@@ -53,6 +53,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise ConfigError(f"repeats must be at least 1, got {self.repeats}")
+        refuse_other_seeds(self.seed)
         if not 0 <= self.target_top1 <= 1:
             raise ConfigError(f"target_top1 must be between 0 and 1, got {self.target_top1}")
 
@@ -94,10 +95,10 @@ class PlannedSetting:
     """0 where it is not run."""
     measured: int
     """Of these, what is there already."""
-    epochs: int
-    """Of a run."""
-    images: int
-    """Of an epoch."""
+    epochs: int | None
+    """Of a run; None where the values of the setting make no sense."""
+    images: int | None
+    """Of an epoch; None there too, and where there is no such split."""
     seconds: float | None
     """Of a run, where a pilot has told."""
     refusal: str
@@ -133,12 +134,13 @@ def planned(sweep: SweepConfig, folder: str, config: CompareConfig, tell: Callab
     forecasts = _forecasts(settings, opened, folder, tell, is_asked=False) if is_forecast else {}
     found = [_planned(one, opened, folder, config.repeats, forecasts.get(one.name)) for one in settings]
     left = [(one.runs - one.measured, one) for one in found if not one.refusal]
+    epochs = [(runs * (one.epochs or 0), one.images or 0) for runs, one in left]
     seconds = [runs * one.seconds if one.seconds else None for runs, one in left if runs]
     return Planned(
         runs=sum(one.runs for one in found),
         measured=sum(one.measured for one in found),
-        epochs=sum(runs * one.epochs for runs, one in left),
-        images=sum(runs * one.epochs * one.images for runs, one in left),
+        epochs=sum(number for number, _ in epochs),
+        images=sum(number * images for number, images in epochs),
         seconds=None if None in seconds or not seconds else sum(one for one in seconds if one),
         failing=sum(bool(one.refusal and one.runs) for one in found),
         settings=found,
@@ -148,15 +150,15 @@ def planned(sweep: SweepConfig, folder: str, config: CompareConfig, tell: Callab
 def _planned(
     setting: Setting, opened: Dataset, folder: str, repeats: int, forecast: EpochForecast | None
 ) -> PlannedSetting:
-    config, refusal, images = setting.config, setting.refusal, 0
-    if config is not None and not refusal:
+    config, refusal, images = setting.config, setting.refusal, None
+    if config is not None:
         try:
             images = len(opened.rows(config.training.split, "training.split"))
             if config.validation.eval_every:
                 opened.rows(config.validation.split, "validation.eval_split")
         except DatasetError as error:
-            refusal = str(error)
-    epochs = config.training.epochs if config else 0
+            refusal = refusal or str(error)
+    epochs = config.training.epochs if config else None
     return PlannedSetting(
         name=setting.name,
         config=config,
@@ -164,7 +166,7 @@ def _planned(
         measured=_num_measured(setting, repeats, folder),
         epochs=epochs,
         images=images,
-        seconds=epochs * forecast.here if forecast and forecast.here else None,
+        seconds=epochs * forecast.here if epochs and forecast and forecast.here else None,
         refusal=refusal,
         is_oversubscribed=setting.is_oversubscribed,
     )

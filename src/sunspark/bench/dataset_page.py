@@ -30,8 +30,9 @@ from sunspark.bench.download import csv_download
 from sunspark.bench.page import environment
 from sunspark.bench.tiles import Tile
 from sunspark.bench.words import count, percent, plural, share, size
+from sunspark.command_line import command
 from sunspark.data.dataset import Dataset
-from sunspark.data.leaks import Examples, Leak
+from sunspark.data.leaks import Examples, Leak, leaks_in_words
 from sunspark.data.quarantine import commonest_reasons
 from sunspark.data.summary import DatasetSummary, summarize
 from sunspark.errors import clipped
@@ -121,6 +122,9 @@ def render(dataset: Dataset) -> str:
                 {key: [getattr(one, key) for one in about.quarantine] for key in ("path", "stage", "reason")},
             ),
             leaks=_leak_rows(about.leaks, twin_of),
+            unlooked=_leaks_in_words(about) if about.unpaired_splits else "",
+            leaks_command=command("inspect", dataset.uri, "--leaks"),
+            copies=", ".join(f"{split} {count(number)}" for split, number in about.copies_in_split.items()),
             num_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
             conflicts=count(about.label_conflicts.images),
             conflicting=_twins(about.label_conflicts.examples, twin_of),
@@ -153,7 +157,7 @@ def _subject(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _tiles(about: DatasetSummary) -> list[Tile]:
-    leaked, conflicts = sum(leak.images for leak in about.leaks), about.label_conflicts.images
+    conflicts = about.label_conflicts.images
     counts = [one.images for one in about.class_counts]
     return [
         Tile(label="Images", value=count(about.images), note=f"of {count(about.listed)} listed"),
@@ -167,12 +171,7 @@ def _tiles(about: DatasetSummary) -> list[Tile]:
             else "none was bad",
             tone="bad" if about.quarantined else "good",
         ),
-        Tile(
-            label="Leaks",
-            value=count(leaked),
-            note=_leak_note(leaked, len(about.leaks)),
-            tone="bad" if leaked else "good",
-        ),
+        _leak_tile(about),
         Tile(
             label="Label conflicts",
             value=count(conflicts),
@@ -182,9 +181,21 @@ def _tiles(about: DatasetSummary) -> list[Tile]:
     ]
 
 
+def _leak_tile(about: DatasetSummary) -> Tile:
+    leaked, num_pairs = sum(leak.images for leak in about.leaks), len(about.leaks)
+    if leaked:
+        return Tile(label="Leaks", value=count(leaked), note=_leak_note(leaked, num_pairs), tone="bad")
+    if about.unpaired_splits:
+        return Tile(label="Leaks", value="?", note=_leaks_in_words(about))
+    return Tile(label="Leaks", value=count(0), note="no training image is a test image", tone="good")
+
+
+def _leaks_in_words(about: DatasetSummary) -> str:
+    found = [f"{leak.train} & {leak.test}: {count(leak.images)}" for leak in about.leaks]
+    return leaks_in_words(found, about.unpaired_splits, about.splits)
+
+
 def _leak_note(leaked: int, num_pairs: int) -> str:
-    if not num_pairs:
-        return "no training image is a test image"
     among = "" if num_pairs == 1 else f", over {num_pairs} pairs of splits"
     what = "training image that is a test image" if leaked == 1 else "training images that are test images"
     return f"{what} too{among}"

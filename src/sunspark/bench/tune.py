@@ -30,7 +30,7 @@ from sunspark import run_directory, storage
 from sunspark.bench.space import SpaceConfig, config_of, distributions_of, num_points
 from sunspark.bench.study import Searched, open_study, place_of, search_file, study_errors, url_of
 from sunspark.bench.trials import Trial, write_trials
-from sunspark.config import seconds_of, to_dict, to_toml
+from sunspark.config import refuse_other_seeds, seconds_of, to_dict, to_toml
 from sunspark.data.dataset import Dataset
 from sunspark.errors import ConfigError, RunError
 from sunspark.launch.config import TrainConfig
@@ -72,6 +72,7 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if self.trials < 1 or self.at_once < 0:
             raise ConfigError(f"trials must be at least 1 and at_once at least 0, got {self.trials} and {self.at_once}")
+        refuse_other_seeds(self.seed, bits=32)
         if self.timeout:
             seconds_of("timeout", self.timeout)
 

@@ -43,9 +43,9 @@ def run(argv: Sequence[str]) -> Outcome:
     arguments = parse(Arguments, argv, prog="sunspark compare", description=_DESCRIPTION)
     if arguments.dry_run:
         found = planned(load_sweep(arguments.sweep), arguments.folder, arguments.config, _tell)
-        return Outcome(result=found, text=_plan_in_words(found), exit_code=1 if found.failing else 0)
+        return Outcome(result=found, text=_plan_in_words(found), exit_code=1 if found.failing or not found.runs else 0)
     result = sunspark.compare(arguments.sweep, arguments.folder, arguments.config, _tell)
-    return Outcome(result=result, text=in_words(result), exit_code=1 if result.failed else 0)
+    return Outcome(result=result, text=in_words(result), exit_code=1 if result.failed or not result.runs else 0)
 
 
 def _tell(line: str) -> None:

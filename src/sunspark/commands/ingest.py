@@ -13,6 +13,7 @@ from sunspark.commands.arguments import ConfigFileArguments
 from sunspark.commands.text import Outcome, summary
 from sunspark.config import load
 from sunspark.data.ingest import IngestConfig
+from sunspark.data.leaks import leaks_in_words, unpaired_splits
 
 _DESCRIPTION = """Turn images into a dataset, with Spark or without.
 
@@ -40,5 +41,7 @@ def run(argv: Sequence[str]) -> Outcome:
     defaults = {"config": load(IngestConfig, path)} if path else {}
     arguments = parse(Arguments, argv, prog="sunspark ingest", description=_DESCRIPTION, defaults=defaults)
     result = sunspark.ingest(arguments.source, arguments.dataset, arguments.config)
+    found = [f"{pair}: {images:,}" for pair, images in result.leaks.items()]
+    leaks = leaks_in_words(found, unpaired_splits(tuple(result.splits)), result.splits)
     look = f"\nlook at it: {command('inspect', result.dataset)}"
-    return Outcome(result=result, text=summary(result) + "\n" + look)
+    return Outcome(result=result, text=summary(result, words={"leaks": leaks}) + "\n" + look)

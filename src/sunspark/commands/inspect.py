@@ -13,15 +13,15 @@ from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import Outcome, summary, table
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
-from sunspark.data.leaks import LabelConflicts, Leak
+from sunspark.data.leaks import LabelConflicts, Leak, leaks_in_words
 from sunspark.data.summary import DatasetSummary
 from sunspark.errors import ConfigError, clipped, plural, printable
 
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
 """Splits that have a column in the table of classes; more have a table of their own."""
-_MOST_SPLITS = 20
-"""As many as SUN397 has."""
+_MOST_SPLITS = 40
+"""SUN397 has twenty, and whoever ingests it may add some."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +76,16 @@ def _outcome(arguments: Arguments) -> Outcome:
 
 def _summary_outcome(dataset: str) -> Outcome:
     result = sunspark.inspect(dataset)
+    found = [f"{leak.train} & {leak.test}: {leak.images:,}" for leak in result.leaks]
     parts = [
-        summary(result, leave_out=("class_counts", "quarantine", "splits", "leaks", "label_conflicts")),
+        summary(
+            result,
+            leave_out=("class_counts", "quarantine", "splits", "unpaired_splits", "num_sizes", "label_conflicts"),
+            words={
+                "leaks": leaks_in_words(found, result.unpaired_splits, result.splits),
+                "sizes": _sizes(result),
+            },
+        ),
         *_splits(result),
         _classes(result),
         *_leaks(result.leaks),
@@ -100,15 +108,17 @@ def _quarantine_outcome(dataset: str) -> Outcome:
 
 def _leaks_outcome(dataset: str) -> Outcome:
     result = sunspark.inspect_leaks(dataset)
-    parts = [summary(result, leave_out=("leaks", "label_conflicts"))]
+    leaked = leaks_in_words([f"{result.leaked:,}"], result.unpaired_splits, result.splits)
+    left_out = ("splits", "unpaired_splits", "leaks", "label_conflicts")
+    parts = [summary(result, leave_out=left_out, words={"leaked": leaked})]
     pair = ["path", "class", "copy", "its class"]
     if result.leaks:
-        leaked = [
+        rows = [
             (one.train, one.test, printable(one.path), clipped(one.class_name), _same(one.copy, one.path),
              clipped(one.copy_class))
             for one in result.leaks
         ]  # fmt: skip
-        parts.append(table("leaks", ["train", "test", *pair], leaked))
+        parts.append(table("leaks", ["train", "test", *pair], rows))
     if result.label_conflicts:
         conflicting = [
             (printable(one.path), clipped(one.class_name), printable(one.copy), clipped(one.copy_class))
@@ -116,6 +126,12 @@ def _leaks_outcome(dataset: str) -> Outcome:
         ]
         parts.append(table("copies under another class", pair, conflicting))
     return Outcome(result=result, text="\n".join(parts))
+
+
+def _sizes(result: DatasetSummary) -> str:
+    more = result.num_sizes - len(result.sizes)
+    sizes = [f"{size}: {images:,}" for size, images in result.sizes.items()] or ["none"]
+    return ", ".join(sizes) + (f" and {more:,} more" if more else "")
 
 
 def _splits(result: DatasetSummary) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,12 +18,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sunspark import storage
+from sunspark.config import refuse_other_seeds
 from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
 from sunspark.data.codec import decode
 from sunspark.data.dataset import Dataset
 from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.leaks import training_splits
 from sunspark.data.pixels import Pixels
-from sunspark.errors import ConfigError, DatasetError, printable
+from sunspark.errors import ConfigError, DatasetError, first_five, printable
 
 NUM_EPOCHS: Final = 6
 _MOST_IMAGES: Final = 8
@@ -31,6 +34,7 @@ _TEXT_HEIGHT: Final = 26
 _FONT_SIZE: Final = 14
 _FONTS: Final = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "DroidSansFallbackFull.ttf", "wqy-zenhei.ttc")
 """Looked for where Pillow's own font has not every letter of a name."""
+_HEADS: Final = ("as stored", *(f"epoch {epoch + 1}" for epoch in range(NUM_EPOCHS)), "evaluation")
 _NO_LETTER: Final = "\U0010ffff"
 _GROUND, _INK = (253, 252, 250), (29, 31, 36)
 logger = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ class SheetConfig:
     def __post_init__(self) -> None:
         if not 8 <= self.image_size <= 1024:
             raise ConfigError(f"image_size must be 8 to 1024 pixels, got {self.image_size}; use 128 if in doubt")
+        refuse_other_seeds(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +69,11 @@ def write_contact_sheet(dataset: Dataset, out: str, config: SheetConfig, augment
     """Write the picture as a PNG file to `out`."""
     storage.refuse_other_suffix(out, ".png")
     _warn_of_enlarging(dataset, config.image_size)
+    if not training_splits(dataset.split_names):
+        logger.warning(
+            "by their names, none of the splits (%s) is one to train on: what is shown is what a training would see",
+            first_five(map(printable, dataset.split_names)) or "none",
+        )
     pixels = contact_sheet(dataset, config, augment)
     body = io.BytesIO()
     Image.fromarray(pixels).save(body, "PNG")
@@ -77,15 +87,14 @@ def contact_sheet(dataset: Dataset, config: SheetConfig, augment: AugmentConfig)
     if not rows:
         raise DatasetError(f"{dataset.uri} has no image to show; ingest some")
     size = config.image_size
-    heads = ["as stored", *(f"epoch {epoch + 1}" for epoch in range(NUM_EPOCHS)), "evaluation"]
-    canvas = Image.new("RGB", (_place(len(heads), size), _TEXT_HEIGHT + len(rows) * (size + _TEXT_HEIGHT)), _GROUND)
-    for column, head in enumerate(heads):
-        _write(canvas, head, _place(column, size), 0, size)
+    canvas = Image.new("RGB", (_place(len(_HEADS), size), _TEXT_HEIGHT + len(rows) * (size + _TEXT_HEIGHT)), _GROUND)
+    for column, head in enumerate(_HEADS):
+        _write(canvas, head, _place(column, size), 0, _column_width(size))
     for number, row in enumerate(rows):
         top = _TEXT_HEIGHT + number * (size + _TEXT_HEIGHT)
         for column, view in enumerate(_views(dataset, row, config, augment)):
             canvas.paste(view, (_place(column, size), top))
-        name = f"{dataset.classes[dataset.labels[row]]}: {dataset.path_of(row)}"
+        name = f"{dataset.classes[dataset.labels[row]]} ({_splits_of(dataset, row)}): {dataset.path_of(row)}"
         _write(canvas, printable(name), _place(0, size), top + size, canvas.width - 2 * _GAP)
     return np.asarray(canvas)
 
@@ -101,10 +110,17 @@ def _warn_of_enlarging(dataset: Dataset, image_size: int) -> None:
 
 
 def _spread_over_classes(dataset: Dataset) -> list[int]:
-    """The first row of each of some classes, those with most distance between their labels."""
-    labels, first_rows = np.unique(dataset.labels, return_index=True)
+    """A row of each of some classes, those with most distance between their labels: the first that is trained on."""
+    trained = [dataset.rows(split) for split in training_splits(dataset.split_names)]
+    rows = np.concatenate([*trained, np.arange(len(dataset))])
+    labels, places_of_first = np.unique(dataset.labels[rows], return_index=True)
+    first_rows = rows[places_of_first]
     places: Sequence[int] = np.linspace(0, len(labels) - 1, min(_MOST_IMAGES, len(labels))).round().astype(int).tolist()
     return [int(first_rows[place]) for place in places]
+
+
+def _splits_of(dataset: Dataset, row: int) -> str:
+    return first_five(split for split in dataset.split_names if row in dataset.rows(split)) or "in no split"
 
 
 def _views(dataset: Dataset, row: int, config: SheetConfig, augment: AugmentConfig) -> Sequence[Image.Image]:
@@ -127,7 +143,13 @@ def _whole(jpeg: bytes, size: int) -> Image.Image:
 
 
 def _place(column: int, size: int) -> int:
-    return _GAP + column * (size + _GAP)
+    return _GAP + column * (_column_width(size) + _GAP)
+
+
+@functools.cache
+def _column_width(size: int) -> int:
+    """That of an image, or of the widest head where images are smaller."""
+    return max(size, *(math.ceil(font.getlength(text)) for text, font in map(_drawable, _HEADS)))
 
 
 def _drawable(text: str) -> tuple[str, ImageFont.FreeTypeFont]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset
-from sunspark.data.leaks import conflicting_pairs, leaked_pairs
+from sunspark.data.leaks import conflicting_pairs, leaked_pairs, unpaired_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +41,11 @@ class LeakTable:
     """The exact copies of a dataset that spoil what is learnt or measured."""
 
     dataset: str
+    splits: tuple[str, ...]
     leaked: int
     """An image counts once for each pair of splits that it leaks across."""
+    unpaired_splits: tuple[str, ...]
+    """In these no leaks were looked for."""
     conflicting: int
     leaks: tuple[LeakedImage, ...]
     """All of them, by splits and path."""
@@ -64,7 +67,9 @@ def leak_table(dataset: Dataset) -> LeakTable:
     )
     return LeakTable(
         dataset=dataset.uri,
+        splits=tuple(dataset.split_names),
         leaked=len(leaks),
+        unpaired_splits=unpaired_splits(dataset.split_names),
         conflicting=len(conflicts),
         leaks=leaks,
         label_conflicts=conflicts,

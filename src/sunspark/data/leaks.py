@@ -4,8 +4,9 @@ Two images are equal when what is *stored* of them is, byte for byte: then a net
 the files were called, whether they were PNG or BMP, and whatever their EXIF says. Equal files are equal here too.
 
 A training split is one whose name begins with `train`; its test splits are those with `test`, `val` or `dev` in that
-place: `train` and `val`, `Training_03` and `Testing_03`, `Train_bal` and `Test_bal`. Of other names nobody knows which
-is which.
+place: `train` and `val`, `Training_03` and `Testing_03`, `Train_bal` and `Test_bal`. Where no names pair so and one
+split alone is a training split, all others are its tests: `train` and `holdout`. Of other names nobody knows which is
+which: no leaks are looked for there, and whoever tells of leaks says so.
 
 Cost: of leaks and of label conflicts one pass each over the hashes of the index, some 30 bytes a sample.
 Shapes: N samples, M pairs of rows.
@@ -14,13 +15,15 @@ Shapes: N samples, M pairs of rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from sunspark.errors import first_five, printable
 
 _TRAIN: Final = re.compile(r"train(ing)?", re.IGNORECASE)
 _TEST: Final = re.compile(r"test(ing)?|valid(ation)?|val|dev", re.IGNORECASE)
@@ -59,6 +62,30 @@ def training_splits(split_names: Sequence[str]) -> list[str]:
 
 def pairs_of(split_names: Sequence[str]) -> list[tuple[str, str]]:
     """(training split, test split), for all that belong together by their names."""
+    training = training_splits(split_names)
+    if not (pairs := _pairs_by_ending(split_names)) and len(training) == 1:
+        return [(training[0], test) for test in split_names if test != training[0]]
+    return pairs
+
+
+def unpaired_splits(split_names: Sequence[str]) -> tuple[str, ...]:
+    """Those in which no leaks are looked for: by their names they are no training split with a test, and no test."""
+    paired = {name for pair in pairs_of(split_names) for name in pair}
+    return tuple(name for name in split_names if name not in paired)
+
+
+def leaks_in_words(found: Sequence[str], unpaired: Sequence[str], split_names: Iterable[str]) -> str:
+    """What is said of the leaks that were found, and of the splits in which none were looked for."""
+    looked = "; ".join(found) or "none"
+    if not unpaired:
+        return looked
+    if set(unpaired) == set(split_names):
+        return "not looked for: no two splits are a training split and its test by their names"
+    names = first_five(map(printable, unpaired))
+    return f"{looked}; not looked for in {names}: by name in no pair of a training split and its test"
+
+
+def _pairs_by_ending(split_names: Sequence[str]) -> list[tuple[str, str]]:
     rests = {name: name[found.end() :] for name in split_names if (found := _TRAIN.match(name))}
     return [
         (train, test)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sunspark import storage
+from sunspark.config import refuse_other_seeds
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.scene_canvas import DUSK, NIGHT, Canvas
 from sunspark.data.scene_parts import headland, hills, mountain_range, sail, sky, smooth, tower, tree, water
@@ -34,8 +35,8 @@ class SampleResult:
 def draw_scenes(directory: str, *, num_classes: int = 6, images_per_class: int = 100, seed: int = 0) -> SampleResult:
     """Draw sample scenes into a folder of class folders; the same arguments give the same bytes.
 
-    Raises ConfigError for more classes than can be drawn, SourceError when the directory holds other
-    files.
+    Raises ConfigError for more classes than can be drawn and for a negative seed, SourceError when the directory holds
+    other files.
     """
     if not 2 <= num_classes <= len(_SCENES):
         raise ConfigError(
@@ -43,6 +44,7 @@ def draw_scenes(directory: str, *, num_classes: int = 6, images_per_class: int =
         )
     if images_per_class < 1:
         raise ConfigError(f"images_per_class must be at least 1, got {images_per_class}; use 100 if in doubt")
+    refuse_other_seeds(seed)
     names = tuple(_SCENES)[:num_classes]
     _refuse_other_files(directory, names, images_per_class)
     numbers = [(name, number) for name in names for number in range(images_per_class)]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
-from sunspark.data.leaks import LabelConflicts, Leak, contents_of, find_label_conflicts, find_leaks
+from sunspark.data.leaks import LabelConflicts, Leak, contents_of, find_label_conflicts, find_leaks, unpaired_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,13 +40,17 @@ class DatasetSummary:
     formats: dict[str, int]
     """Formats the images had at the source, most frequent first."""
     sizes: dict[str, int]
-    """Stored images by width x height in pixels, the ten most frequent first."""
+    """Stored images by width x height in pixels, the ten most frequent of them."""
+    num_sizes: int
+    """All there are."""
     stored_bytes: int
     blocks: int
     copies_in_split: dict[str, int]
     """Images with an exact copy in the same split, but for one of each: there, they count more than once."""
     leaks: tuple[Leak, ...]
     """Pairs of splits that share images."""
+    unpaired_splits: tuple[str, ...]
+    """In these no leaks were looked for."""
     label_conflicts: LabelConflicts
     """Images that have an exact copy under another class."""
     quarantine: tuple[Quarantined, ...]
@@ -84,10 +88,12 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         ),
         formats=dict(Counter(index.column("source_format").to_pylist()).most_common()),
         sizes={f"{width}x{height}": count for (width, height), count in sizes.most_common(10)},
+        num_sizes=len(sizes),
         stored_bytes=sum(index.column("image_bytes").to_pylist()),
         blocks=dataset.num_blocks,
         copies_in_split={split: number for split, rows in rows_of.items() if (number := _num_copies(contents[rows]))},
         leaks=find_leaks(index, dataset.split_names),
+        unpaired_splits=unpaired_splits(dataset.split_names),
         label_conflicts=find_label_conflicts(index),
         quarantine=tuple(quarantine),
     )
