@@ -163,6 +163,35 @@ def test_files_name_their_split_as_on_the_hub(path: str, split: str | None) -> N
     assert split_of_file(path) == split
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train-00000-of-00003"], r"1 of the 3 files train-\*-of-00003: 00001, 00002 are missing; download"),
+        (["data/train-00000-of-00002-a1", "data/test-00000-of-00001-b2"], "1 of the 2 files data/train-.*: 00001 is"),
+        (["0/a-000001-of-000002", "1/a-000002-of-000002"], r"1 of the 2 files 0/a-\*-of-000002: 000000 is missing"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["parquet", "tar"])
+def test_a_part_of_the_files_is_not_taken_for_all(names: list[str], message: str, suffix: str, tmp_path: Path) -> None:
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if suffix == "tar":
+            write_tar(tmp_path / f"{name}.tar", {f"{number}.jpg": b"x", f"{number}.cls": b"0"})
+        else:
+            pq.write_table(pa.table({"image": [b"x"], "label": [0]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(SourceError, match=message):
+        list_source(str(tmp_path))
+    assert len(list_source(str(tmp_path / f"{names[0]}.{suffix}")).images) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_files_may_count_from_zero_or_one_and_end_as_they_like(first: int, tmp_path: Path) -> None:
+    for number in range(2):
+        table = pa.table({"image": [b"x"], "label": [0]})
+        pq.write_table(table, tmp_path / f"train-{number + first:05d}-of-00002-{number}a.parquet")
+    assert len(list_source(str(tmp_path)).images) == 2
+
+
 def test_an_archive_of_one_folder_is_that_folder(tmp_path: Path) -> None:
     flat = {f"{name}/{number}.jpg": b"x" for name in ("cat", "dog") for number in range(3)}
     write_tar(tmp_path / "flat.tar", {f"./{path}": body for path, body in flat.items()})
