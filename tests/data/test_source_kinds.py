@@ -976,7 +976,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.jsonl",
             b'{"path": "a.jpg", "label": "x"}\n{"path": "b.jpg", "label": 3}',
-            r"t\.jsonl names some labels \(x\) and numbers others \(3\); put the numbers in quotes",
+            r"t\.jsonl names some labels \(x, line 1\) and numbers others \(3, line 2\); put the numbers in quotes",
         ),
     ],
 )
@@ -1092,6 +1092,54 @@ def test_names_that_are_nearly_equal_are_told_once_and_stay_apart(
     assert "'BEACH' (1) and 'beach' (2), 'old town' (1) and 'oldtown' (1); give them one name" in told[0]
     assert "splits whose" in told[1]
     assert "'train' (2) and 'Train' (1); give" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["beach", "0", "0"], r"names some labels \(beach, {0}\) and numbers others \(0, {1}\); name all, or number"),
+        (["1", "1.5", "0"], r"names some labels \(1\.5, {1}\) and numbers others \(1, {0}\)"),
+        (["0", "00", "1"], r"spells one number in two ways, 0 \({0}\) and 00 \({1}\)"),
+        (["0", "07", "7.0"], r"spells one number in two ways, 07 \({1}\) and 7\.0 \({2}\); spell it in one, without"),
+        (["0", "nan", "1"], r"^{1} of .* has the label nan; labels that are numbers are 0 or more: complete it"),
+        (["0.0", "1.0", "-1.0"], r"^{2} of .* has the label -1\.0; labels that are numbers"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "unit", "first"), [("csv", "line", 2), ("parquet table", "row", 1)])
+def test_labels_of_a_table_are_all_names_or_all_numbers_of_classes(
+    labels: list[str], message: str, kind: str, unit: str, first: int, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, {f"{number}.jpg": b"x" for number in range(3)})
+    table = write_table(kind, tmp_path, [{"path": f"{n}.jpg", "label": label} for n, label in enumerate(labels)])
+    with pytest.raises(SourceError, match=message.format(*(f"{unit} {first + n}" for n in range(3)))):
+        list_source(table)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "classes"),
+    [
+        ("csv", ["0", "1", "10"], ("0", "1", "10")),
+        ("csv", ["0.0", "1.00", "1"], ("0", "1")),
+        ("csv", ["08", "09", "10"], ("08", "09", "10")),
+        ("csv", ["0.5", "1.5", "x"], ("0.5", "1.5", "x")),
+        ("jsonl", [1, "0.0", "007"], ("0", "1", "7")),
+        ("jsonl", ["beach", "0", "0"], ("0", "beach")),
+    ],
+)
+def test_numbers_of_classes_are_numbers_however_they_are_written(
+    kind: str, labels: list[str | int], classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    write_tree(tmp_path, {f"{number}.jpg": b"x" for number in range(3)})
+    table = write_table(kind, tmp_path, [{"path": f"{n}.jpg", "label": label} for n, label in enumerate(labels)])
+    assert list_source(table).classes == classes
+
+
+def test_no_class_has_a_negative_number(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "b.jpg": b"x"})
+    rows = [{"path": "a.jpg", "label": 0}, {"path": "b.jpg", "label": -1}]
+    for kind, place in (("jsonl", "line 2"), ("parquet table", "row 2")):
+        with pytest.raises(SourceError, match=f"^{place} of .* has the label -1; labels that are numbers are 0 or"):
+            list_source(write_table(kind, tmp_path, rows))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

@@ -21,8 +21,8 @@ from sunspark import storage
 from sunspark.data.sources.archive import Archive
 from sunspark.data.sources.listing import Found, FoundImage, is_hidden, is_image_name
 from sunspark.data.sources.lists import read_list, text_of
+from sunspark.data.sources.number_labels import as_numbers
 from sunspark.data.sources.splits import split_of_file
-from sunspark.data.sources.table import as_numbers
 from sunspark.errors import SourceError, first_five, plural
 
 CLASS_NAMES: Final = "classnames.txt"
