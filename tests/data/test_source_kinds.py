@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import tarfile
 import tracemalloc
 import zipfile
@@ -1088,7 +1089,7 @@ def test_names_that_are_nearly_equal_are_told_once_and_stay_apart(
     assert listing.split_names == ("train", "test", "Train")
     told = [record.getMessage() for record in caplog.records if "white space" in record.getMessage()]
     assert len(told) == 2
-    assert "classes whose names differ in nothing but capitals and white space" in told[0]
+    assert "classes whose names differ in nothing but capitals, white space and how accents are stored" in told[0]
     assert "'BEACH' (1) and 'beach' (2), 'old town' (1) and 'oldtown' (1); give them one name" in told[0]
     assert "splits whose" in told[1]
     assert "'train' (2) and 'Train' (1); give" in told[1]
@@ -1140,6 +1141,30 @@ def test_no_class_has_a_negative_number(tmp_path: Path) -> None:
     for kind, place in (("jsonl", "line 2"), ("parquet table", "row 2")):
         with pytest.raises(SourceError, match=f"^{place} of .* has the label -1; labels that are numbers are 0 or"):
             list_source(write_table(kind, tmp_path, rows))
+
+
+def test_names_that_differ_in_how_accents_are_stored_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"path": "1.jpg", "label": "Cafe\u0301"}, {"path": "2.jpg", "label": "caf\u00e9"}]
+    write_tree(tmp_path, {"1.jpg": b"x", "2.jpg": b"x"})
+    assert len(list_source(write_table("csv", tmp_path, rows)).classes) == 2
+    assert "'Cafe\u0301' (1) and 'caf\u00e9' (1); give them one name" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet table", "webdataset", "tar.gz", "folder"])
+def test_a_single_class_is_told_of_every_kind(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = str(tmp_path)
+    if kind == "folder":
+        write_tree(tmp_path, {"sand/dry/a.jpg": b"x"})
+    elif kind == "webdataset":
+        write_tar(tmp_path / "0.tar", {"a.jpg": b"x", "a.cls": b"sand"})
+    elif kind == "tar.gz":
+        write_tar(tmp_path / "flat.tar.gz", {"sand/a.jpg": b"x"})
+    else:
+        write_tree(tmp_path, {"a.jpg": b"x"})
+        source = write_table(kind, tmp_path, [{"path": "a.jpg", "label": "sand"}])
+    list_source(source)
+    told = r" holds a single class, sand, with the folders dry in it: are" if kind == "folder" else "class, sand\n"
+    assert re.search(told, caplog.text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

@@ -1,6 +1,9 @@
-"""Names that are probably one: they differ in nothing but capitals and white space, and are kept apart."""
+"""Names that are probably one: they differ in nothing but capitals, white space and how accents are stored (an `é` is
+one character or two, as on macOS). They are kept apart.
+"""
 
 import logging
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -15,7 +18,7 @@ def warn_of_near_names(
     """A word on the classes or splits whose names are nearly equal; `num_images` counts by their numbers."""
     alike: dict[str, list[int]] = defaultdict(list)
     for number, name in enumerate(names):
-        alike["".join(name.split()).casefold()].append(number)
+        alike[_core(name)].append(number)
     groups = [
         " and ".join(f"{clipped(names[number])!r} ({num_images(number):,})" for number in numbers)
         for numbers in alike.values()
@@ -23,7 +26,12 @@ def warn_of_near_names(
     ]
     if groups:
         logger.warning(
-            "%s has %s whose names differ in nothing but capitals and white space, and keeps them apart (images in "
-            "brackets): %s; give them one name if they are one %s",
+            "%s has %s whose names differ in nothing but capitals, white space and how accents are stored, and keeps "
+            "them apart (images in brackets): %s; give them one name if they are one %s",
             source, many, first_five(groups), one,
         )  # fmt: skip
+
+
+def _core(name: str) -> str:
+    """What is left of a name without that: equal for names that are probably one."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", "".join(name.split())).casefold())
