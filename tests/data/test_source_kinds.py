@@ -1167,6 +1167,23 @@ def test_a_single_class_is_told_of_every_kind(kind: str, tmp_path: Path, caplog:
     assert re.search(told, caplog.text)
 
 
+@pytest.mark.parametrize("kind", ["folder", "tar", "webdataset"])
+def test_hidden_images_are_left_out_and_counted(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    there = ["a/1.jpg", "b/1.jpg"]
+    hidden = ["__MACOSX/a/1.jpg", "a/.2.jpg", ".old/3.jpg", "a/.DS_Store"]
+    bodies = dict.fromkeys([*there, *hidden], b"x")
+    if kind == "folder":
+        write_tree(tmp_path, bodies)
+    else:
+        labels = {path.replace(".jpg", ".cls"): b"0" for path in bodies} if kind == "webdataset" else {}
+        write_tar(tmp_path / "0.tar", bodies | labels)
+    assert [image.path for image in list_source(str(tmp_path)).images] == there
+    told = re.findall(r"(\d) images are hidden and left out \(.*\), for instance (.*); rename", caplog.text)
+    assert len(told) == 1
+    assert told[0][0] == "3"
+    assert told[0][1] in hidden
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_lists_in_utf_16_are_told(encoding: str, tmp_path: Path) -> None:
     source = tmp_path / "set"
