@@ -1225,6 +1225,16 @@ def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> N
     assert bytes_of(listing) == {"a.jpg": b"x", f"{tmp_path}/sub/b.jpg": b"y"}
 
 
+def test_rows_that_repeat_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "b.jpg": b"y"})
+    rows = ["a.jpg,x,train", "b.jpg,y,test", "a.jpg,x,all", "./a.jpg,x,train", "b.jpg,y,"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    listing = list_source(str(tmp_path / "t.csv"))
+    assert {image.path: image.splits for image in listing.images} == {"a.jpg": 5, "b.jpg": 2}
+    told = r"2 rows of .*t\.csv repeat an image and its split, for instance line 5; an image counts once"
+    assert len(re.findall(told, caplog.text)) == 1
+
+
 def spellings(folder: Path) -> list[str]:
     """Of `a b.jpg` in the folder."""
     relative = ["a b.jpg", "./a b.jpg", ".//a b.jpg", "sub/../a b.jpg", "sub//.././a b.jpg"]

@@ -10,6 +10,7 @@ Cost: the table in memory, and one listing for each folder that it names.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,7 @@ _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".parquet", *_JSON_SUFFIXES)
 _HERE: Final = re.compile(r"\A\./+")
 _FOLDERS_AT_ONCE: Final = 16
+logger = logging.getLogger(__name__)
 
 
 def is_table(schema: pa.Schema) -> bool:
@@ -52,6 +54,7 @@ def find_in_table(source: str) -> Found:
     label_of: dict[str, str | int] = {}
     row_of: dict[str | int, str] = {}
     splits_of: dict[str, list[str]] = defaultdict(list)
+    repeats: list[int] = []
     for row in rows:
         path, label, split = row.path, row.label, (row.split or "").strip()
         if isinstance(label, str):
@@ -71,9 +74,14 @@ def find_in_table(source: str) -> Found:
                 f"{label_of[path]}; take one out"
             )
         row_of.setdefault(label, f"{unit} {row.number}")
+        if path in splits_of and (not split or split in splits_of[path]):
+            repeats.append(row.number)
         splits_of[path] += [split] if split else []
     if not label_of:
         raise SourceError(f"{source} has no rows; it needs one for each image")
+    if repeats:
+        many = plural(len(repeats), f"row of {source} repeats", f"rows of {source} repeat")
+        logger.warning("%s an image and its split, for instance %s %d; an image counts once", many, unit, repeats[0])
     meant = table_labels(source, row_of, quotes_tell=_is_json(source))
     sizes = _sizes(source, {path: uri for uri, path in path_of.items()})
     container = Container(kind="folder", uri=folder)
