@@ -927,7 +927,14 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
             b"a.jpg,x\nb.jpg,y\n",
             r"t\.csv has no header: its first line names an image, a\.jpg; write .*path,label",
         ),
-        ("t.csv", b"path|label\na.jpg|x\n", r"t\.csv has no column path and none label \(columns: path\|label\)"),
+        ("t.csv", b"path|label\na.jpg|x\n", r"t\.csv parts its columns by '\|'; write commas, semicolons or tabs"),
+        ("t.csv", b"Label Path\nx a.jpg\n", r"t\.csv parts its columns by ' '; write commas"),
+        (
+            "t.csv",
+            b"sep=;\npath;label\na.jpg;x\n",
+            r"t\.csv begins with sep=.*, a note to Excel .*; take that line out",
+        ),
+        ("t.csv", b"file|label\na.jpg|x\n", r"t\.csv has no column path and none label \(columns: file\|label\)"),
         (
             "t.csv",
             b"path,label\nsub\\a.jpg,x\n",
@@ -1297,6 +1304,7 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
         ("set/a/1.jpg\n", "paths are relative to the source: leave set/ out"),
         ("a\\1.jpg\n", r"write / in them for \\"),
         ('"a/1.jpg"\n', "take the quotes away"),
+        ("A/1.JPG\n", "names differ in capitals alone: write a/1.jpg$"),
     ],
 )
 def test_what_is_wrong_with_a_split_list_is_told(body: str, message: str, tmp_path: Path) -> None:
@@ -1304,6 +1312,14 @@ def test_what_is_wrong_with_a_split_list_is_told(body: str, message: str, tmp_pa
     (tmp_path / "list.txt").write_text(body)
     with pytest.raises(SourceError, match=message):
         list_source(str(tmp_path / "set"), split_lists=[f"train={tmp_path}/list.txt"])
+
+
+def test_a_class_list_in_other_capitals_is_told(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"set/beach/dry/1.jpg": b"x", "set/wood/1.jpg": b"y", "names": b"Beach\nwood\n"})
+    rows = [{"path": "set/wood/1.jpg", "label": "beach"}]
+    for given in (str(tmp_path / "set"), write_table("csv", tmp_path, rows)):
+        with pytest.raises(SourceError, match=r"names differ in capitals alone: write beach for Beach in .*names$"):
+            list_source(given, labels=str(tmp_path / "names"))
 
 
 def test_a_folder_of_archives_and_parquet_is_not_guessed(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from sunspark.data.sources.listing import Found, is_hidden
 from sunspark.data.sources.lists import CLASS_LIST, parse_class_list, read_list
+from sunspark.data.sources.near_names import in_other_capitals
 from sunspark.errors import SourceError, clipped, first_five, plural
 
 logger = logging.getLogger(__name__)
@@ -89,11 +91,19 @@ def _listed_labels(found: Found, listed: dict[str, str], list_name: str) -> Labe
         else:
             strangers.append(image.path)
     if strangers:
+        above = dict.fromkeys(str(folder) for path in strangers for folder in PurePosixPath(path).parents)
+        remedy = _capitals(above, listed, list_name) or "add the folders to it, or move what lies there away"
         raise SourceError(
             f"{plural(len(strangers), 'image lies', 'images lie')} in no class that {list_name} names "
-            f"({first_five(strangers)}); add the folders to it, or move what lies there away"
+            f"({first_five(strangers)}); {remedy}"
         )
     return tuple(listed.values()), numbers
+
+
+def _capitals(strangers: Iterable[str], listed: Iterable[str], list_name: str) -> str:
+    """What to do where strangers to a list are in it in other capitals; empty where none is."""
+    pair = in_other_capitals(strangers, listed)
+    return f"names differ in capitals alone: write {pair[0]} for {pair[1]} in {list_name}" if pair else ""
 
 
 def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: str) -> Labelled:
@@ -120,9 +130,10 @@ def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: st
     if strangers:
         whose = list_name or f"the names that come with {source}"
         many = plural(len(strangers), f"label of {source} is", f"labels of {source} are")
+        remedy = "give all classes, one a line, in the order of their labels (--labels)"
         raise SourceError(
-            f"{many} not among the {len(names)} classes of {whose} "
-            f"({first_five(strangers)}); give all classes, one a line, in the order of their labels (--labels)"
+            f"{many} not among the {len(names)} classes of {whose} ({first_five(strangers)}); "
+            f"{_capitals(strangers, listed.values(), list_name) or remedy}"
         )
     numbers = _numbers(found, number_of)
     _warn_of_empty_classes(source, names, numbers)

@@ -5,7 +5,7 @@ one character or two, as on macOS). They are kept apart.
 import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sunspark.errors import clipped, first_five
 
@@ -30,6 +30,12 @@ def warn_of_near_names(
             "them apart (images in brackets): %s; give them one name if they are one %s",
             source, many, first_five(groups), one,
         )  # fmt: skip
+
+
+def in_other_capitals(strangers: Iterable[str], known: Iterable[str]) -> tuple[str, str] | None:
+    """The first of `strangers`, none of which is known, that is but for its capitals; and the name that is known."""
+    known_of = {name.casefold(): name for name in known}
+    return next(((name, known_of[name.casefold()]) for name in strangers if name.casefold() in known_of), None)
 
 
 def _core(name: str) -> str:

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from sunspark.data.sources.listing import Found, is_image_name
 from sunspark.data.sources.lists import SplitList, named_lists, numbered_paths, partition_lists
+from sunspark.data.sources.near_names import in_other_capitals
 from sunspark.errors import ConfigError, SourceError, first_five, plural
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -180,4 +181,6 @@ def _remedy(line: str, label_of: Mapping[str, int]) -> str:
         return f"paths are relative to the source: leave {line[: before.end()]} out"
     if behind := next((mark for mark in re.finditer(r"[\s,;]+", line) if line[: mark.start()] in label_of), None):
         return f"a line is a path and nothing else: take {line[behind.start() :]!r}, and its like, away"
+    if pair := in_other_capitals([line], label_of):
+        return f"names differ in capitals alone: write {pair[1]}"
     return "add the images, or take these lines out of the list"
