@@ -56,16 +56,7 @@ def find_in_table(source: str) -> Found:
     splits_of: dict[str, list[str]] = defaultdict(list)
     repeats: list[int] = []
     for row in rows:
-        path, label, split = row.path, row.label, (row.split or "").strip()
-        if isinstance(label, str):
-            label = label.strip()
-        if not path or label is None or label == "":
-            raise SourceError(f"{unit} {row.number} of {source} lacks a path or a label; complete it, or take it out")
-        if "\0" in path or (path.startswith("file:") and "%00" in path):
-            raise SourceError(
-                f"{unit} {row.number} of {source} has a zero byte in its path ({path!r}), as no file has; mend it"
-            )
-        spelled = _HERE.sub("", path)
+        spelled, label, split = _cells(f"{unit} {row.number} of {source}", row)
         path = path_of.setdefault(storage.absolute(storage.beside(folder, spelled)), spelled)
         if label_of.setdefault(path, label) != label:
             before = f"a {unit} before it" if path == spelled else f"a {unit} before it gives {path}"
@@ -99,6 +90,18 @@ def find_in_table(source: str) -> Found:
         ],
         class_names=class_names,
     )
+
+
+def _cells(where: str, row: Row) -> tuple[str, str | int, str]:
+    """Path, label and split (empty where there is none), without the white space and `./` that do not count."""
+    path, label, split = row.path, row.label, (row.split or "").strip()
+    if isinstance(label, str):
+        label = label.strip()
+    if not path or label is None or label == "":
+        raise SourceError(f"{where} lacks a path or a label; complete it, or take it out")
+    if "\0" in path or (path.startswith("file:") and "%00" in path):
+        raise SourceError(f"{where} has a zero byte in its path ({path!r}), as no file has; mend it")
+    return _HERE.sub("", path), label, split
 
 
 def _rows(source: str) -> tuple[str, Iterator[Row], tuple[str, ...]]:
