@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import tarfile
 import tracemalloc
 import zipfile
@@ -161,6 +162,35 @@ def test_lists_join_the_splits_that_the_source_names(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_files_name_their_split_as_on_the_hub(path: str, split: str | None) -> None:
     assert split_of_file(path) == split
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train-00000-of-00003"], r"1 of the 3 files train-\*-of-00003: 00001, 00002 are missing; download"),
+        (["data/train-00000-of-00002-a1", "data/test-00000-of-00001-b2"], "1 of the 2 files data/train-.*: 00001 is"),
+        (["0/a-000001-of-000002", "1/a-000002-of-000002"], r"1 of the 2 files 0/a-\*-of-000002: 000000 is missing"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["parquet", "tar"])
+def test_a_part_of_the_files_is_not_taken_for_all(names: list[str], message: str, suffix: str, tmp_path: Path) -> None:
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if suffix == "tar":
+            write_tar(tmp_path / f"{name}.tar", {f"{number}.jpg": b"x", f"{number}.cls": b"0"})
+        else:
+            pq.write_table(pa.table({"image": [b"x"], "label": [0]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(SourceError, match=message):
+        list_source(str(tmp_path))
+    assert len(list_source(str(tmp_path / f"{names[0]}.{suffix}")).images) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_files_may_count_from_zero_or_one_and_end_as_they_like(first: int, tmp_path: Path) -> None:
+    for number in range(2):
+        table = pa.table({"image": [b"x"], "label": [0]})
+        pq.write_table(table, tmp_path / f"train-{number + first:05d}-of-00002-{number}a.parquet")
+    assert len(list_source(str(tmp_path)).images) == 2
 
 
 def test_an_archive_of_one_folder_is_that_folder(tmp_path: Path) -> None:
@@ -897,7 +927,14 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
             b"a.jpg,x\nb.jpg,y\n",
             r"t\.csv has no header: its first line names an image, a\.jpg; write .*path,label",
         ),
-        ("t.csv", b"path|label\na.jpg|x\n", r"t\.csv has no column path and none label \(columns: path\|label\)"),
+        ("t.csv", b"path|label\na.jpg|x\n", r"t\.csv parts its columns by '\|'; write commas, semicolons or tabs"),
+        ("t.csv", b"Label Path\nx a.jpg\n", r"t\.csv parts its columns by ' '; write commas"),
+        (
+            "t.csv",
+            b"sep=;\npath;label\na.jpg;x\n",
+            r"t\.csv begins with sep=.*, a note to Excel .*; take that line out",
+        ),
+        ("t.csv", b"file|label\na.jpg|x\n", r"t\.csv has no column path and none label \(columns: file\|label\)"),
         (
             "t.csv",
             b"path,label\nsub\\a.jpg,x\n",
@@ -947,7 +984,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.jsonl",
             b'{"path": "a.jpg", "label": "x"}\n{"path": "b.jpg", "label": 3}',
-            r"t\.jsonl names some labels \(x\) and numbers others \(3\); put the numbers in quotes",
+            r"t\.jsonl names some labels \(x, line 1\) and numbers others \(3, line 2\); put the numbers in quotes",
         ),
     ],
 )
@@ -1059,10 +1096,99 @@ def test_names_that_are_nearly_equal_are_told_once_and_stay_apart(
     assert listing.split_names == ("train", "test", "Train")
     told = [record.getMessage() for record in caplog.records if "white space" in record.getMessage()]
     assert len(told) == 2
-    assert "classes whose names differ in nothing but capitals and white space" in told[0]
+    assert "classes whose names differ in nothing but capitals, white space and how accents are stored" in told[0]
     assert "'BEACH' (1) and 'beach' (2), 'old town' (1) and 'oldtown' (1); give them one name" in told[0]
     assert "splits whose" in told[1]
     assert "'train' (2) and 'Train' (1); give" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["beach", "0", "0"], r"names some labels \(beach, {0}\) and numbers others \(0, {1}\); name all, or number"),
+        (["1", "1.5", "0"], r"names some labels \(1\.5, {1}\) and numbers others \(1, {0}\)"),
+        (["0", "00", "1"], r"spells one number in two ways, 0 \({0}\) and 00 \({1}\)"),
+        (["0", "07", "7.0"], r"spells one number in two ways, 07 \({1}\) and 7\.0 \({2}\); spell it in one, without"),
+        (["0", "nan", "1"], r"^{1} of .* has the label nan; labels that are numbers are 0 or more: complete it"),
+        (["0.0", "1.0", "-1.0"], r"^{2} of .* has the label -1\.0; labels that are numbers"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "unit", "first"), [("csv", "line", 2), ("parquet table", "row", 1)])
+def test_labels_of_a_table_are_all_names_or_all_numbers_of_classes(
+    labels: list[str], message: str, kind: str, unit: str, first: int, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, {f"{number}.jpg": b"x" for number in range(3)})
+    table = write_table(kind, tmp_path, [{"path": f"{n}.jpg", "label": label} for n, label in enumerate(labels)])
+    with pytest.raises(SourceError, match=message.format(*(f"{unit} {first + n}" for n in range(3)))):
+        list_source(table)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "classes"),
+    [
+        ("csv", ["0", "1", "10"], ("0", "1", "10")),
+        ("csv", ["0.0", "1.00", "1"], ("0", "1")),
+        ("csv", ["08", "09", "10"], ("08", "09", "10")),
+        ("csv", ["0.5", "1.5", "x"], ("0.5", "1.5", "x")),
+        ("jsonl", [1, "0.0", "007"], ("0", "1", "7")),
+        ("jsonl", ["beach", "0", "0"], ("0", "beach")),
+    ],
+)
+def test_numbers_of_classes_are_numbers_however_they_are_written(
+    kind: str, labels: list[str | int], classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    write_tree(tmp_path, {f"{number}.jpg": b"x" for number in range(3)})
+    table = write_table(kind, tmp_path, [{"path": f"{n}.jpg", "label": label} for n, label in enumerate(labels)])
+    assert list_source(table).classes == classes
+
+
+def test_no_class_has_a_negative_number(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "b.jpg": b"x"})
+    rows = [{"path": "a.jpg", "label": 0}, {"path": "b.jpg", "label": -1}]
+    for kind, place in (("jsonl", "line 2"), ("parquet table", "row 2")):
+        with pytest.raises(SourceError, match=f"^{place} of .* has the label -1; labels that are numbers are 0 or"):
+            list_source(write_table(kind, tmp_path, rows))
+
+
+def test_names_that_differ_in_how_accents_are_stored_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"path": "1.jpg", "label": "Cafe\u0301"}, {"path": "2.jpg", "label": "caf\u00e9"}]
+    write_tree(tmp_path, {"1.jpg": b"x", "2.jpg": b"x"})
+    assert len(list_source(write_table("csv", tmp_path, rows)).classes) == 2
+    assert "'Cafe\u0301' (1) and 'caf\u00e9' (1); give them one name" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet table", "webdataset", "tar.gz", "folder"])
+def test_a_single_class_is_told_of_every_kind(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = str(tmp_path)
+    if kind == "folder":
+        write_tree(tmp_path, {"sand/dry/a.jpg": b"x"})
+    elif kind == "webdataset":
+        write_tar(tmp_path / "0.tar", {"a.jpg": b"x", "a.cls": b"sand"})
+    elif kind == "tar.gz":
+        write_tar(tmp_path / "flat.tar.gz", {"sand/a.jpg": b"x"})
+    else:
+        write_tree(tmp_path, {"a.jpg": b"x"})
+        source = write_table(kind, tmp_path, [{"path": "a.jpg", "label": "sand"}])
+    list_source(source)
+    told = r" holds a single class, sand, with the folders dry in it: are" if kind == "folder" else "class, sand\n"
+    assert re.search(told, caplog.text)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "webdataset"])
+def test_hidden_images_are_left_out_and_counted(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    there = ["a/1.jpg", "b/1.jpg"]
+    hidden = ["__MACOSX/a/1.jpg", "a/.2.jpg", ".old/3.jpg", "a/.DS_Store"]
+    bodies = dict.fromkeys([*there, *hidden], b"x")
+    if kind == "folder":
+        write_tree(tmp_path, bodies)
+    else:
+        labels = {path.replace(".jpg", ".cls"): b"0" for path in bodies} if kind == "webdataset" else {}
+        write_tar(tmp_path / "0.tar", bodies | labels)
+    assert [image.path for image in list_source(str(tmp_path)).images] == there
+    told = re.findall(r"(\d) images are hidden and left out \(.*\), for instance (.*); rename", caplog.text)
+    assert len(told) == 1
+    assert told[0][0] == "3"
+    assert told[0][1] in hidden
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
@@ -1104,6 +1230,16 @@ def test_a_row_that_repeats_puts_its_image_into_both_splits(tmp_path: Path) -> N
     assert listing.classes == ("9", "10")
     assert {image.path: image.splits for image in listing.images} == {"a.jpg": 3, f"{tmp_path}/sub/b.jpg": 0}
     assert bytes_of(listing) == {"a.jpg": b"x", f"{tmp_path}/sub/b.jpg": b"y"}
+
+
+def test_rows_that_repeat_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_tree(tmp_path, {"a.jpg": b"x", "b.jpg": b"y"})
+    rows = ["a.jpg,x,train", "b.jpg,y,test", "a.jpg,x,all", "./a.jpg,x,train", "b.jpg,y,"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    listing = list_source(str(tmp_path / "t.csv"))
+    assert {image.path: image.splits for image in listing.images} == {"a.jpg": 5, "b.jpg": 2}
+    told = r"2 rows of .*t\.csv repeat an image and its split, for instance line 5; an image counts once"
+    assert len(re.findall(told, caplog.text)) == 1
 
 
 def spellings(folder: Path) -> list[str]:
@@ -1168,6 +1304,7 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
         ("set/a/1.jpg\n", "paths are relative to the source: leave set/ out"),
         ("a\\1.jpg\n", r"write / in them for \\"),
         ('"a/1.jpg"\n', "take the quotes away"),
+        ("A/1.JPG\n", "names differ in capitals alone: write a/1.jpg$"),
     ],
 )
 def test_what_is_wrong_with_a_split_list_is_told(body: str, message: str, tmp_path: Path) -> None:
@@ -1175,6 +1312,14 @@ def test_what_is_wrong_with_a_split_list_is_told(body: str, message: str, tmp_pa
     (tmp_path / "list.txt").write_text(body)
     with pytest.raises(SourceError, match=message):
         list_source(str(tmp_path / "set"), split_lists=[f"train={tmp_path}/list.txt"])
+
+
+def test_a_class_list_in_other_capitals_is_told(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"set/beach/dry/1.jpg": b"x", "set/wood/1.jpg": b"y", "names": b"Beach\nwood\n"})
+    rows = [{"path": "set/wood/1.jpg", "label": "beach"}]
+    for given in (str(tmp_path / "set"), write_table("csv", tmp_path, rows)):
+        with pytest.raises(SourceError, match=r"names differ in capitals alone: write beach for Beach in .*names$"):
+            list_source(given, labels=str(tmp_path / "names"))
 
 
 def test_a_folder_of_archives_and_parquet_is_not_guessed(tmp_path: Path) -> None:

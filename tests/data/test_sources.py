@@ -1,6 +1,7 @@
 """Laws of sources: labels and splits come from names alone; a mistake in a source is told, not guessed."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -153,6 +154,22 @@ def test_named_lists_work_for_both_layouts_and_repeat(sun: Path, folders: Path, 
     (sun / "Training_01.txt").write_text("/a/abbey/sun_0.jpg\n")
     two.write_text("a/abbey/sun_2.jpg\n")
     assert list_source(str(sun), split_lists=(f"two={two}",)).split_names == ("Training_01", "two")
+
+
+def test_images_that_lists_leave_out_are_told(
+    folders: Path, sun: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "te.txt").write_text("city/00.jpg\n")
+    (tmp_path / "tr.txt").write_text("city/01.jpg\ncoast/00.jpg\n")
+    list_source(str(folders), split_lists=(f"test={tmp_path}/te.txt",))
+    assert re.search(r"29 images of .* are in no split, for instance city/01\.jpg; list those to train", caplog.text)
+    caplog.clear()
+    list_source(str(folders), split_lists=(f"test={tmp_path}/te.txt", f"train={tmp_path}/tr.txt"))
+    assert re.search(r"27 images of .* are in no split, for instance city/02\.jpg\n", caplog.text)
+    caplog.clear()
+    (sun / "Training_01.txt").write_text("/a/abbey/sun_0.jpg\n")
+    list_source(str(sun))
+    assert "in no split" not in caplog.text
 
 
 def test_lists_are_read_whatever_their_encoding_and_line_ends() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sunspark.config import refuse_other_seeds
 from sunspark.data.allocator import keep_freed_memory
 from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
 from sunspark.data.containers import ImageBytes, read_images
@@ -74,6 +75,7 @@ class IngestConfig:
     """Spark master, for instance local[4]; if not given, the one Spark is configured with, else local[*]."""
 
     def __post_init__(self) -> None:
+        refuse_other_seeds(self.seed)
         if not 8 <= self.short_side <= 4096:
             raise ConfigError(f"short_side must be 8 to 4096 pixels, got {self.short_side}; use 256 if in doubt")
         if not 1 <= self.jpeg_quality <= 100:

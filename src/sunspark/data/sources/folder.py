@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sunspark import storage
@@ -26,6 +26,7 @@ def find_in_folder(source: str, entries: Sequence[storage.FileEntry]) -> Found:
         logger.warning("left out, because no files (pipes, sockets, devices): %s", first_five(special))
     files = [entry for entry in visible if entry.is_file]
     images = [entry for entry in files if is_image_name(entry.name)]
+    warn_of_hidden([entry.name for entry in entries if entry.is_file])
     if not images:
         raise SourceError(
             f"{source} holds no images ({sum(not entry.is_directory for entry in entries)} other files); it needs one "
@@ -50,6 +51,16 @@ def warn_of_others(names: Sequence[str]) -> None:
         logger.warning(
             "%s named like no image and left out (%s), for instance %s; images end in %s",
             plural(len(others), "file is", "files are"), _by_suffix(others), others[0], ", ".join(IMAGE_SUFFIXES),
+        )  # fmt: skip
+
+
+def warn_of_hidden(names: Iterable[str]) -> None:
+    """Say which images are left out for their names."""
+    if hidden := [name for name in names if is_hidden(name) and is_image_name(name)]:
+        logger.warning(
+            "%s hidden and left out (a name or folder that begins with a dot, or __MACOSX), for instance %s; rename "
+            "those that are meant",
+            plural(len(hidden), "image is", "images are"), hidden[0],
         )  # fmt: skip
 
 

@@ -14,10 +14,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from sunspark.data.sources.listing import Found, is_hidden
 from sunspark.data.sources.lists import CLASS_LIST, parse_class_list, read_list
-from sunspark.errors import SourceError, first_five, plural
+from sunspark.data.sources.near_names import in_other_capitals
+from sunspark.errors import SourceError, clipped, first_five, plural
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +36,25 @@ def label_images(source: str, found: Found, labels: str | None) -> Labelled:
     if not found.images:
         raise SourceError(f"{source} holds no images; check the path, or the --source-format")
     if found.images[0].label is not None:
-        return _own_labels(source, found, listed, list_name)
-    if not listed and CLASS_LIST in found.lists:
-        list_name = f"{CLASS_LIST} of {source}"
-        listed = parse_class_list(found.lists[CLASS_LIST], list_name)
-    classes, numbers = _listed_labels(found, listed, list_name) if listed else _folder_labels(source, found)
-    _refuse_empty_classes(source, classes, numbers)
+        classes, numbers = _own_labels(source, found, listed, list_name)
+    else:
+        if not listed and CLASS_LIST in found.lists:
+            list_name = f"{CLASS_LIST} of {source}"
+            listed = parse_class_list(found.lists[CLASS_LIST], list_name)
+        classes, numbers = _listed_labels(found, listed, list_name) if listed else _folder_labels(source, found)
+        _refuse_empty_classes(source, classes, numbers)
+    if len(classes) == 1:
+        where = "" if listed else _folders_below(found)
+        logger.warning("%s holds a single class, %s%s", source, clipped(classes[0]), where)
     return classes, numbers
+
+
+def _folders_below(found: Found) -> str:
+    """A hint, where folders in the single class might be the classes."""
+    folders = sorted({image.path.split("/")[1] for image in found.images if image.path.count("/") >= 2})
+    if found.images[0].label is not None or not folders:
+        return ""
+    return f", with the folders {first_five(folders)} in it: are those the classes? Give that folder"
 
 
 def _folder_labels(source: str, found: Found) -> Labelled:
@@ -53,12 +67,6 @@ def _folder_labels(source: str, found: Found) -> Labelled:
         )
     folders = {name for name in found.folders if not is_hidden(name)} | {path.split("/", 1)[0] for path in paths}
     classes = tuple(sorted(folders))
-    if len(classes) == 1:
-        below = sorted({path.split("/")[1] for path in paths if path.count("/") >= 2})
-        where = (
-            f", with the folders {first_five(below)} in it: are those the classes? Give that folder" if below else ""
-        )
-        logger.warning("%s holds a single class, %s%s", source, classes[0], where)
     if all(len(name) == 1 for name in classes) and all(path.count("/") >= 2 for path in paths):
         raise SourceError(
             f"{source} looks like SUN397 (folders {first_five(classes)}) but has no {CLASS_LIST}; "
@@ -83,11 +91,19 @@ def _listed_labels(found: Found, listed: dict[str, str], list_name: str) -> Labe
         else:
             strangers.append(image.path)
     if strangers:
+        above = dict.fromkeys(str(folder) for path in strangers for folder in PurePosixPath(path).parents)
+        remedy = _capitals(above, listed, list_name) or "add the folders to it, or move what lies there away"
         raise SourceError(
             f"{plural(len(strangers), 'image lies', 'images lie')} in no class that {list_name} names "
-            f"({first_five(strangers)}); add the folders to it, or move what lies there away"
+            f"({first_five(strangers)}); {remedy}"
         )
     return tuple(listed.values()), numbers
+
+
+def _capitals(strangers: Iterable[str], listed: Iterable[str], list_name: str) -> str:
+    """What to do where strangers to a list are in it in other capitals; empty where none is."""
+    pair = in_other_capitals(strangers, listed)
+    return f"names differ in capitals alone: write {pair[0]} for {pair[1]} in {list_name}" if pair else ""
 
 
 def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: str) -> Labelled:
@@ -114,9 +130,10 @@ def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: st
     if strangers:
         whose = list_name or f"the names that come with {source}"
         many = plural(len(strangers), f"label of {source} is", f"labels of {source} are")
+        remedy = "give all classes, one a line, in the order of their labels (--labels)"
         raise SourceError(
-            f"{many} not among the {len(names)} classes of {whose} "
-            f"({first_five(strangers)}); give all classes, one a line, in the order of their labels (--labels)"
+            f"{many} not among the {len(names)} classes of {whose} ({first_five(strangers)}); "
+            f"{_capitals(strangers, listed.values(), list_name) or remedy}"
         )
     numbers = _numbers(found, number_of)
     _warn_of_empty_classes(source, names, numbers)

@@ -19,6 +19,7 @@ from sunspark.data.sources.listing import Found, ListedImage, Listing, is_hidden
 from sunspark.data.sources.lists import CLASS_LIST, is_list_name
 from sunspark.data.sources.near_names import warn_of_near_names
 from sunspark.data.sources.parquet import find_in_parquet, opened_parquet
+from sunspark.data.sources.shards import refuse_missing_shards
 from sunspark.data.sources.splits import split_images, told_by_folders
 from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
 from sunspark.data.sources.tar import find_in_tar, is_list_to_read
@@ -131,9 +132,11 @@ def _find_in_directory(source: str, source_format: SourceFormat) -> Found:
         source_format = _format_of_directory(source, files, tars, parquets)
     if source_format == "parquet":
         _refuse_none(source, parquets, _PARQUET_SUFFIX)
+        refuse_missing_shards(source, (entry.name for entry in parquets))
         return find_in_parquet(source, parquets)
     if source_format == "webdataset":
         _refuse_none(source, tars, ".tar")
+        refuse_missing_shards(source, (entry.name for entry in tars))
         return _find_in_tars(source, tars)
     if source_format == "folder":
         _refuse_other_sources(source, files)

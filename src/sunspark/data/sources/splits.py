@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from sunspark.data.sources.listing import Found, is_image_name
 from sunspark.data.sources.lists import SplitList, named_lists, numbered_paths, partition_lists
+from sunspark.data.sources.near_names import in_other_capitals
 from sunspark.errors import ConfigError, SourceError, first_five, plural
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -43,7 +44,7 @@ def split_images(
     seed: int,
 ) -> tuple[tuple[str, ...], dict[str, int], float | None]:
     """Names of the splits, path -> bits, and the share that was split off for the test (None where it was not)."""
-    own = _own_splits(source, found)
+    own = {image.path: image.splits for image in found.images if image.splits}
     lists = partition_lists(found.lists)
     names = [*_in_order({name for splits in own.values() for name in splits}), *lists]
     lists |= named_lists(split_lists, taken=dict.fromkeys(names))
@@ -62,6 +63,8 @@ def split_images(
     for name, split_list in lists.items():
         for path in _listed_paths(source, name, split_list, label_of):
             bits[path] = bits.get(path, 0) | bit_of[name]
+    if not partition_lists(found.lists):  # those of SUN397 leave out most images, on purpose
+        _warn_of_none(source, names, label_of, bits)
     if test_fraction is None:
         return tuple(names), bits, None
     trained = {path: label for path, label in label_of.items() if bits.get(path)}
@@ -125,13 +128,12 @@ def _split_hash(seed: int, path: str) -> bytes:
     return hashlib.blake2b(f"split\0{seed}\0{path}".encode(), digest_size=16).digest()
 
 
-def _own_splits(source: str, found: Found) -> dict[str, tuple[str, ...]]:
-    own = {image.path: image.splits for image in found.images if image.splits}
-    if own and len(own) < len(found.images):
-        others = [image.path for image in found.images if image.path not in own]
+def _warn_of_none(source: str, names: Sequence[str], label_of: Mapping[str, int], bits: Mapping[str, int]) -> None:
+    """A word on the images that are in no split."""
+    if others := [path for path in label_of if not bits.get(path)]:
         many = plural(len(others), f"image of {source} is", f"images of {source} are")
-        logger.warning("%s in no split, for instance %s", many, others[0])
-    return own
+        hint = "" if "train" in names else "; list those to train with too (--split-list train=FILE)"
+        logger.warning("%s in no split, for instance %s%s", many, others[0], hint)
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
@@ -179,4 +181,6 @@ def _remedy(line: str, label_of: Mapping[str, int]) -> str:
         return f"paths are relative to the source: leave {line[: before.end()]} out"
     if behind := next((mark for mark in re.finditer(r"[\s,;]+", line) if line[: mark.start()] in label_of), None):
         return f"a line is a path and nothing else: take {line[behind.start() :]!r}, and its like, away"
+    if pair := in_other_capitals([line], label_of):
+        return f"names differ in capitals alone: write {pair[1]}"
     return "add the images, or take these lines out of the list"

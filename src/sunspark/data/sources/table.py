@@ -10,6 +10,7 @@ Cost: the table in memory, and one listing for each folder that it names.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ import pyarrow as pa
 
 from sunspark import storage
 from sunspark.data.sources.listing import Container, Found, FoundImage
+from sunspark.data.sources.number_labels import table_labels
 from sunspark.data.sources.parquet import (
     class_names_of,
     hugging_face_features,
@@ -36,8 +38,7 @@ _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".parquet", *_JSON_SUFFIXES)
 _HERE: Final = re.compile(r"\A\./+")
 _FOLDERS_AT_ONCE: Final = 16
-_MOST_DIGITS: Final = 1000
-"""Python refuses to take thousands of digits for a number."""
+logger = logging.getLogger(__name__)
 
 
 def is_table(schema: pa.Schema) -> bool:
@@ -51,18 +52,11 @@ def find_in_table(source: str) -> Found:
     folder = storage.parent(source)
     path_of: dict[str, str] = {}
     label_of: dict[str, str | int] = {}
+    row_of: dict[str | int, str] = {}
     splits_of: dict[str, list[str]] = defaultdict(list)
+    repeats: list[int] = []
     for row in rows:
-        path, label, split = row.path, row.label, (row.split or "").strip()
-        if isinstance(label, str):
-            label = label.strip()
-        if not path or label is None or label == "":
-            raise SourceError(f"{unit} {row.number} of {source} lacks a path or a label; complete it, or take it out")
-        if "\0" in path or (path.startswith("file:") and "%00" in path):
-            raise SourceError(
-                f"{unit} {row.number} of {source} has a zero byte in its path ({path!r}), as no file has; mend it"
-            )
-        spelled = _HERE.sub("", path)
+        spelled, label, split = _cells(f"{unit} {row.number} of {source}", row)
         path = path_of.setdefault(storage.absolute(storage.beside(folder, spelled)), spelled)
         if label_of.setdefault(path, label) != label:
             before = f"a {unit} before it" if path == spelled else f"a {unit} before it gives {path}"
@@ -70,11 +64,16 @@ def find_in_table(source: str) -> Found:
                 f"{unit} {row.number} of {source} gives {spelled} another label, {label}, than {before}, "
                 f"{label_of[path]}; take one out"
             )
+        row_of.setdefault(label, f"{unit} {row.number}")
+        if path in splits_of and (not split or split in splits_of[path]):
+            repeats.append(row.number)
         splits_of[path] += [split] if split else []
     if not label_of:
         raise SourceError(f"{source} has no rows; it needs one for each image")
-    labels = as_numbers(list(label_of.values()))
-    _refuse_mixed(source, labels)
+    if repeats:
+        many = plural(len(repeats), f"row of {source} repeats", f"rows of {source} repeat")
+        logger.warning("%s an image and its split, for instance %s %d; an image counts once", many, unit, repeats[0])
+    meant = table_labels(source, row_of, quotes_tell=_is_json(source))
     sizes = _sizes(source, {path: uri for uri, path in path_of.items()})
     container = Container(kind="folder", uri=folder)
     has_splits = any(splits_of.values())
@@ -84,22 +83,37 @@ def find_in_table(source: str) -> Found:
                 path=path,
                 size_bytes=sizes[path],
                 container=container,
-                label=label,
+                label=meant[label],
                 splits=tuple(dict.fromkeys(splits_of[path])) if has_splits else None,
             )
-            for path, label in zip(label_of, labels, strict=True)
+            for path, label in label_of.items()
         ],
         class_names=class_names,
     )
 
 
+def _cells(where: str, row: Row) -> tuple[str, str | int, str]:
+    """Path, label and split (empty where there is none), without the white space and `./` that do not count."""
+    path, label, split = row.path, row.label, (row.split or "").strip()
+    if isinstance(label, str):
+        label = label.strip()
+    if not path or label is None or label == "":
+        raise SourceError(f"{where} lacks a path or a label; complete it, or take it out")
+    if "\0" in path or (path.startswith("file:") and "%00" in path):
+        raise SourceError(f"{where} has a zero byte in its path ({path!r}), as no file has; mend it")
+    return _HERE.sub("", path), label, split
+
+
 def _rows(source: str) -> tuple[str, Iterator[Row], tuple[str, ...]]:
     """What rows are counted in, the rows, and the names of their labels where they are numbers that have names."""
-    name = storage.name_of(source).lower()
-    if name.endswith(".parquet"):
+    if storage.name_of(source).lower().endswith(".parquet"):
         return "row", *_parquet_rows(source)
     body = storage.read_bytes(source)
-    return "line", json_rows(source, body) if name.endswith(_JSON_SUFFIXES) else csv_rows(source, body), ()
+    return "line", json_rows(source, body) if _is_json(source) else csv_rows(source, body), ()
+
+
+def _is_json(source: str) -> bool:
+    return storage.name_of(source).lower().endswith(_JSON_SUFFIXES)
 
 
 def _parquet_rows(source: str) -> tuple[Iterator[Row], tuple[str, ...]]:
@@ -130,27 +144,6 @@ def _texts(source: str, name: str, column: pa.ChunkedArray) -> list[str | None]:
         return values_of(source, name, column.cast(pa.string()))
     except pa.ArrowException as error:
         raise SourceError(f"the column {name!r} of {source} is {column.type}; paths and splits are text") from error
-
-
-def _refuse_mixed(source: str, labels: Iterable[str | int | None]) -> None:
-    one_of = {isinstance(label, str): label for label in labels}
-    if len(one_of) > 1:
-        raise SourceError(
-            f"{source} names some labels ({one_of[True]}) and numbers others ({one_of[False]}); put the numbers in "
-            "quotes if they are names"
-        )
-
-
-def as_numbers(labels: list[str | int | None]) -> list[str | int | None]:
-    """Labels in letters as numbers, if that is what all of them are."""
-    texts = {label for label in labels if isinstance(label, str)}
-    if texts and all(map(_is_number, texts)):
-        return [int(label) if isinstance(label, str) else label for label in labels]
-    return labels
-
-
-def _is_number(text: str) -> bool:
-    return len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() and str(int(text)) == text
 
 
 def _sizes(source: str, uri_of: dict[str, str]) -> dict[str, int]:

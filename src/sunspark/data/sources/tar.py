@@ -10,7 +10,7 @@ import logging
 
 from sunspark import storage
 from sunspark.data.sources.archive import Archive
-from sunspark.data.sources.folder import warn_of_others
+from sunspark.data.sources.folder import warn_of_hidden, warn_of_others
 from sunspark.data.sources.listing import IMAGE_SUFFIXES, Found, FoundImage, is_hidden, is_image_name
 from sunspark.data.sources.lists import CLASS_LIST, MOST_LIST_BYTES, is_list_name, read_lists, unzipped
 from sunspark.errors import SourceError, first_five
@@ -32,6 +32,7 @@ def find_in_tar(source: str, archive: Archive) -> Found:
         )
     visible = [path for path in archive.members if not is_hidden(path)]
     images = sorted(filter(is_image_name, visible))
+    warn_of_hidden(archive.members)
     if not images:
         raise SourceError(
             f"{source} holds no images ({len(visible)} other files); it needs one folder per class with files that end "

@@ -106,6 +106,16 @@ def _no_header(source: str, names: list[str]) -> SourceError:
             f"{source} has no header: its first line names an image, {clipped(images[0])}; write the names of the "
             "columns above it, such as path,label"
         )
+    line = names[0].strip()
+    if line.lower().startswith("sep="):
+        return SourceError(
+            f"{source} begins with {line}, a note to Excel on what parts the columns; take that line out, so that the "
+            "names of the columns come first"
+        )
+    if mark := next((mark for mark in line if not mark.isalnum() and not missing_columns(line.split(mark))), None):
+        return SourceError(
+            f"{source} parts its columns by {mark!r}; write commas, semicolons or tabs for it, as in path,label"
+        )
     return no_table(source, names)
 
 

@@ -19,10 +19,11 @@ from typing import Final
 
 from sunspark import storage
 from sunspark.data.sources.archive import Archive
+from sunspark.data.sources.folder import warn_of_hidden
 from sunspark.data.sources.listing import Found, FoundImage, is_hidden, is_image_name
 from sunspark.data.sources.lists import read_list, text_of
+from sunspark.data.sources.number_labels import as_numbers
 from sunspark.data.sources.splits import split_of_file
-from sunspark.data.sources.table import as_numbers
 from sunspark.errors import SourceError, first_five, plural
 
 CLASS_NAMES: Final = "classnames.txt"
@@ -52,6 +53,7 @@ def is_webdataset(archive: Archive) -> bool:
 def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: bytes | None) -> Found:
     """The images of all shards, by their paths relative to the source."""
     counts = Counter(path for shard in shards.values() for path in shard.members if is_image_name(path))
+    warn_of_hidden(counts.elements())
     is_unique = all(count == 1 for count in counts.values())
     images = []
     unlabelled = []
