@@ -136,6 +136,7 @@ def test_a_faulty_file_is_named_in_the_error(tmp_path: Path, text: str, words: s
         (lambda seed: sunspark.CompareConfig(seed=seed), 63),
         (lambda seed: sunspark.TuneConfig(seed=seed), 32),
         (lambda seed: sunspark.TrainingConfig(seed=seed), 63),
+        (lambda seed: sunspark.IngestConfig(seed=seed), 63),
     ],
 )
 def test_a_seed_that_is_none_is_refused_alike_everywhere(
