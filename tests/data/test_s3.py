@@ -14,6 +14,7 @@ from sunspark import storage
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.containers import read_images, read_in_order
 from sunspark.data.dataset import Dataset
+from sunspark.data.kept_archive import close_kept
 from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
 from sunspark.data.sources import list_source
@@ -182,6 +183,7 @@ def test_a_store_that_falls_silent_while_a_source_is_listed_or_read_is_named(
     num_requests = sum(server.answers.values()) - before
     for answered in {num_requests // 4, num_requests // 2, num_requests - 1}:
         forget_clients()
+        close_kept()
         server.requests_before_silence = answered
         with pytest.raises(SilentStoreError, match="the store does not answer"):
             read()

@@ -29,14 +29,14 @@ def kept_open(container: Container, seek_index: bytes, refusal: Callable[[str], 
     key = (container, seek_index)
     kept = _kept.pop(key, None)  # nobody else reads it meanwhile
     if kept is None:
-        _close_all()
+        close_kept()
     stack, reader = kept or _opened(container, seek_index, refusal)
     try:
         yield reader
     except BaseException as error:
         stack.__exit__(type(error), error, error.__traceback__)
         raise
-    _close_all()
+    close_kept()
     _kept[key] = stack, reader
 
 
@@ -51,8 +51,8 @@ def _opened(
 
 
 @atexit.register
-def _close_all() -> None:
-    """At the end of Python too: a thread of rapidgzip's would end it by SIGABRT."""
+def close_kept() -> None:
+    """Close it; at the end of Python too, since a thread of rapidgzip's would end that by SIGABRT."""
     while _kept:
         _, (stack, _) = _kept.popitem()
         stack.close()
