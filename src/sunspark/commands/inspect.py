@@ -10,7 +10,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 import sunspark
 from sunspark.command_line import parse, words_of
 from sunspark.commands.arguments import CommonArguments
-from sunspark.commands.text import Outcome, summary, table
+from sunspark.commands.text import MOST_PAIRS, Outcome, summary, table
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
 from sunspark.data.leaks import LabelConflicts, Leak, leaks_in_words
@@ -20,8 +20,6 @@ from sunspark.errors import ConfigError, clipped, plural, printable
 _MOST_QUARANTINED = 20
 _MOST_COLUMNS = 6
 """Splits that have a column in the table of classes; more have a table of their own."""
-_MOST_SPLITS = 40
-"""SUN397 has twenty, and whoever ingests it may add some."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,9 +136,9 @@ def _splits(result: DatasetSummary) -> list[str]:
     """Nothing where the table of classes has a column for each."""
     if len(result.splits) <= _MOST_COLUMNS:
         return []
-    is_cut = len(result.splits) > _MOST_SPLITS
-    title = f"splits ({_MOST_SPLITS} of {len(result.splits)}; --json has all)" if is_cut else "splits"
-    return [table(title, ["split", "images"], list(result.splits.items())[:_MOST_SPLITS])]
+    is_cut = len(result.splits) > MOST_PAIRS
+    title = f"splits ({MOST_PAIRS} of {len(result.splits)}; --json has all)" if is_cut else "splits"
+    return [table(title, ["split", "images"], list(result.splits.items())[:MOST_PAIRS])]
 
 
 def _classes(result: DatasetSummary) -> str:

@@ -14,7 +14,7 @@ from sunspark.errors import first_five
 _SHARES = ("top1", "top5", "mean_per_class")
 _DATASET_ID_DIGITS: Final = 16
 """Enough to tell any two datasets apart; all 64 fill a line."""
-_MOST_PAIRS: Final = 40
+MOST_PAIRS: Final = 40
 """Of splits SUN397 has twenty, and whoever ingests it may add some."""
 _RATE: Final = "_per_second"
 _LEAST_SECONDS: Final = 1.0
@@ -133,7 +133,7 @@ def _number(value: object) -> str:
         return "none"
     if isinstance(value, Mapping):
         pairs = [f"{key}: {_number(item)}" for key, item in value.items()]
-        return ", ".join(pairs) if len(pairs) <= _MOST_PAIRS else first_five(pairs)
+        return ", ".join(pairs) if len(pairs) <= MOST_PAIRS else first_five(pairs)
     if isinstance(value, list | tuple):
         return ", ".join(_number(item) for item in value)
     return "-" if value is None else str(value)
