@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Final
 
+import numpy as np
+
 from sunspark.data.color_jitter import Strengths, color_jitter
 from sunspark.data.crop import (
     EVALUATION,
@@ -78,27 +80,35 @@ class AugmentConfig:
             )
 
 
-def training_pixels(jpeg: bytes, size: int, rng: KeyedRandom, config: AugmentConfig | None = None) -> Pixels:
-    """A random view of `jpeg`, shape (size, size, 3), 0..255; it may have negative strides, and may not be written.
+def training_pixels(
+    jpeg: bytes, size: int, rng: KeyedRandom, config: AugmentConfig | None = None, out: Pixels | None = None
+) -> Pixels:
+    """A random view of `jpeg`, shape (size, size, 3), 0..255; written into `out`, contiguous, where it is given.
 
     Raises ValueError when `jpeg` cannot be decoded.
     """
     config = config or AugmentConfig()
+    out = np.empty((size, size, 3), np.uint8) if out is None else out
     shape = shape_of(jpeg)
     flip = rng.uniform() < config.flip_probability
     box = random_resized_crop(shape, rng, config.crop_scale, config.crop_ratio)
-    return _changed(crop_and_resize(jpeg, shape, box, size, TRAINING, mirror=flip), rng, config)
+    crop_and_resize(jpeg, shape, box, out, TRAINING, mirror=flip)
+    changed = _changed(out, rng, config)
+    if changed is not out:
+        out[:] = changed
+    return out
 
 
-def evaluation_pixels(jpeg: bytes, size: int, config: AugmentConfig | None = None) -> Pixels:
-    """The centre of `jpeg`, resized, shape (size, size, 3), 0..255.
+def evaluation_pixels(jpeg: bytes, size: int, config: AugmentConfig | None = None, out: Pixels | None = None) -> Pixels:
+    """The centre of `jpeg`, resized, shape (size, size, 3), 0..255; written into `out`, contiguous, where it is given.
 
     Raises ValueError when `jpeg` cannot be decoded.
     """
     config = config or AugmentConfig()
+    out = np.empty((size, size, 3), np.uint8) if out is None else out
     shape = shape_of(jpeg)
-    box = centre_crop(shape, config.evaluation_crop)
-    return crop_and_resize(jpeg, shape, box, size, EVALUATION)
+    crop_and_resize(jpeg, shape, centre_crop(shape, config.evaluation_crop), out, EVALUATION)
+    return out
 
 
 def _changed(pixels: Pixels, rng: KeyedRandom, config: AugmentConfig) -> Pixels:

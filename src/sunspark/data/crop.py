@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import simplejpeg
 
 from sunspark.data.keyed_random import KeyedRandom
-from sunspark.data.pixels import Pixels
+from sunspark.data.pixels import Pixels, copy_three_bytes
 from sunspark.data.resize import Box, resize
 
 _BOX_ATTEMPTS = 10  # torchvision's
@@ -81,27 +81,22 @@ def shape_of(jpeg: bytes) -> tuple[int, int]:
 
 
 def crop_and_resize(
-    jpeg: bytes, shape: tuple[int, int], box: Box, size: int, decoding: Decoding, *, mirror: bool = False
-) -> Pixels:
-    """Decode as small as the box and `decoding` allow, then resample the box to (size, size, 3), RGB.
+    jpeg: bytes, shape: tuple[int, int], box: Box, out: Pixels, decoding: Decoding, *, mirror: bool = False
+) -> None:
+    """Decode as small as the box and `decoding` allow, then resample the box to `out`, (size, size, 3), contiguous.
 
-    `mirror` turns left and right: as a view, which reads rows of blue, green and red backwards, since NumPy copies
-    bytes backwards several times faster than pixels of three.
-    Raises ValueError when `jpeg` cannot be decoded.
+    `mirror` turns left and right. Raises ValueError when `jpeg` cannot be decoded.
     """
     height, width = shape
+    size = len(out)
     factor = _dct_factor(box, size * decoding.oversampling)
     least = (0, 0) if factor == 1 else (-(-height // factor), -(-width // factor))
     decoded = simplejpeg.decode_jpeg(
-        jpeg,
-        "BGR" if mirror else "RGB",
-        min_height=least[0],
-        min_width=least[1],
-        fastupsample=not decoding.blends_colour,
+        jpeg, "RGBX", min_height=least[0], min_width=least[1], fastupsample=not decoding.blends_colour
     )
     # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
-    pixels = resize(decoded, Box(*(number / factor for number in box)), size)
-    return pixels[:, ::-1, ::-1] if mirror else pixels
+    resized = resize(decoded, Box(*(number / factor for number in box)), size)
+    copy_three_bytes(resized[:, ::-1] if mirror else resized, out)
 
 
 def _dct_factor(box: Box, least: int) -> int:

@@ -29,6 +29,8 @@ from sunspark.errors import ConfigError, DatasetError, DeadlineError, SunsparkEr
 logger = getLogger(__name__)
 
 Rows = npt.NDArray[np.int64]
+WritePixels = Callable[[Sample, Pixels], None]
+"""Decode a sample into an array of shape (H, W, 3)."""
 
 _CHUNK_SIZE = 4  # samples of one block that a thread takes at once
 _HELP_AFTER_SECONDS = 0.05  # without an image from the threads
@@ -55,11 +57,9 @@ class Batch:
 class Request:
     """The samples of one batch and how far they have come; guarded by the pool's lock, but for the batch."""
 
-    def __init__(
-        self, rows: Rows, chunks: list[list[int]], image_size: int, to_pixels: Callable[[Sample], Pixels]
-    ) -> None:
+    def __init__(self, rows: Rows, chunks: list[list[int]], image_size: int, write_pixels: WritePixels) -> None:
         self.rows = rows
-        self.to_pixels = to_pixels
+        self.write_pixels = write_pixels
         self.size_bytes = len(rows) * sample_size_bytes(image_size)
         self.batch = Batch(
             sample_ids=np.zeros(len(rows), np.uint64),
@@ -119,10 +119,10 @@ class DecodePool:
         for thread in self._threads:
             thread.start()
 
-    def new_request(self, rows: Rows, to_pixels: Callable[[Sample], Pixels]) -> Request:
+    def new_request(self, rows: Rows, write_pixels: WritePixels) -> Request:
         """A request for `rows` of the dataset, int64 (B,); nobody works on it before it is enqueued or preferred."""
         chunks = chunks_of([self._dataset.block_of(int(row)) for row in rows])
-        return Request(rows, chunks, self._image_size, to_pixels)
+        return Request(rows, chunks, self._image_size, write_pixels)
 
     def enqueue(self, request: Request) -> None:
         """Put a request last."""
@@ -234,7 +234,7 @@ class DecodePool:
             if sample is None:
                 return False
             with self._in_hand.hold(row):
-                request.batch.pixels[index] = _decode(request, sample)
+                _decode(request, sample, request.batch.pixels[index])
             request.batch.sample_ids[index] = sample.sample_id
             request.batch.labels[index] = sample.label
         except Exception as error:
@@ -277,9 +277,9 @@ class DecodePool:
         )
 
 
-def _decode(request: Request, sample: Sample) -> Pixels:
+def _decode(request: Request, sample: Sample, out: Pixels) -> None:
     try:
-        return request.to_pixels(sample)
+        request.write_pixels(sample, out)
     except Exception as error:
         raise DatasetError(
             f"the image cannot be decoded: {error}; delete the dataset and run `sunspark ingest` again"

@@ -169,11 +169,11 @@ class Loader:
         epoch, seed = self._plan.epoch_of(step), self._plan.seed
         size, augment = self._config.image_size, self._config.augment
 
-        def to_pixels(sample: Sample) -> Pixels:
-            return training_pixels(sample.jpeg, size, KeyedRandom(seed, epoch, sample.sample_id), augment)
+        def write_pixels(sample: Sample, out: Pixels) -> None:
+            training_pixels(sample.jpeg, size, KeyedRandom(seed, epoch, sample.sample_id), augment, out)
 
         rows = np.concatenate([_NO_ROWS, *self._rows_of(step, replicas)])
-        return self._pool.new_request(without(rows, self._excused), to_pixels)
+        return self._pool.new_request(without(rows, self._excused), write_pixels)
 
     def _rows_of(self, step: int, replicas: range) -> list[Rows]:
         """The rows of the dataset that each of the replicas owns in that step."""
@@ -216,7 +216,11 @@ class EvaluationLoader:
 
     def _begin(self, rows: Rows) -> Request:
         size, augment = self._config.image_size, self._config.augment
-        request = self._pool.new_request(rows, lambda sample: evaluation_pixels(sample.jpeg, size, augment))
+
+        def write_pixels(sample: Sample, out: Pixels) -> None:
+            evaluation_pixels(sample.jpeg, size, augment, out)
+
+        request = self._pool.new_request(rows, write_pixels)
         self._pool.enqueue(request)
         return request
 
