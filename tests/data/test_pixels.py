@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from sunspark.data import pixels as ops
+from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.pixels import Pixels
 from tests.data.pictures import picture
 
@@ -51,6 +52,17 @@ GOLDEN = {
     "affine": "01d378e4531c9876",
     "rotate": "d343aaa3c7fa0ab6",
 }
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (2, 2), (31, 1000), (224, 224), (513, 300)])
+@pytest.mark.parametrize("step", [1, -1])
+def test_three_of_four_bytes_are_copied_and_nothing_beside_them(shape: tuple[int, int], step: int) -> None:
+    height, width = shape
+    four = KeyedRandom(0, height, width).noise(height * width * 4).reshape(height, width, 4)[:, ::step]
+    batch = np.full((3, height, width, 3), 77, np.uint8)
+    ops.copy_three_bytes(four, batch[1])
+    assert np.array_equal(batch[1], four[:, :, :3])
+    assert (batch[[0, 2]] == 77).all()
 
 
 @pytest.mark.parametrize("name", IDENTITIES)

@@ -44,9 +44,9 @@ def resize(pixels: FourBytePixels, box: Box, size: int) -> FourBytePixels:
     The box may end between pixels, but not outside. The result is this thread's own: its next call writes over it.
     """
     height, width = pixels.shape[:2]
-    resized = _canvas(size)
+    resized, image = _canvas(size)
     options = ResizeOptions(resize_alg=_BILINEAR, crop_box=_inside(box, height, width))
-    _resizer().resize_pil(_image_over(pixels), _image_over(resized), options)
+    _resizer().resize_pil(_image_over(pixels), image, options)
     return resized
 
 
@@ -95,11 +95,12 @@ def _image_over(pixels: FourBytePixels) -> Image.Image:
     return Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK", 0, 1)
 
 
-def _canvas(size: int) -> FourBytePixels:
-    """This thread's own."""
-    canvas: FourBytePixels | None = getattr(_OF_THREAD, "canvas", None)
-    if canvas is None or len(canvas) != size:
-        canvas = _OF_THREAD.canvas = np.empty((size, size, 4), np.uint8)
+def _canvas(size: int) -> tuple[FourBytePixels, Image.Image]:
+    """This thread's own, and the image over it."""
+    canvas: tuple[FourBytePixels, Image.Image] | None = getattr(_OF_THREAD, "canvas", None)
+    if canvas is None or len(canvas[0]) != size:
+        pixels = np.empty((size, size, 4), np.uint8)
+        canvas = _OF_THREAD.canvas = pixels, _image_over(pixels)
     return canvas
 
 
