@@ -22,10 +22,13 @@ import numpy as np
 import pytest
 import simplejpeg
 
+import sunspark
 from sunspark.data import cache as cache_module
 from sunspark.data.blob import Sample
 from sunspark.data.cache import NodeCache
 from sunspark.data.dataset import Dataset
+from sunspark.data.ingest import IngestConfig
+from sunspark.data.scenes import draw_scenes
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, DeadlineError, StorageError
 
@@ -133,6 +136,25 @@ def test_datasets_that_share_a_directory_do_not_mix(dataset: Dataset, tmp_path: 
     other = make_dataset(tmp_path / "other", seed=1)
     for each in (dataset, other, dataset):
         assert everything(NodeCache(each, str(tmp_path / "cache"), PLENTY)) == stored(each)
+
+
+def test_equal_datasets_whose_blocks_begin_elsewhere_do_not_mix(tmp_path: Path) -> None:
+    """As when a bad file was taken out of the source: the same samples, and so the same id, in other blocks."""
+    source = tmp_path / "source"
+    draw_scenes(str(source), num_classes=2, images_per_class=20)
+    config = IngestConfig(launcher="local", short_side=32, block_size=5, test_fraction=0.0, max_bad_fraction=1.0)
+    whole = sunspark.ingest(str(source), str(tmp_path / "whole"), config).dataset
+    class_folder = next(source.iterdir())
+    for number in range(4):
+        (class_folder / f"bad-{number}.jpg").write_bytes(b"no image")
+    shifted = sunspark.ingest(str(source), str(tmp_path / "shifted"), config).dataset
+    one, other = Dataset.open(whole), Dataset.open(shifted)
+    assert one.id == other.id
+    starts = [[each.block_rows(block).start for block in range(each.num_blocks)] for each in (one, other)]
+    assert starts[0] != starts[1]
+    for each in (one, other, one):
+        cache = NodeCache(each, str(tmp_path / "cache"), PLENTY)
+        assert [cache.sample(row).sample_id for row in range(len(each))] == each.sample_ids.tolist()
 
 
 READS_EVERYTHING = """

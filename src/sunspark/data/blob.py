@@ -1,6 +1,6 @@
 """One block of a dataset as a flat file, from which any sample is one `pread` away.
 
-    header    magic, dataset, block, number of samples, size of the file, CRC-32 of the table, of the header
+    header    magic, dataset, first row, number of samples, size of the file, CRC-32 of the table, of the header
     table     for each sample: where its JPEG is, how long, its CRC-32, sample id, label
     images    the JPEGs, one after the other
 
@@ -36,7 +36,9 @@ class BlobKey(NamedTuple):
 
     dataset: bytes
     """16 bytes that stand for the dataset id."""
-    block: int
+    first_row: int
+    """Of the block, in the dataset. Its number is not enough: where a source lost a bad file, the same samples, which
+    have the same dataset id, lie in other blocks."""
     num_samples: int
 
 

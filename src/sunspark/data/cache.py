@@ -257,7 +257,8 @@ class NodeCache:
             )
 
     def _key_of(self, block: int) -> BlobKey:
-        return BlobKey(self._dataset_key, block, len(self._dataset.block_rows(block)))
+        rows = self._dataset.block_rows(block)
+        return BlobKey(self._dataset_key, rows.start, len(rows))
 
     def _path_of(self, block: int) -> Path:
         return self.directory / f"block-{block:08d}.blob"
