@@ -54,15 +54,18 @@ since = time.perf_counter()
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
+from sunspark.data.window_order import split_blocks
 
 uri, cache, order = sys.argv[1:]
 done("imports")
 dataset = Dataset.open(uri)
 done("open")
+rows = dataset.rows("train")
 plan = StepPlan(
-    dataset_id=dataset.id, split="train", seed=0, num_samples=len(dataset.rows("train")), global_batch_size=64,
-    num_epochs=10, num_replicas=1, order=order,
+    dataset_id=dataset.id, split="train", seed=0, num_samples=len(rows), global_batch_size=64, num_epochs=10,
+    num_replicas=1, blocks=split_blocks(dataset.first_rows, rows) if order == "window" else None,
 )
+del rows
 loader = Loader(dataset, plan, LoaderConfig(image_size=16, cache_directory=cache, prefetch_steps=0), 2)
 done("loader")
 for epoch in (0, 1):

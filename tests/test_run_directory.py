@@ -12,6 +12,7 @@ from sunspark.run_directory import config_file, evaluation_file, evaluation_file
 CONFIG: dict[str, Any] = {
     "dataset": "d",
     "dataset_id": "abc",
+    "blocks": None,
     "pixels_version": 2,
     "work": {"data": {}},
     "launch": {"workers": 2},
@@ -26,11 +27,13 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read_config(str(tmp_path)) == FORMAT | CONFIG
 
 
-def test_the_first_runs_did_not_say_how_they_made_pixels(tmp_path: Path) -> None:
+def test_the_first_runs_did_not_say_how_they_made_pixels_nor_in_which_blocks_their_samples_lay(tmp_path: Path) -> None:
     write_config(str(tmp_path), **CONFIG)
     path = Path(config_file(str(tmp_path)))
-    path.write_text(json.dumps({key: value for key, value in CONFIG.items() if key != "pixels_version"} | FORMAT))
-    assert read_config(str(tmp_path))["pixels_version"] == 1
+    path.write_text(
+        json.dumps({key: value for key, value in CONFIG.items() if "_version" not in key and key != "blocks"} | FORMAT)
+    )
+    assert read_config(str(tmp_path)) == FORMAT | CONFIG | {"pixels_version": 1}
 
 
 def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:

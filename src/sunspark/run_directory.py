@@ -22,6 +22,7 @@ Free of torch, for whoever reads runs.
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -137,13 +138,24 @@ def not_finished(run: str) -> RunError:
 
 
 def write_config(
-    run: str, *, dataset: str, dataset_id: str, pixels_version: int, work: dict[str, Any], launch: dict[str, Any]
+    run: str,
+    *,
+    dataset: str,
+    dataset_id: str,
+    blocks: str | None,
+    pixels_version: int,
+    work: dict[str, Any],
+    launch: dict[str, Any],
 ) -> None:
-    """Write RUN/config.json: where the dataset is, which it is, how it becomes pixels, WorkConfig and LaunchConfig."""
+    """Write RUN/config.json: where the dataset is, which it is, how it becomes pixels, WorkConfig and LaunchConfig.
+
+    `blocks` says in which blocks its samples lie, where the order of the run depends on that.
+    """
     body = {
         "format": _FORMAT,
         "dataset": dataset,
         "dataset_id": dataset_id,
+        "blocks": blocks,
         "pixels_version": pixels_version,
         "work": work,
         "launch": launch,
@@ -172,7 +184,17 @@ def read_config(run: str) -> dict[str, Any]:
     for key, kind in _TYPES.items():
         if not isinstance(stored.get(key), kind):
             raise RunError(f"{path} holds no {key}; {_REMEDY}")
-    return {"pixels_version": 1} | stored  # which the first runs do not name
+    return {"pixels_version": 1, "blocks": None} | stored  # which the first runs do not name
+
+
+def refuse_other_blocks(run: str, stored: Mapping[str, Any], blocks: str | None) -> None:
+    """RunError where a run in window order would go on, or be judged, in another order than it began in."""
+    if stored["blocks"] != blocks:
+        raise RunError(
+            f"{run} was started in window order with a dataset whose samples lie in other blocks: it was made anew, "
+            "from a source that had other bad files, or the sunspark was another; go on with that one, or give another "
+            "folder for the run"
+        )
 
 
 def read_object(uri: str) -> dict[str, Any]:

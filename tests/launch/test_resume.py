@@ -109,6 +109,19 @@ def test_a_run_in_windows_is_exactly_once_and_stays_in_windows(law_dataset: str,
     assert read_config(str(run_folder))["work"]["training"]["order"] == "window"
 
 
+def test_a_run_in_windows_of_other_blocks_is_neither_continued_nor_judged(law_dataset: str, run_folder: Path) -> None:
+    short = short_config()
+    windows = replace(short, training=replace(short.training, order="window"))
+    assert train(law_dataset, str(run_folder), windows).finished
+    stored = read_config(str(run_folder))
+    for blocks in ("0" * 32, None):
+        storage.write_json_atomic(str(run_folder / "config.json"), stored | {"blocks": blocks})
+        with pytest.raises(RunError, match="lie in other blocks"):
+            verify(str(run_folder))
+        with pytest.raises(RunError, match="lie in other blocks"):
+            train(law_dataset, str(run_folder), windows)
+
+
 def test_a_run_of_before_there_was_a_choice_has_the_global_order(law_dataset: str, run_folder: Path) -> None:
     short = short_config()
     assert train(law_dataset, str(run_folder), short).finished

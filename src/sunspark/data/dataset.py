@@ -114,7 +114,7 @@ class Dataset:
     manifest: dict[str, Any] = field(repr=False)
     """The content of manifest.json."""
     _split_bits: npt.NDArray[np.uint64] = field(repr=False)
-    _first_rows: list[int] = field(repr=False)
+    first_rows: list[int] = field(repr=False)
     """Of each block, and N."""
 
     @classmethod
@@ -139,7 +139,7 @@ class Dataset:
             num_blocks=len(manifest["blocks"]),
             manifest=manifest,
             _split_bits=_column(index, "splits"),
-            _first_rows=_first_rows(manifest),
+            first_rows=_first_rows(manifest),
         )
 
     def __len__(self) -> int:
@@ -171,11 +171,11 @@ class Dataset:
         """The block that holds a row."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a dataset of {len(self)} samples")
-        return bisect.bisect_right(self._first_rows, row) - 1
+        return bisect.bisect_right(self.first_rows, row) - 1
 
     def block_rows(self, block: int) -> range:
         """The rows that a block holds."""
-        return range(self._first_rows[block], self._first_rows[block + 1])
+        return range(self.first_rows[block], self.first_rows[block + 1])
 
     def read_index(self, columns: Sequence[str] = INDEX_SCHEMA.names) -> pa.Table:
         """What index.parquet says of the samples; DatasetError when it has changed."""
@@ -183,7 +183,7 @@ class Dataset:
 
     def read_block(self, block: int) -> Block:
         """Fetch a block with ranged reads; DatasetError when the file is not what the manifest says."""
-        return _read_block(self.uri, self.manifest, block, self._first_rows[block])
+        return _read_block(self.uri, self.manifest, block, self.first_rows[block])
 
 
 def read_block_with(uri: str, row: int) -> Block:

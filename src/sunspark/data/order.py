@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sunspark.data.shuffle import Positions, shuffled
-from sunspark.data.window_order import Epoch, rows_at
+from sunspark.data.window_order import Epoch, SplitBlocks, rows_at
 from sunspark.errors import ConfigError
 
 OrderKind = Literal["global", "window"]
@@ -25,10 +25,9 @@ MOST_SAMPLES_IN_GLOBAL_ORDER: Final = 10_000_000
 _LEAST_SLICE_SIZE = 2
 
 
-def epoch_order(epoch: Epoch) -> Positions:
+def epoch_order(dataset_id: str, split: str, seed: int, epoch: int, num_samples: int) -> Positions:
     """The global order: a permutation of `range(num_samples)`, int64 (num_samples,), position -> index."""
-    name = ("sunspark epoch order", epoch.dataset_id, epoch.split, int(epoch.seed), int(epoch.epoch))
-    return shuffled(epoch.num_samples, *name)
+    return shuffled(num_samples, "sunspark epoch order", dataset_id, split, int(seed), int(epoch))
 
 
 _recent_epoch_order = functools.lru_cache(maxsize=2)(epoch_order)
@@ -77,8 +76,8 @@ class StepPlan:
     """Passes over the split."""
     num_replicas: int
     """Slices that each step is cut into."""
-    order: OrderKind = "global"
-    """How the samples of an epoch are mixed."""
+    blocks: SplitBlocks | None = None
+    """Of the split: then the order is `window`, and a function of them too. Without, it is `global`."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -93,6 +92,8 @@ class StepPlan:
             raise ConfigError(f"num_epochs must be at least 1, got {self.num_epochs}; use 1 for a single pass")
         if self.num_replicas < 1:
             raise ConfigError(f"num_replicas must be at least 1, got {self.num_replicas}; use the number of workers")
+        if self.blocks is not None and self.blocks.num_samples != self.num_samples:
+            raise ConfigError(f"the blocks hold {self.blocks.num_samples} samples, the split {self.num_samples}")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,6 +104,11 @@ class StepPlan:
     def num_steps(self) -> int:
         """Steps in the whole training."""
         return self.steps_per_epoch * self.num_epochs
+
+    @property
+    def blocks_digest(self) -> str | None:
+        """Of the blocks that the order is a function of; None where it is not."""
+        return None if self.blocks is None else self.blocks.digest
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 0, that `step` belongs to."""
@@ -140,9 +146,8 @@ class StepPlan:
         return self._rows_at(self.epoch_of(step), self.slice_of(step, replica))
 
     def _rows_at(self, epoch: int, positions: range) -> Positions:
-        whole = Epoch(
-            dataset_id=self.dataset_id, split=self.split, seed=self.seed, epoch=epoch, num_samples=self.num_samples
-        )
-        if self.order == "window":
-            return rows_at(whole, positions)
-        return _recent_epoch_order(whole)[positions.start : positions.stop]
+        if self.blocks is None:
+            order = _recent_epoch_order(self.dataset_id, self.split, self.seed, epoch, self.num_samples)
+            return order[positions.start : positions.stop]
+        of_blocks = Epoch(dataset_id=self.dataset_id, split=self.split, seed=self.seed, epoch=epoch, blocks=self.blocks)
+        return rows_at(of_blocks, positions)

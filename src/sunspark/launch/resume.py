@@ -77,6 +77,7 @@ def settle(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> Trai
         run,
         dataset=dataset,
         dataset_id=opened.id,
+        blocks=plan_of(opened, settled.work).blocks_digest,
         pixels_version=PIXELS_VERSION,
         work=to_dict(settled.work),
         launch=to_dict(settled.launch),
@@ -119,6 +120,7 @@ def _continued(run: str, dataset: str, opened: Dataset, config: TrainConfig) -> 
     if changed:
         details = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changed)
         raise RunError(f"{run} was started with another configuration: {details}. Give the old one, or another folder")
+    run_directory.refuse_other_blocks(run, stored, plan_of(opened, now.work).blocks_digest)
     return now
 
 

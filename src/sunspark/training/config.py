@@ -6,6 +6,7 @@ from typing import Literal
 from sunspark.data.dataset import Dataset
 from sunspark.data.loader import LoaderConfig
 from sunspark.data.order import StepPlan
+from sunspark.data.window_order import split_blocks
 from sunspark.errors import ConfigError
 from sunspark.models.registry import ModelConfig
 from sunspark.optim import OptimConfig
@@ -72,13 +73,15 @@ class WorkConfig:
 def plan_of(dataset: Dataset, work: WorkConfig) -> StepPlan:
     """The order of all samples of a run."""
     training = work.training
+    rows = dataset.rows(training.split)
     return StepPlan(
         dataset_id=dataset.id,
         split=training.split,
         seed=training.seed,
-        num_samples=len(dataset.rows(training.split)),
+        num_samples=len(rows),
         global_batch_size=training.global_batch_size,
         num_epochs=training.epochs,
         num_replicas=training.replicas,
-        order="window" if training.order == "window" else "global",  # runs of before there was a choice say `auto`
+        # runs of before there was a choice say `auto`
+        blocks=split_blocks(dataset.first_rows, rows) if training.order == "window" else None,
     )

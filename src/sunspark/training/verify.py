@@ -88,6 +88,7 @@ def verify(run: str, dataset: str | None = None, pixels: bool = False) -> Verify
     last = read(checkpoint.read_bytes(states[-1].uri), states[-1].uri)
     lines = last.ledger.lines
     plan = plan_of(opened, work)
+    run_directory.refuse_other_blocks(run, stored, plan.blocks_digest)
     problems = [*_broken_chain(last, lines), *_other_model(run, work, last)]
     # A run that says it is finished owes all its steps, up to an early end; another one those that it has done.
     is_finished = storage.exists(run_directory.result_file(run))

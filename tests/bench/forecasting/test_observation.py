@@ -43,6 +43,7 @@ def write(run: Path, made: TrainConfig, records: Iterator[StepRecord | EventReco
         str(run),
         dataset="d",
         dataset_id="0" * 64,
+        blocks=None,
         pixels_version=PIXELS_VERSION,
         work=to_dict(made.work),
         launch=to_dict(made.launch),
