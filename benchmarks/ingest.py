@@ -4,7 +4,7 @@ Drawn scenes, enlarged to 1024 x 768, JPEG of quality 90, no two files alike. Th
 process of its own:
 
 * `bare`: one core decodes at a half (simplejpeg), resamples to a short side of 256 (Pillow) and encodes, no more;
-* `bare, our resampler`: the same with the resampler of ingest;
+* `bare, our resampler`: the same with the resampler of ingest, and freed memory kept as in its tasks;
 * `folder`, `tar.gz`: `sunspark ingest` on `local[2]`, in a session whose Python workers have started;
 * `image source`: `spark.read.format("image")` in such a session, and the same resampling and encoding in its tasks.
 
@@ -58,7 +58,10 @@ def stored(pixels):
     return simplejpeg.encode_jpeg(small, quality=92, colorsubsampling="420", fastdct=False)
 """
 _OURS: Final = """
+from sunspark.data.allocator import keep_freed_memory
 from sunspark.data.codec import resize_short_side
+
+keep_freed_memory()
 
 def stored(pixels):
     return simplejpeg.encode_jpeg(resize_short_side(pixels, 256), quality=92, colorsubsampling="420", fastdct=False)

@@ -6,7 +6,7 @@ cores; each figure is of its own process, over 100 batches of 64 in the middle o
 
 `torchvision` is `DataLoader` with `decode_jpeg` and transforms v2, `torchvision_pillow` the same with Pillow's decoder;
 litdata and mosaicml-streaming run in a virtual environment that the script builds (`--no-others` leaves them out).
-One thread is one thread on one core: beside the loader's threads, whoever waits for a batch helps. S3 is a server on
+One thread is one thread on one core. S3 is a server on
 loopback, with all blocks in the node's cache.
 
 Fails when two threads come to less than 1.5 of the better of torchvision's, to less than 1.85 of one, or to less than

@@ -96,7 +96,7 @@ class DecodePool:
         image_size: int,
         num_threads: int,
         load_deadline_seconds: float,
-        in_hand: InHand | None = None,
+        in_hand: InHand,
     ) -> None:
         """Start `num_threads` threads that read through `cache`, which is the pool's to close.
 
@@ -108,7 +108,7 @@ class DecodePool:
         self._cache = cache
         self._image_size = image_size
         self._load_deadline_seconds = load_deadline_seconds
-        self._in_hand = in_hand or InHand()
+        self._in_hand = in_hand
         self._changed = Condition()  # guards what follows, and the requests
         self._queue: list[Request] = []
         self._lingering: list[Request] = []  # dropped, but a thread is still at them

@@ -1,7 +1,7 @@
 """Samples to pixels in the background: the batches of a step, ready when the step begins.
 
 `Loader` requests the step that is wanted from a `DecodePool` and, on the guess that membership stays, those after
-it, as many as fit into `prefetch_bytes`. The thread that waits for a step helps with it.
+it, as many as fit into `prefetch_bytes`.
 Cost: the prefetched batches, and what the pool's threads hold.
 
 Shape legend: B batch.

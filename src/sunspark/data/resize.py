@@ -45,7 +45,9 @@ def resize(pixels: FourBytePixels, box: Box, size: int) -> FourBytePixels:
     """
     height, width = pixels.shape[:2]
     resized, image = _canvas(size)
-    options = ResizeOptions(resize_alg=_BILINEAR, crop_box=_inside(box, height, width))
+    # A box that ends with the image ends a rounding error outside it.
+    inside = CropBox(box.left, box.top, min(box.width, width - box.left), min(box.height, height - box.top))
+    options = ResizeOptions(resize_alg=_BILINEAR, crop_box=inside)
     _resizer().resize_pil(_image_over(pixels), image, options)
     return resized
 
@@ -58,35 +60,25 @@ def shrink(pixels: Pixels, height: int, width: int) -> Pixels:
     narrow = np.empty((len(pixels), width, 3), np.uint8)
     for rows in _strips(len(pixels), pixels.shape[1]):
         strip = pixels[rows]
-        narrow[rows] = _resampled(strip, _all_of(strip), len(strip), width, _BICUBIC)
+        narrow[rows] = _shrunk(strip, len(strip), width)
     small = np.empty((height, width, 3), np.uint8)
     for columns in _strips(width, len(narrow)):
         strip = narrow[:, columns]
-        small[:, columns] = _resampled(strip, _all_of(strip), height, strip.shape[1], _BICUBIC)
+        small[:, columns] = _shrunk(strip, height, strip.shape[1])
     return small
 
 
-def _resampled(pixels: Pixels, box: Box, height: int, width: int, algorithm: ResizeAlg) -> Pixels:
-    have_height, have_width = pixels.shape[:2]
-    inside = _inside(box, have_height, have_width)
-    source = ImageData(have_width, have_height, PixelType.U8x3, pixels.tobytes())
-    resized = ImageData(width, height, PixelType.U8x3)
-    _resizer().resize(source, resized, ResizeOptions(resize_alg=algorithm, use_alpha=False, crop_box=inside))
-    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(height, width, 3)
+def _shrunk(pixels: Pixels, height: int, width: int) -> Pixels:
+    """All at once."""
+    source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
+    small = ImageData(width, height, PixelType.U8x3)
+    _resizer().resize(source, small, ResizeOptions(resize_alg=_BICUBIC, use_alpha=False))
+    return np.frombuffer(small.get_buffer(), np.uint8).reshape(height, width, 3)
 
 
 def _strips(num_lines: int, line_pixels: int) -> Iterator[slice]:
     step = max(1, _STRIP_PIXELS // line_pixels)
     return (slice(start, start + step) for start in range(0, num_lines, step))
-
-
-def _all_of(pixels: Pixels) -> Box:
-    return Box(0, 0, *pixels.shape[:2])
-
-
-def _inside(box: Box, height: int, width: int) -> CropBox:
-    """A box that ends with the image ends a rounding error outside it."""
-    return CropBox(box.left, box.top, min(box.width, width - box.left), min(box.height, height - box.top))
 
 
 def _image_over(pixels: FourBytePixels) -> Image.Image:
