@@ -19,6 +19,7 @@ from sunspark.data.quarantine import QuarantineTable
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, DatasetError
 from sunspark.launch.ingest import ingest
+from tests.bench.page import Page
 from tests.data.engine import here
 
 
@@ -81,6 +82,27 @@ def test_page_and_picture_are_written(leaky: str, tmp_path: Path) -> None:
     assert Path(out[0]).read_text().startswith("<!DOCTYPE html>")
     with Image.open(out[1]) as picture:
         assert picture.size[0] == 6 + 8 * (96 + 6)
+
+
+def test_what_was_left_out_unopened_is_told_on_the_terminal_and_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "photos" / "a"
+    folder.mkdir(parents=True)
+    for name in ("1.jpg", "2.jpg", ".3.jpg", "clip.mp4", "clip2.mp4", "evil.<b>"):
+        (folder / name).write_bytes(encode_jpeg(np.zeros((16, 24, 3), np.uint8)))
+    made, page = str(tmp_path / "dataset"), tmp_path / "page.html"
+    ingest(str(tmp_path / "photos"), made, IngestConfig(short_side=16), here)
+    assert re.search(
+        r"left out +\.mp4: 2, \.<b>: 1, hidden image: 1$", run([made, "--html", str(page)]).text, re.MULTILINE
+    )
+    assert "What was left out unopened 4 files in the source .mp4 2 .<b> 1 hidden image 1" in (
+        Page(page.read_text()).text
+    )
+    manifest = tmp_path / "dataset" / "manifest.json"
+    old = json.loads(manifest.read_text())
+    del old["left_out"]
+    manifest.write_text(json.dumps(old))
+    assert re.search("left out +not told: ", run([made, "--html", str(page)]).text)
+    assert "What was left out unopened This dataset does not tell" in Page(page.read_text()).text
 
 
 @pytest.mark.parametrize("words", [["--trivial-augment"], ["--image-size", "64"], ["--seed", "3", "--html", "x.html"]])

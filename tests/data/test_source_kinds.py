@@ -1184,11 +1184,44 @@ def test_hidden_images_are_left_out_and_counted(kind: str, tmp_path: Path, caplo
     else:
         labels = {path.replace(".jpg", ".cls"): b"0" for path in bodies} if kind == "webdataset" else {}
         write_tar(tmp_path / "0.tar", bodies | labels)
-    assert [image.path for image in list_source(str(tmp_path)).images] == there
+    listing = list_source(str(tmp_path))
+    assert [image.path for image in listing.images] == there
+    assert listing.left_out == {"hidden image": 3}
     told = re.findall(r"(\d) images are hidden and left out \(.*\), for instance (.*); rename", caplog.text)
     assert len(told) == 1
     assert told[0][0] == "3"
     assert told[0][1] in hidden
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "table"])
+def test_what_is_named_like_no_image_is_counted_by_suffix(kind: str, tmp_path: Path) -> None:
+    others = ["a/x.MP4", "a/y.mp4", "a/README", "a/b/Thumbs.db", "a/.DS_Store", "notes.txt"]
+    bodies = dict.fromkeys(["a/1.jpg", "b/1.jpg", *others], b"x")
+    source, wanted = tmp_path / "set", {".mp4": 2, "no suffix": 1, ".db": 1}
+    if kind == "tar":
+        source = tmp_path / "set.tar"
+        write_tar(source, {f"set/{path}": body for path, body in bodies.items()})
+    else:
+        write_tree(source, bodies)
+        os.mkfifo(source / "a" / "pipe")
+        wanted |= {"no file": 1}
+    if kind == "table":  # it names its images, and nobody looks for others
+        rows = [{"path": "a/1.jpg", "label": "a"}, {"path": "b/1.jpg", "label": "b"}]
+        source, wanted = Path(write_table("csv", source, rows)), {}
+    assert list_source(str(source)).left_out == wanted
+
+
+def test_of_many_suffixes_the_commonest_are_counted_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {f"a/{number}.x{number % 40:02d}": b"" for number in range(60)}
+    write_tree(tmp_path, {"a/1.jpg": b"x", "b/1.jpg": b"x", "a/odd." + "y" * 30: b""} | others)
+    left_out = list_source(str(tmp_path)).left_out
+    assert list(left_out.items())[:20] == [(f".x{number:02d}", 2) for number in range(20)]
+    assert (len(left_out), sum(left_out.values()), left_out["other suffixes"]) == (31, 61, 11)
+    assert "61 files are named like no image and left out (.x00 2, .x01 2, .x02 2, .x03 2, .x04 2 and 36 more)" in (
+        caplog.text
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

@@ -121,6 +121,8 @@ def render(dataset: Dataset) -> str:
                 "quarantine.csv",
                 {key: [getattr(one, key) for one in about.quarantine] for key in ("path", "stage", "reason")},
             ),
+            left_out=None if about.left_out is None else _bars(about.left_out),
+            num_left_out=plural(sum((about.left_out or {}).values()), "file"),
             leaks=_leak_rows(about.leaks, twin_of),
             unlooked=_leaks_in_words(about) if about.unpaired_splits else "",
             leaks_command=command("inspect", dataset.uri, "--leaks"),

@@ -14,7 +14,7 @@ from sunspark.commands.text import MOST_PAIRS, Outcome, summary, table
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
 from sunspark.data.leaks import LabelConflicts, Leak, leaks_in_words
-from sunspark.data.summary import DatasetSummary
+from sunspark.data.summary import DatasetSummary, left_out_in_words
 from sunspark.errors import ConfigError, clipped, plural, printable
 
 _MOST_QUARANTINED = 20
@@ -82,6 +82,7 @@ def _summary_outcome(dataset: str) -> Outcome:
             words={
                 "leaks": leaks_in_words(found, result.unpaired_splits, result.splits),
                 "sizes": _sizes(result),
+                "left_out": left_out_in_words(result.left_out),
             },
         ),
         *_splits(result),

@@ -192,6 +192,7 @@ def recipe_of(listing: Listing, config: IngestConfig) -> Recipe:
         source=listing.source,
         listing=listing.fingerprint,
         drop_leaks=config.drop_leaks,
+        left_out=listing.left_out,
     )
 
 

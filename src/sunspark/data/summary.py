@@ -1,7 +1,7 @@
 """What is in a dataset, for people: counts by class, split, format and size."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
 from sunspark.data.leaks import LabelConflicts, Leak, contents_of, find_label_conflicts, find_leaks, unpaired_splits
+from sunspark.errors import printable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,8 @@ class DatasetSummary:
     """Images that have an exact copy under another class."""
     quarantine: tuple[Quarantined, ...]
     """All of them, with their reasons."""
+    left_out: dict[str, int] | None
+    """What lay in the source and was left out unopened, by suffix or other kind; None in datasets of older versions."""
 
 
 def summarize(dataset: Dataset) -> DatasetSummary:
@@ -96,7 +99,15 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         unpaired_splits=unpaired_splits(dataset.split_names),
         label_conflicts=find_label_conflicts(index),
         quarantine=tuple(quarantine),
+        left_out=dataset.manifest.get("left_out"),
     )
+
+
+def left_out_in_words(left_out: Mapping[str, int] | None) -> str:
+    """What is said of what was left out unopened."""
+    if left_out is None:
+        return "not told: the dataset was made by a version that did not keep it"
+    return ", ".join(f"{printable(kind)}: {number:,}" for kind, number in left_out.items()) or "none"
 
 
 def _num_copies(contents: npt.NDArray[np.int32]) -> int:

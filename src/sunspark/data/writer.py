@@ -15,8 +15,8 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,6 +94,8 @@ class Recipe:
     """Fingerprint of the list of images: recognises a second ingest of the same."""
     drop_leaks: bool = False
     """Take out of each training split what its test split holds too; part of the id by what it does to the splits."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What lies in the source and was left out unopened, kind -> how many; for people, not part of the id."""
 
     def __post_init__(self) -> None:
         _check_names("class", self.classes)
@@ -200,6 +202,7 @@ def finish_dataset(
         "images": index.num_rows,
         "quarantined": len(quarantine),
         "leaks_dropped": num_dropped,
+        "left_out": dict(recipe.left_out),
         "source": recipe.source,
         "listing": recipe.listing,
         "configuration": recipe.configuration,
