@@ -50,6 +50,8 @@ class DatasetSummary:
     """Images with an exact copy in the same split, but for one of each: there, they count more than once."""
     leaks: tuple[Leak, ...]
     """Pairs of splits that share images."""
+    leaks_dropped: int
+    """Images that --drop-leaks took out of training splits."""
     unpaired_splits: tuple[str, ...]
     """In these no leaks were looked for."""
     label_conflicts: LabelConflicts
@@ -96,6 +98,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         blocks=dataset.num_blocks,
         copies_in_split={split: number for split, rows in rows_of.items() if (number := _num_copies(contents[rows]))},
         leaks=find_leaks(index, dataset.split_names),
+        leaks_dropped=dataset.manifest.get("leaks_dropped", 0),
         unpaired_splits=unpaired_splits(dataset.split_names),
         label_conflicts=find_label_conflicts(index),
         quarantine=tuple(quarantine),
