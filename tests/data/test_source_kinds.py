@@ -25,8 +25,8 @@ import pytest
 
 from sunspark import limits
 from sunspark.data import containers
-from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
+from sunspark.data.image_format import DecodeError
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source, stratified_splits
 from sunspark.data.sources.archive import Archive, Wants, opened_gzip, scan_archive
