@@ -28,11 +28,11 @@ from sunspark.data import containers
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.image_format import DecodeError
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source, stratified_splits
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source
 from sunspark.data.sources.archive import Archive, Wants, opened_gzip, scan_archive
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
-from sunspark.data.sources.splits import split_of_file
+from sunspark.data.sources.splits import split_of_file, stratified_splits
 from sunspark.data.staging import _pieces, assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.errors import ConfigError, SourceError, StorageError
 from tests.data.source_kinds import (

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.data.sources import (
-    Listing,
-    list_source,
-    parse_class_list,
-    parse_path_list,
-    stratified_splits,
-)
+from sunspark.data.sources import Listing, list_source
+from sunspark.data.sources.lists import parse_class_list, parse_path_list
+from sunspark.data.sources.splits import stratified_splits
 from sunspark.errors import ConfigError, SourceError
 from tests.images import sun397_partitions, sun_open
 
