@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from sunspark import storage
 from sunspark.data.dataset import Dataset
-from sunspark.data.leaks import leaked_pairs
+from sunspark.data.leaks import contents_of, leaked_pairs
 from sunspark.data.manifest import INDEX_NAME, MANIFEST_NAME, damaged
 from sunspark.errors import DatasetError, StorageError, first_line_of
 
@@ -43,7 +43,8 @@ def dropped_pairs(dataset: Dataset) -> Iterator[tuple[str, str, npt.NDArray[np.i
             )
         )
     place = index.schema.get_field_index("splits")
-    yield from leaked_pairs(index.set_column(place, "splits", pa.array(listed)), dataset.split_names)
+    as_listed = index.set_column(place, "splits", pa.array(listed))
+    yield from leaked_pairs(as_listed, contents_of(index), dataset.split_names)
 
 
 def _listed_splits(dataset: Dataset) -> npt.NDArray[np.uint64]:

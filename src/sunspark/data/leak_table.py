@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset
 from sunspark.data.dropped import dropped_pairs
-from sunspark.data.leaks import conflicting_pairs, leaked_pairs, unpaired_splits
+from sunspark.data.leaks import conflicting_pairs, contents_of, leaked_pairs, unpaired_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +61,11 @@ class LeakTable:
 def leak_table(dataset: Dataset) -> LeakTable:
     """Every image that is trained on and judged by, and every one with a copy under another class."""
     index = dataset.read_index()
-    leaks = _leaked_images(dataset, leaked_pairs(index, dataset.split_names))
+    contents = contents_of(index)
+    leaks = _leaked_images(dataset, leaked_pairs(index, contents, dataset.split_names))
     conflicts = tuple(
         ConflictingImage(path=path, class_name=class_name, copy=copy, copy_class=copy_class)
-        for path, class_name, copy, copy_class in _named(dataset, conflicting_pairs(index))
+        for path, class_name, copy, copy_class in _named(dataset, conflicting_pairs(index, contents))
     )
     return LeakTable(
         dataset=dataset.uri,

@@ -97,10 +97,10 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         stored_bytes=sum(index.column("image_bytes").to_pylist()),
         blocks=dataset.num_blocks,
         copies_in_split={split: number for split, rows in rows_of.items() if (number := _num_copies(contents[rows]))},
-        leaks=find_leaks(index, dataset.split_names),
+        leaks=find_leaks(index, contents, dataset.split_names),
         leaks_dropped=dataset.manifest.get("leaks_dropped", 0),
         unpaired_splits=unpaired_splits(dataset.split_names),
-        label_conflicts=find_label_conflicts(index),
+        label_conflicts=find_label_conflicts(index, contents),
         quarantine=tuple(quarantine),
         left_out=dataset.manifest.get("left_out"),
     )

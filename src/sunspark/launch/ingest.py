@@ -21,7 +21,7 @@ from sunspark.data.dataset_folder import (
     tidy,
 )
 from sunspark.data.ingest import BlockResult, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
-from sunspark.data.leaks import find_label_conflicts, find_leaks, pairs_of
+from sunspark.data.leaks import contents_of, find_label_conflicts, find_leaks, pairs_of
 from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import Listing, list_source
 from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
@@ -187,7 +187,8 @@ def _refuse_nesting(source: str, dataset: str) -> None:
 def _result(listing: Listing, dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
     """What was done, and a word on what is odd about it."""
     index = dataset.read_index()
-    leaks, conflicts = find_leaks(index, dataset.split_names), find_label_conflicts(index)
+    contents = contents_of(index)
+    leaks, conflicts = find_leaks(index, contents, dataset.split_names), find_label_conflicts(index, contents)
     warn_of_copies(dataset, leaks, conflicts)
     warn_of_what_is_empty(listing, dataset)
     seconds = time.monotonic() - started
