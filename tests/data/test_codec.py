@@ -228,7 +228,14 @@ def test_truncated_images_are_refused(name: str) -> None:
         (bytes(100), "zero bytes only"),
         (b"  <!DOCTYPE html><html>404</html>", "an HTML page"),
         (b"<?xml version='1.0'?><svg/>", "a text with tags"),
-        (b"hello, I am a text", r"it begins with b'hello, I'"),
+        (b"hello, I am a text", r"it begins with 'hello, I'$"),
+        ("naïvetés".encode(), r"it begins with 'naïvet'$"),
+        ("naïve".encode(), r"it begins with 'naïve'$"),
+        (b"path;label\n", r"it begins with 'path;lab'$"),
+        (b"\x00\x01\xfe 1234", r"it begins with the bytes 00 01 fe 20 31 32 33 34$"),
+        (b"\x1b[31mred", r"it begins with the bytes 1b 5b 33 31 6d 72 65 64$"),
+        (b"\0\0\0\x18ftypisom", r"a video, or another medium, not an image: its brand is 'isom'$"),
+        (b"\0\0\0\x18ftyp\0\1\2\3", r"its brand is the bytes 00 01 02 03$"),
     ],
 )
 def test_what_is_no_image_says_what_it_is(body: bytes, reason: str) -> None:

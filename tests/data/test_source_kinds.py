@@ -338,6 +338,36 @@ def test_archives_of_other_kinds_are_named(tmp_path: Path) -> None:
         list_source(str(tmp_path / "images.parquet"))
 
 
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (next(iter(BODIES.values())), r"is an image \(JPEG\)"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "is an HTML page"),
+        (b"<html>" + bytes(2000), "is an HTML page"),
+        (b"path;label\na.jpg;a\n", "begins with 'path;lab'"),
+    ],
+)
+def test_a_file_that_is_called_an_archive_and_is_none_is_told_for_what_it_is(
+    body: bytes, told: str, suffix: str, tmp_path: Path
+) -> None:
+    source = tmp_path / f"images.{suffix}"
+    source.write_bytes(body)
+    with pytest.raises(SourceError, match=rf"images\.{suffix} is no archive: it {told}; get it again, or check"):
+        list_source(str(source))
+    source.write_bytes(gzip.compress(body))
+    with pytest.raises(SourceError, match=rf"is no archive: decompressed, it {told}; get it again"):
+        list_source(str(source))
+
+
+@pytest.mark.parametrize("body", [b"", gzip.compress(b""), gzip.compress(random.Random(0).randbytes(5000))[:300]])
+def test_an_archive_of_which_nothing_is_there_ends_too_early(body: bytes, tmp_path: Path) -> None:
+    (tmp_path / "images.tar.gz").write_bytes(body)
+    told = rf"images\.tar\.gz is no whole archive: it .*ends too early, after 0 files; .* {len(body)} bytes"
+    with pytest.raises(SourceError, match=told):
+        list_source(str(tmp_path / "images.tar.gz"))
+
+
 def test_an_archive_that_has_changed_since_is_trouble_with_storage(tmp_path: Path) -> None:
     made = make("tar", tmp_path / "made", BODIES)
     listing = list_source(made.source, split_lists=made.split_list)
@@ -938,8 +968,20 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.csv",
             b"path,label\nsub\\a.jpg,x\n",
-            r"does not exist \(sub\\a\.jpg\); these are paths of Windows: write / for",
+            r"does not exist \(sub\\a\.jpg\); these are paths of Windows: write / for \\$",
         ),
+        (
+            "t.csv",
+            b"path,label\nC:/images/a.jpg,x\n",
+            r"does not exist \(C:/images/a\.jpg\); these are paths of Windows: leave the drive out, .* begin with /$",
+        ),
+        (
+            "t.csv",
+            b"path,label\nC:\\images\\a.jpg,x\n",
+            r"exist \(C:\\images\\a\.jpg\); these are paths of Windows: write / for \\, and leave the drive out, ",
+        ),
+        ("t.csv", b"path,label\nfile:///c:/a.jpg,x\n", r"these are paths of Windows: leave the drive out"),
+        ("t.csv", b"path,label\nCD:/a.jpg,x\n", r"paths are relative to the table's folder, absolute, or URIs$"),
         (
             "t.csv",
             b"label,path\nx, a.jpg\n",
@@ -1334,7 +1376,11 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
             r"2 of the 2 files .* a line is a path and nothing else: take ',a', and its like, away",
         ),
         ("a/1.jpg 0\n", "a line is a path and nothing else: take ' 0'"),
-        ("set/a/1.jpg\n", "paths are relative to the source: leave set/ out"),
+        ("set/a/1.jpg\n", "paths are relative to the source: leave set/ out$"),
+        ("/data/set/a/1.jpg\n", r": /data/set/a/1\.jpg \(line 1\); paths .* the source: leave /data/set/ out$"),
+        ("C:/set/a/1.jpg\n", "paths are relative to the source: leave C:/set/ out$"),
+        ("C:\\set\\a\\1.jpg\n", r"relative to the source: leave C:\\set\\ out and write / for \\$"),
+        ("/a/1.jpg 0\n", "a line is a path and nothing else: take ' 0'"),
         ("a\\1.jpg\n", r"write / in them for \\"),
         ('"a/1.jpg"\n', "take the quotes away"),
         ("A/1.JPG\n", "names differ in capitals alone: write a/1.jpg$"),

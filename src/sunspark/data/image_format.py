@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Final
 
 from PIL import features
@@ -19,6 +20,8 @@ _MAGIC = (
     (b"II+\x00", "TIFF"),  # BigTIFF
     (b"MM\x00+", "TIFF"),
 )
+_LOOKED_THROUGH: Final = 4096
+"""Bytes: where they are all zero, so is the file, most likely."""
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
@@ -47,7 +50,19 @@ def sniff(data: bytes) -> str:
         return "WEBP"
     if data[4:8] == b"ftyp":
         return _in_iso_media(data)
-    raise DecodeError("sniff", _what_it_looks_like(data))
+    if other := _what_else(data):
+        raise DecodeError("sniff", f"{other}, not an image")
+    raise DecodeError("sniff", f"not a JPEG, PNG, GIF, BMP, WEBP, TIFF or AVIF: it begins with {_in_words(data[:8])}")
+
+
+def what_begins_with(head: bytes) -> str:
+    """What a file is that was taken for something else: `is an image (JPEG)`, `begins with 'path;lab'`."""
+    if other := _what_else(head):
+        return f"is {other}"
+    try:
+        return f"is an image ({sniff(head)})"
+    except DecodeError:
+        return f"begins with {_in_words(head[:8])}"
 
 
 def _in_iso_media(data: bytes) -> str:
@@ -62,15 +77,24 @@ def _in_iso_media(data: bytes) -> str:
     if brands & (_AVIF_BRANDS | _HEIC_BRANDS):
         name = "AVIF" if brands & _AVIF_BRANDS else "HEIC"
         raise DecodeError("sniff", f"{name}, which is not decoded here; convert it to JPEG first")
-    raise DecodeError("sniff", f"a video, or another medium, not an image: its brand is {head[:4]!r}")
+    raise DecodeError("sniff", f"a video, or another medium, not an image: its brand is {_in_words(head[:4])}")
 
 
-def _what_it_looks_like(data: bytes) -> str:
+def _what_else(data: bytes) -> str:
+    """What bytes are that are often found in the place of an image; empty for others."""
     head = data[:64].lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "an HTML page, not an image"
-    if head.startswith((b"<?xml", b"<svg", b"<")):
-        return "a text with tags (XML, SVG, HTML), not an image of pixels"
-    if not any(data[:4096]):
-        return "zero bytes only, not an image"
-    return f"not a JPEG, PNG, GIF, BMP, WEBP, TIFF or AVIF: it begins with {data[:8]!r}"
+        return "an HTML page"
+    if head.startswith(b"<"):
+        return "a text with tags (XML, SVG, HTML)"
+    return "" if any(data[:_LOOKED_THROUGH]) else "zero bytes only"
+
+
+def _in_words(head: bytes) -> str:
+    """`'path;lab'` for a text, of which a last letter may be cut; `the bytes 00 ff 1f` for anything else."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        text = ""
+    is_text = text and all(letter.isprintable() or letter in "\t\r\n" for letter in text)
+    return repr(text) if is_text else f"the bytes {head.hex(' ')}"

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sunspark.data.sources.listing import Found, is_image_name
-from sunspark.data.sources.lists import SplitList, named_lists, numbered_paths, partition_lists
+from sunspark.data.sources.lists import ListedPath, SplitList, listed_paths, named_lists, partition_lists
 from sunspark.data.sources.near_names import in_other_capitals
 from sunspark.errors import ConfigError, SourceError, first_five, plural
 
@@ -145,14 +145,14 @@ def _in_order(names: Iterable[str]) -> list[str]:
 def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mapping[str, int]) -> list[str]:
     place = f"{split_list.place} ({name})"
     lines = [
-        (number, f"/{line}" if line not in label_of and f"/{line}" in label_of else line)
-        for number, line in numbered_paths(split_list.body, f"the split list {place}")
+        line._replace(path=f"/{line.path}") if line.path not in label_of and f"/{line.path}" in label_of else line
+        for line in listed_paths(split_list.body, f"the split list {place}")
     ]
     if not lines:
         raise SourceError(f"the split list {place} is empty; it needs one path a line")
-    missing = [(number, path) for number, path in lines if path not in label_of]
+    missing = [line for line in lines if line.path not in label_of]
     if missing:
-        named = first_five(f"{path} (line {number})" for number, path in missing)
+        named = first_five(f"{line.written} (line {line.number})" for line in missing)
         if len(missing) < len(lines) and missing == lines[: len(missing)] and not _name_files(missing):
             raise SourceError(
                 f"the split list {place} begins with what is no path: {named}; a list has neither a header nor "
@@ -161,26 +161,28 @@ def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mappi
         which = "the one file" if len(lines) == 1 else f"{len(missing):,} of the {len(lines):,} files"
         are = "is no image" if len(missing) == 1 else "are not images"
         raise SourceError(
-            f"{which} in the split list {place} {are} of {source}: {named}; {_remedy(missing[-1][1], label_of)}"
+            f"{which} in the split list {place} {are} of {source}: {named}; {_remedy(missing[-1], label_of)}"
         )
-    return [path for _, path in lines]
+    return [line.path for line in lines]
 
 
-def _name_files(lines: Sequence[tuple[int, str]]) -> bool:
+def _name_files(lines: Sequence[ListedPath]) -> bool:
     """Whether one of them looks like a path, though it may lead nowhere."""
-    return any("/" in line or is_image_name(line) for _, line in lines)
+    return any("/" in line.path or is_image_name(line.path) for line in lines)
 
 
-def _remedy(line: str, label_of: Mapping[str, int]) -> str:
+def _remedy(line: ListedPath, label_of: Mapping[str, int]) -> str:
     """What to do about a line that names no image of a source: it may nearly do so."""
-    if line.replace("\\", "/") in label_of:
+    path, slashed = line.path, line.written.replace("\\", "/")
+    if path.replace("\\", "/") in label_of:
         return "write / in them for \\"
-    if line.strip("\"'") in label_of:
+    if path.strip("\"'") in label_of:
         return "take the quotes away"
-    if before := next((mark for mark in re.finditer("/", line) if line[mark.end() :] in label_of), None):
-        return f"paths are relative to the source: leave {line[: before.end()]} out"
-    if behind := next((mark for mark in re.finditer(r"[\s,;]+", line) if line[: mark.start()] in label_of), None):
-        return f"a line is a path and nothing else: take {line[behind.start() :]!r}, and its like, away"
-    if pair := in_other_capitals([line], label_of):
+    if before := next((mark for mark in re.finditer("/", slashed) if slashed[mark.end() :] in label_of), None):
+        also = " and write / for \\" if slashed != line.written else ""
+        return f"paths are relative to the source: leave {line.written[: before.end()]} out{also}"
+    if behind := next((mark for mark in re.finditer(r"[\s,;]+", path) if path[: mark.start()] in label_of), None):
+        return f"a line is a path and nothing else: take {path[behind.start() :]!r}, and its like, away"
+    if pair := in_other_capitals([path], label_of):
         return f"names differ in capitals alone: write {pair[1]}"
     return "add the images, or take these lines out of the list"
