@@ -185,6 +185,8 @@ def test_ingest_says_where_it_looked_for_no_leaks(tmp_path: Path) -> None:
     lists = [word for name in ("fit", "test") for word in ("--split-list", f"{name}={tmp_path}/list.txt")]
     made = run_ingest([str(tmp_path / "photos"), str(tmp_path / "dataset"), *lists, "--launcher", "local"])
     assert re.search("^leaks +not looked for: no two splits", made.text, re.MULTILINE)
+    assert json.loads(json.dumps(as_json(made.result)))["unpaired_splits"] == ["fit", "test"]
+    assert "unpaired" not in made.text
 
 
 @pytest.fixture
