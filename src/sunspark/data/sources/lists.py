@@ -10,9 +10,8 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from sunspark import storage
 from sunspark.data.dataset import refuse_split_name
@@ -33,17 +32,6 @@ class SplitList:
     place: str
     """Where it comes from, for people."""
     body: bytes
-
-
-class ListedPath(NamedTuple):
-    """A line of a list."""
-
-    number: int
-    """Of the line in the file, from 1 on."""
-    written: str
-    """The line, without white space around it."""
-    path: str
-    """What it says, relative to the source."""
 
 
 def is_list_name(name: str) -> bool:
@@ -135,21 +123,22 @@ def parse_path_list(body: bytes, name: str = "the list") -> list[str]:
 
     Raises SourceError, with `name`, for what is no such text: it has zero bytes, as UTF-16 has.
     """
-    return [line.path for line in listed_paths(body, name)]
+    return [path for _, path in numbered_paths(body, name)]
 
 
-def listed_paths(body: bytes, name: str) -> list[ListedPath]:
-    """The same, each with its line in the file."""
+def numbered_paths(body: bytes, name: str) -> list[tuple[int, str]]:
+    """The same, each with its line in the file, from 1 on."""
     if (place := body.find(b"\0")) >= 0:
         line = body.count(b"\n", 0, place) + 1
         raise SourceError(f"{name} has a zero byte in line {line}: it is no text, or UTF-16; store it as UTF-8")
+    lines = numbered_lines(body)
+    return [(number, line.removeprefix("./").strip("/")) for number, line in lines if line.strip("/")]
+
+
+def numbered_lines(body: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a text as they are written, but for white space around them."""
     text = io.StringIO(text_of(body.removeprefix(b"\xef\xbb\xbf")), newline="")
-    lines = ((number, line.strip()) for number, line in enumerate(text, 1))
-    return [
-        ListedPath(number=number, written=line, path=line.removeprefix("./").strip("/"))
-        for number, line in lines
-        if line.strip("/")
-    ]
+    return ((number, line.strip()) for number, line in enumerate(text, 1))
 
 
 def text_of(body: bytes) -> str:
