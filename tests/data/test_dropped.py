@@ -12,7 +12,9 @@ from sunspark.data.ingest import IngestConfig
 from sunspark.data.leak_table import leak_table
 from sunspark.errors import DatasetError
 from sunspark.launch.ingest import ingest
+from sunspark.storage.filesystem import forget_clients
 from tests.data.engine import here
+from tests.failing_s3 import KEY, serve
 
 SPLITS = ("Training_01", "Testing_01", "Training_02", "Testing_02", "odd")
 
@@ -66,3 +68,18 @@ def test_a_block_that_was_damaged_since_is_named(both: tuple[Dataset, Dataset]) 
     path.write_bytes(path.read_bytes()[::-1])
     with pytest.raises(DatasetError, match=rf"is not whole: {name}: "):
         leak_table(Dataset.open(dataset.uri))
+
+
+def test_it_is_told_of_a_dataset_in_a_store_that_fails_now_and_then(
+    both: tuple[Dataset, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    folder = Path(both[1].uri)
+    with serve(folder.parent) as server:
+        server.failing_share = 0.2
+        forget_clients()
+        dropped = leak_table(Dataset.open(server.uri(folder.name))).dropped
+        assert sum(server.answers[kind] for kind in ("503", "cut", "reset")) > 0
+    assert dropped == leak_table(both[0]).leaks
