@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sunspark.data.codec import Pixels, encode_jpeg
+from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
+from sunspark.data.pixels import Pixels
 from sunspark.data.writer import write_dataset
 
 

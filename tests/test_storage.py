@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import resource
 import socket
 import tempfile
@@ -24,6 +25,7 @@ from sunspark.storage import filesystem, retrying, writing
 from sunspark.storage.endpoint import refuse_silent_endpoint
 from sunspark.storage.reading import ranges_of
 from sunspark.storage.retrying import retried
+from sunspark.storage.unique_names import final_name, temporary_name
 from tests.deep_folder import LEVELS, deep_folder
 
 
@@ -552,3 +554,16 @@ def test_file_uris_have_no_options_and_one_host(tmp_path: Path) -> None:
 def test_two_names_of_a_place_lie_in_each_other(one: str, other: str) -> None:
     assert storage.lie_in_each_other(one, other)
     assert not storage.lie_in_each_other(one, f"{other}/../../elsewhere".replace("/a/", "/z/"))
+
+
+def test_a_temporary_name_is_given_once_and_tells_what_the_file_is_to_become() -> None:
+    names = {temporary_name("manifest.json") for _ in range(100)}
+    assert len(names) == 100
+    assert {final_name(name) for name in names} == {"manifest.json"}
+    assert [final_name(name) for name in ("manifest.json", ".tmp", ".a.tmp", f"a.{32 * '0'}.tmp")] == [None] * 4
+
+
+def test_two_attempts_write_under_two_names() -> None:
+    names = {storage.attempt_name("piece-000003", ".bin") for _ in range(100)}
+    assert len(names) == 100
+    assert all(re.fullmatch(r"piece-000003-[0-9a-f]{16}\.bin", name) for name in names)

@@ -1,5 +1,6 @@
 """What is in a dataset, for people: counts, tables, a page, a picture; of many splits a few, the rest in the JSON."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -12,13 +13,14 @@ from sunspark.commands.ingest import run as run_ingest
 from sunspark.commands.inspect import run
 from sunspark.config import as_json
 from sunspark.data.codec import encode_jpeg
-from sunspark.data.dataset import Quarantined
+from sunspark.data.dataset import Dataset, Quarantined
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.leak_table import LeakTable
+from sunspark.data.leak_table import LeakedImage, LeakTable
 from sunspark.data.quarantine import QuarantineTable
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, DatasetError
 from sunspark.launch.ingest import ingest
+from tests.bench.page import Page
 from tests.data.engine import here
 
 
@@ -83,6 +85,64 @@ def test_page_and_picture_are_written(leaky: str, tmp_path: Path) -> None:
         assert picture.size[0] == 6 + 8 * (96 + 6)
 
 
+def test_what_was_taken_out_of_training_is_named_on_the_terminal_and_on_the_page(leaky: str, tmp_path: Path) -> None:
+    made, page = str(tmp_path / "dropped"), tmp_path / "page.html"
+    config = IngestConfig(short_side=24, max_bad_fraction=1, drop_leaks=True)
+    dropped = ingest(str(tmp_path / "photos"), made, config, here)
+    assert dropped.leaks_dropped == 1
+    (one,) = Dataset.open(made).rows("test")
+    copy = Dataset.open(made).path_of(int(one))
+    path = ({"a/one.jpg", "a/same.jpg"} - {copy}).pop()
+    assert re.search(r"^leaks dropped +1$", run([made]).text, re.MULTILINE)
+    outcome = run([made, "--leaks", "--html", str(page)])
+    assert isinstance(outcome.result, LeakTable)
+    assert outcome.result.dropped == (
+        LeakedImage(train="train", test="test", path=path, class_name="a", copy=copy, copy_class="a"),
+    )
+    rows = outcome.text.partition("taken out of training by --drop-leaks\n")[2].splitlines()
+    assert [row.split() for row in rows[:2]] == [
+        ["train", "test", "path", "class", "copy", "its", "class"],
+        ["train", "test", path, "a", copy, "a"],
+    ]
+    told = Page(page.read_text())
+    assert "--drop-leaks took 1 image out of training splits, since their test splits hold the same." in told.text
+    assert f"All 1, by splits and path taken out of file class equal to its class in train {path} a {copy} a test" in (
+        told.text
+    )
+    file = next(
+        value
+        for _, name, value in told.attributes
+        if name == "href" and "text/csv" in value and (b"copy_class" in base64.b64decode(value.partition("base64,")[2]))
+    )
+    assert base64.b64decode(file.partition("base64,")[2]).decode().splitlines() == [
+        "train,test,path,class_name,copy,copy_class",
+        f"train,test,{path},a,{copy},a",
+    ]
+    run([leaky, "--html", str(page)])
+    assert "--drop-leaks took" not in Page(page.read_text()).text
+
+
+def test_what_was_left_out_unopened_is_told_on_the_terminal_and_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "photos" / "a"
+    folder.mkdir(parents=True)
+    for name in ("1.jpg", "2.jpg", ".3.jpg", "clip.mp4", "clip2.mp4", "evil.<b>"):
+        (folder / name).write_bytes(encode_jpeg(np.zeros((16, 24, 3), np.uint8)))
+    made, page = str(tmp_path / "dataset"), tmp_path / "page.html"
+    ingest(str(tmp_path / "photos"), made, IngestConfig(short_side=16), here)
+    assert re.search(
+        r"left out +\.mp4: 2, \.<b>: 1, hidden image: 1$", run([made, "--html", str(page)]).text, re.MULTILINE
+    )
+    assert "What was left out unopened 4 files in the source .mp4 2 .<b> 1 hidden image 1" in (
+        Page(page.read_text()).text
+    )
+    manifest = tmp_path / "dataset" / "manifest.json"
+    old = json.loads(manifest.read_text())
+    del old["left_out"]
+    manifest.write_text(json.dumps(old))
+    assert re.search("left out +not told: ", run([made, "--html", str(page)]).text)
+    assert "What was left out unopened This dataset does not tell" in Page(page.read_text()).text
+
+
 @pytest.mark.parametrize("words", [["--trivial-augment"], ["--image-size", "64"], ["--seed", "3", "--html", "x.html"]])
 def test_settings_of_the_picture_are_refused_without_it(leaky: str, words: list[str]) -> None:
     with pytest.raises(ConfigError, match=f"{words[0]}.* has no effect without --augmented FILE"):
@@ -125,6 +185,8 @@ def test_ingest_says_where_it_looked_for_no_leaks(tmp_path: Path) -> None:
     lists = [word for name in ("fit", "test") for word in ("--split-list", f"{name}={tmp_path}/list.txt")]
     made = run_ingest([str(tmp_path / "photos"), str(tmp_path / "dataset"), *lists, "--launcher", "local"])
     assert re.search("^leaks +not looked for: no two splits", made.text, re.MULTILINE)
+    assert json.loads(json.dumps(as_json(made.result)))["unpaired_splits"] == ["fit", "test"]
+    assert "unpaired" not in made.text
 
 
 @pytest.fixture
@@ -143,7 +205,7 @@ def test_all_leaks_and_all_copies_under_two_classes_are_a_table(contradictory: s
     outcome = run([contradictory, "--leaks"])
     assert isinstance(outcome.result, LeakTable)
     assert (outcome.result.leaked, outcome.result.conflicting) == (10, 20)
-    assert "leaked       10\nconflicting  20\n" in outcome.text
+    assert "leaked         10\nconflicting    20\n" in outcome.text
     lines = [line.split() for line in outcome.text.splitlines()]
     clipped = "f" * 59 + "…"
     assert [line for line in lines if line[:2] == ["train", "test"]][1:] == [
@@ -156,7 +218,12 @@ def test_a_dataset_without_copies_has_an_empty_table(tmp_path: Path) -> None:
     image = encode_jpeg(np.zeros((16, 24, 3), np.uint8))
     write_dataset(str(tmp_path / "dataset"), [("a/b.jpg", 0, ["train"], image)], classes=("a",))
     text = run([str(tmp_path / "dataset"), "--leaks"]).text
-    assert text.splitlines() == [f"dataset      {tmp_path}/dataset", "leaked       0", "conflicting  0"]
+    assert text.splitlines() == [
+        f"dataset        {tmp_path}/dataset",
+        "leaked         0",
+        "conflicting    0",
+        "leaks dropped  0",
+    ]
     with pytest.raises(ConfigError, match="--quarantine and --leaks are two tables; give one"):
         run([str(tmp_path / "dataset"), "--leaks", "--quarantine"])
 

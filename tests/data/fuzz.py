@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sunspark.data.codec import MAX_PIXELS
+from sunspark.data.decoder import MAX_PIXELS
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.scenes import draw_scene
 from sunspark.launch.count_display import CountDisplay

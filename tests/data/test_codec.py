@@ -16,8 +16,10 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from sunspark.data import codec
-from sunspark.data.codec import DecodeError, decode, encode_jpeg, resize_short_side, sniff, to_stored_image
+from sunspark.data import codec, decoder
+from sunspark.data.codec import encode_jpeg, resize_short_side, to_stored_image
+from sunspark.data.decoder import decode
+from sunspark.data.image_format import DecodeError, sniff
 from tests.data.odd_images import HEIGHT, WIDTH, png_of_16_bits, quadrants, saved, turned_away
 
 
@@ -142,7 +144,7 @@ def test_the_strips_of_a_conversion_make_the_whole(name: str, monkeypatch: pytes
     }[name]
     body = saved(image, "PNG")
     whole = decode(body).pixels
-    monkeypatch.setattr(codec, "_STRIP_PIXELS", 7 * WIDTH)
+    monkeypatch.setattr(decoder, "_STRIP_PIXELS", 7 * WIDTH)
     assert np.array_equal(decode(body).pixels, whole)
 
 
@@ -155,7 +157,8 @@ def turned(orientation: int) -> Image.Exif:
 PEAK = """
 import sys
 from pathlib import Path
-from sunspark.data.codec import decode, to_stored_image
+from sunspark.data.codec import to_stored_image
+from sunspark.data.decoder import decode
 
 def peak_bytes():
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -225,7 +228,14 @@ def test_truncated_images_are_refused(name: str) -> None:
         (bytes(100), "zero bytes only"),
         (b"  <!DOCTYPE html><html>404</html>", "an HTML page"),
         (b"<?xml version='1.0'?><svg/>", "a text with tags"),
-        (b"hello, I am a text", r"it begins with b'hello, I'"),
+        (b"hello, I am a text", r"it begins with 'hello, I'$"),
+        ("naïvetés".encode(), r"it begins with 'naïvet'$"),
+        ("naïve".encode(), r"it begins with 'naïve'$"),
+        (b"path;label\n", r"it begins with 'path;lab'$"),
+        (b"\x00\x01\xfe 1234", r"it begins with the bytes 00 01 fe 20 31 32 33 34$"),
+        (b"\x1b[31mred", r"it begins with the bytes 1b 5b 33 31 6d 72 65 64$"),
+        (b"\0\0\0\x18ftypisom", r"a video, or another medium, not an image: its brand is 'isom'$"),
+        (b"\0\0\0\x18ftyp\0\1\2\3", r"its brand is the bytes 00 01 02 03$"),
     ],
 )
 def test_what_is_no_image_says_what_it_is(body: bytes, reason: str) -> None:
@@ -289,7 +299,7 @@ def test_a_jpeg_with_any_number_of_exif_segments_is_taken_soon(mode: str) -> Non
 def test_an_image_in_few_pieces_is_taken_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a BMP in whatever pieces."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
-    monkeypatch.setattr(codec, "_MOST_READS", 100)
+    monkeypatch.setattr(decoder, "_MOST_READS", 100)
     for name in ("PNG", "TIFF", "WEBP", "AVIF", "GIF", "BMP"):
         assert decode(saved(noise, name)).pixels.shape == (256, 256, 3)
     packed = b"".join(b"\1%c" % (column % 2) for column in range(WIDTH)) + b"\0\0"
@@ -312,7 +322,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch: pytes
     with pytest.raises(DecodeError) as caught:
         decode(bomb)
     assert caught.value.stage == "size"
-    monkeypatch.setattr(codec, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+    monkeypatch.setattr(decoder, "MAX_PIXELS", WIDTH * HEIGHT - 1)
     for name in ("JPEG", "PNG"):
         with pytest.raises(DecodeError, match=f"size: {WIDTH}x{HEIGHT} is more than {WIDTH * HEIGHT - 1} pixels"):
             decode(saved(quadrants(), name))

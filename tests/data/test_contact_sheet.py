@@ -12,13 +12,13 @@ from sunspark.data.contact_sheet import (
     NUM_EPOCHS,
     SheetConfig,
     SheetResult,
-    _drawable,
     contact_sheet,
     write_contact_sheet,
 )
 from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.lettering import drawable
 from sunspark.data.writer import write_dataset
 from sunspark.errors import ConfigError, DatasetError
 from sunspark.launch.ingest import ingest
@@ -124,8 +124,8 @@ def test_of_many_classes_eight_are_shown(tmp_path: Path) -> None:
 
 
 def test_letters_that_no_font_here_has_are_written_as_numbers() -> None:
-    assert _drawable("café: 1.jpg")[0] == "café: 1.jpg"
-    assert _drawable("café: \U0003fff0.jpg")[0] == "café: \\U0003fff0.jpg"
+    assert drawable("café: 1.jpg")[0] == "café: 1.jpg"
+    assert drawable("café: \U0003fff0.jpg")[0] == "café: \\U0003fff0.jpg"
 
 
 @pytest.mark.parametrize(("name", "other"), [("海岸", "海洋"), ("пляж", "пляс"), ("𒀀", "𒀁")])

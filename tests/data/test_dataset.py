@@ -356,6 +356,29 @@ def test_a_manifest_that_lacks_something_is_told_by_name(dataset: Dataset, lost:
 
 
 @pytest.mark.parametrize(
+    ("newer", "named"),
+    [
+        ({"left_out": [1]}, "left_out"),
+        ({"left_out": {".db": "1"}}, r"left_out\.\.db"),
+        ({"leaks_dropped": None}, "leaks_dropped"),
+    ],
+)
+def test_what_a_manifest_may_lack_is_told_where_it_is_no_account(
+    dataset: Dataset, newer: dict[str, object], named: str
+) -> None:
+    manifest = dict(dataset.manifest)
+    for key in ("left_out", "leaks_dropped"):
+        del manifest[key]
+    path = Path(dataset.uri) / "manifest.json"
+    path.write_text(json.dumps(manifest))
+    older = summarize(Dataset.open(dataset.uri))
+    assert older.left_out is None
+    path.write_text(json.dumps(manifest | newer))
+    with pytest.raises(DatasetError, match=rf"manifest\.json has no proper {named}; copy it again"):
+        Dataset.open(dataset.uri)
+
+
+@pytest.mark.parametrize(
     ("change", "told"),
     [
         (lambda manifest: manifest.update(images=49), "49 images, 50 listed and 0 quarantined, but 50 rows"),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.data.codec import DecodeError
 from sunspark.data.image_files import failures_named, find_images, read_image
+from sunspark.data.image_format import DecodeError
 from sunspark.errors import ConfigError, SourceError, StorageError, WorkerError
 from tests.deep_folder import deep_folder
 

@@ -1,14 +1,19 @@
 """Leaks: equal images are found by what is stored of them, across the splits that belong together by their names."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.dataset import Dataset
 from sunspark.data.leak_table import ConflictingImage, LeakedImage, leak_table
 from sunspark.data.leaks import (
+    LabelConflicts,
+    Leak,
+    contents_of,
     find_label_conflicts,
     find_leaks,
     leaks_in_words,
@@ -20,6 +25,14 @@ from sunspark.data.leaks import (
 from sunspark.data.writer import write_dataset
 
 SPLITS = ("train", "test", "odd")
+
+
+def leaks_in(index: pa.Table, split_names: Sequence[str]) -> tuple[Leak, ...]:
+    return find_leaks(index, contents_of(index), split_names)
+
+
+def conflicts_in(index: pa.Table) -> LabelConflicts:
+    return find_label_conflicts(index, contents_of(index))
 
 
 def image(number: int) -> bytes:
@@ -93,7 +106,7 @@ def test_what_was_not_looked_for_is_not_called_none() -> None:
 
 
 def test_equal_images_across_train_and_test_are_found(dataset: Dataset) -> None:
-    (leak,) = find_leaks(dataset.read_index(), dataset.split_names)
+    (leak,) = leaks_in(dataset.read_index(), dataset.split_names)
     assert (leak.train, leak.test, leak.images) == ("train", "test", 3)
     assert set(leak.examples) == {
         ("a/1.jpg", "b/1 again.jpg"),
@@ -105,7 +118,7 @@ def test_equal_images_across_train_and_test_are_found(dataset: Dataset) -> None:
 def test_of_many_leaks_some_are_named(tmp_path: Path) -> None:
     made = [(f"{split}/{number}.jpg", 0, [split], image(number)) for split in ("train", "test") for number in range(9)]
     index = write_dataset(str(tmp_path / "d"), made, classes=("a",)).read_index()
-    (leak,) = find_leaks(index, ("train", "test"))
+    (leak,) = leaks_in(index, ("train", "test"))
     assert (leak.images, len(leak.examples)) == (9, 5)
     assert all(Path(one).name == Path(other).name for one, other in leak.examples)
 
@@ -113,7 +126,7 @@ def test_of_many_leaks_some_are_named(tmp_path: Path) -> None:
 def test_dropping_takes_them_out_of_train_and_nothing_else(dataset: Dataset) -> None:
     index, dropped = without_leaks(dataset.read_index(), dataset.split_names)
     assert dropped == 3
-    assert find_leaks(index, dataset.split_names) == ()
+    assert leaks_in(index, dataset.split_names) == ()
     before, after = (table.column("splits").to_pylist() for table in (dataset.read_index(), index))
     paths = dataset.paths.to_pylist()
     changed = {path: (a, b) for path, a, b in zip(paths, before, after, strict=True) if a != b}
@@ -126,10 +139,10 @@ def test_beside_one_training_split_alone_all_others_are_its_tests_when_dropping_
     splits = ("train", "holdout")
     made = [("1.jpg", 0, splits, image(1)), ("2.jpg", 0, splits[:1], image(1)), ("3.jpg", 0, splits[:1], image(2))]
     index = write_dataset(str(tmp_path / "d"), made, classes=("a",), split_names=splits).read_index()
-    (leak,) = find_leaks(index, splits)
+    (leak,) = leaks_in(index, splits)
     assert (leak.train, leak.test, leak.images) == ("train", "holdout", 2)
     without, dropped = without_leaks(index, splits)
-    assert (dropped, find_leaks(without, splits)) == (2, ())
+    assert (dropped, leaks_in(without, splits)) == (2, ())
 
 
 def test_an_evaluation_counts_copies_of_trained_images(dataset: Dataset) -> None:
@@ -141,7 +154,7 @@ def test_an_evaluation_counts_copies_of_trained_images(dataset: Dataset) -> None
 def test_a_set_without_leaks_has_none(tmp_path: Path) -> None:
     made = [(f"{number}.jpg", 0, ["test" if number % 3 else "train"], image(number)) for number in range(12)]
     index = write_dataset(str(tmp_path / "d"), made, classes=("a",)).read_index()
-    assert find_leaks(index, ("train", "test")) == ()
+    assert leaks_in(index, ("train", "test")) == ()
     assert without_leaks(index, ("train", "test")) == (index, 0)
 
 
@@ -186,7 +199,7 @@ def test_every_image_that_has_a_copy_under_another_class_is_counted(tmp_path: Pa
         if any(other == body and another != label for another, other in about.values())
     }
     assert 0 < len(wanted) < len(made)
-    table, found = leak_table(dataset), find_label_conflicts(dataset.read_index())
+    table, found = leak_table(dataset), conflicts_in(dataset.read_index())
     assert found.images == table.conflicting == len(wanted)
     assert [one.path for one in table.label_conflicts] == sorted(wanted)
     for one in table.label_conflicts:
@@ -200,7 +213,7 @@ def test_copies_under_one_class_are_no_conflict(tmp_path: Path) -> None:
     made = [(f"{number}.jpg", number // 4, [], image(number // 2)) for number in range(8)]
     for samples in (made, []):
         dataset = write_dataset(str(tmp_path / str(len(samples))), samples, classes=("a", "b"))
-        assert find_label_conflicts(dataset.read_index()).images == 0
+        assert conflicts_in(dataset.read_index()).images == 0
         assert leak_table(dataset).label_conflicts == ()
 
 

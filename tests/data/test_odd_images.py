@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from sunspark.data.codec import DecodeError, to_stored_image
+from sunspark.data.codec import to_stored_image
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
+from sunspark.data.image_format import DecodeError
 from sunspark.data.ingest import IngestConfig
 from sunspark.launch.ingest import Engine, ingest
 from tests.data.engine import one_after_the_other

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sunspark.data.sources import list_source, parse_class_list, parse_path_list
+from sunspark.data.sources import list_source
+from sunspark.data.sources.lists import parse_class_list, parse_path_list
 from sunspark.errors import SourceError
 from tests.images import sun397_partitions
 

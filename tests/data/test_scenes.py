@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sunspark.data.codec import decode
+from sunspark.data.decoder import decode
 from sunspark.data.scenes import draw_scene, draw_scenes
 from sunspark.data.sources import list_source
 from sunspark.errors import ConfigError, SourceError

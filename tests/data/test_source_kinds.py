@@ -25,14 +25,14 @@ import pytest
 
 from sunspark import limits
 from sunspark.data import containers
-from sunspark.data.codec import DecodeError
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
+from sunspark.data.image_format import DecodeError
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source, stratified_splits
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source
 from sunspark.data.sources.archive import Archive, Wants, opened_gzip, scan_archive
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
-from sunspark.data.sources.splits import split_of_file
+from sunspark.data.sources.splits import split_of_file, stratified_splits
 from sunspark.data.staging import _pieces, assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.errors import ConfigError, SourceError, StorageError
 from tests.data.source_kinds import (
@@ -336,6 +336,36 @@ def test_archives_of_other_kinds_are_named(tmp_path: Path) -> None:
     (tmp_path / "images.parquet").write_bytes(b"PAR1 no, it is not")
     with pytest.raises(SourceError, match=r"images\.parquet is no Parquet file"):
         list_source(str(tmp_path / "images.parquet"))
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (next(iter(BODIES.values())), r"is an image \(JPEG\)"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "is an HTML page"),
+        (b"<html>" + bytes(2000), "is an HTML page"),
+        (b"path;label\na.jpg;a\n", "begins with 'path;lab'"),
+    ],
+)
+def test_a_file_that_is_called_an_archive_and_is_none_is_told_for_what_it_is(
+    body: bytes, told: str, suffix: str, tmp_path: Path
+) -> None:
+    source = tmp_path / f"images.{suffix}"
+    source.write_bytes(body)
+    with pytest.raises(SourceError, match=rf"images\.{suffix} is no archive: it {told}; get it again, or check"):
+        list_source(str(source))
+    source.write_bytes(gzip.compress(body))
+    with pytest.raises(SourceError, match=rf"is no archive: decompressed, it {told}; get it again"):
+        list_source(str(source))
+
+
+@pytest.mark.parametrize("body", [b"", gzip.compress(b""), gzip.compress(random.Random(0).randbytes(5000))[:300]])
+def test_an_archive_of_which_nothing_is_there_ends_too_early(body: bytes, tmp_path: Path) -> None:
+    (tmp_path / "images.tar.gz").write_bytes(body)
+    told = rf"images\.tar\.gz is no whole archive: it .*ends too early, after 0 files; .* {len(body)} bytes"
+    with pytest.raises(SourceError, match=told):
+        list_source(str(tmp_path / "images.tar.gz"))
 
 
 def test_an_archive_that_has_changed_since_is_trouble_with_storage(tmp_path: Path) -> None:
@@ -938,8 +968,20 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.csv",
             b"path,label\nsub\\a.jpg,x\n",
-            r"does not exist \(sub\\a\.jpg\); these are paths of Windows: write / for",
+            r"does not exist \(sub\\a\.jpg\); these are paths of Windows: write / for \\$",
         ),
+        (
+            "t.csv",
+            b"path,label\nC:/images/a.jpg,x\n",
+            r"does not exist \(C:/images/a\.jpg\); these are paths of Windows: leave the drive out, .* begin with /$",
+        ),
+        (
+            "t.csv",
+            b"path,label\nC:\\images\\a.jpg,x\n",
+            r"exist \(C:\\images\\a\.jpg\); these are paths of Windows: write / for \\, and leave the drive out, ",
+        ),
+        ("t.csv", b"path,label\nfile:///c:/a.jpg,x\n", r"these are paths of Windows: leave the drive out"),
+        ("t.csv", b"path,label\nCD:/a.jpg,x\n", r"paths are relative to the table's folder, absolute, or URIs$"),
         (
             "t.csv",
             b"label,path\nx, a.jpg\n",
@@ -1184,11 +1226,44 @@ def test_hidden_images_are_left_out_and_counted(kind: str, tmp_path: Path, caplo
     else:
         labels = {path.replace(".jpg", ".cls"): b"0" for path in bodies} if kind == "webdataset" else {}
         write_tar(tmp_path / "0.tar", bodies | labels)
-    assert [image.path for image in list_source(str(tmp_path)).images] == there
+    listing = list_source(str(tmp_path))
+    assert [image.path for image in listing.images] == there
+    assert listing.left_out == {"hidden image": 3}
     told = re.findall(r"(\d) images are hidden and left out \(.*\), for instance (.*); rename", caplog.text)
     assert len(told) == 1
     assert told[0][0] == "3"
     assert told[0][1] in hidden
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "table"])
+def test_what_is_named_like_no_image_is_counted_by_suffix(kind: str, tmp_path: Path) -> None:
+    others = ["a/x.MP4", "a/y.mp4", "a/README", "a/b/Thumbs.db", "a/.DS_Store", "notes.txt"]
+    bodies = dict.fromkeys(["a/1.jpg", "b/1.jpg", *others], b"x")
+    source, wanted = tmp_path / "set", {".mp4": 2, "no suffix": 1, ".db": 1}
+    if kind == "tar":
+        source = tmp_path / "set.tar"
+        write_tar(source, {f"set/{path}": body for path, body in bodies.items()})
+    else:
+        write_tree(source, bodies)
+        os.mkfifo(source / "a" / "pipe")
+        wanted |= {"no file": 1}
+    if kind == "table":  # it names its images, and nobody looks for others
+        rows = [{"path": "a/1.jpg", "label": "a"}, {"path": "b/1.jpg", "label": "b"}]
+        source, wanted = Path(write_table("csv", source, rows)), {}
+    assert list_source(str(source)).left_out == wanted
+
+
+def test_of_many_suffixes_the_commonest_are_counted_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {f"a/{number}.x{number % 40:02d}": b"" for number in range(60)}
+    write_tree(tmp_path, {"a/1.jpg": b"x", "b/1.jpg": b"x", "a/odd." + "y" * 30: b""} | others)
+    left_out = list_source(str(tmp_path)).left_out
+    assert list(left_out.items())[:20] == [(f".x{number:02d}", 2) for number in range(20)]
+    assert (len(left_out), sum(left_out.values()), left_out["other suffixes"]) == (31, 61, 11)
+    assert "61 files are named like no image and left out (.x00 2, .x01 2, .x02 2, .x03 2, .x04 2 and 36 more)" in (
+        caplog.text
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
@@ -1301,7 +1376,11 @@ def test_a_list_may_name_what_a_table_names_by_its_absolute_path(tmp_path: Path)
             r"2 of the 2 files .* a line is a path and nothing else: take ',a', and its like, away",
         ),
         ("a/1.jpg 0\n", "a line is a path and nothing else: take ' 0'"),
-        ("set/a/1.jpg\n", "paths are relative to the source: leave set/ out"),
+        ("set/a/1.jpg\n", "paths are relative to the source: leave set/ out$"),
+        ("/data/set/a/1.jpg\n", r": /data/set/a/1\.jpg \(line 1\); paths .* the source: leave /data/set/ out$"),
+        ("C:/set/a/1.jpg\n", "paths are relative to the source: leave C:/set/ out$"),
+        ("C:\\set\\a\\1.jpg\n", r"relative to the source: leave C:\\set\\ out and write / for \\$"),
+        ("/a/1.jpg 0\n", "a line is a path and nothing else: take ' 0'"),
         ("a\\1.jpg\n", r"write / in them for \\"),
         ('"a/1.jpg"\n', "take the quotes away"),
         ("A/1.JPG\n", "names differ in capitals alone: write a/1.jpg$"),

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sunspark.data.sources import (
-    Listing,
-    list_source,
-    parse_class_list,
-    parse_path_list,
-    stratified_splits,
-)
+from sunspark.data.sources import Listing, list_source
+from sunspark.data.sources.lists import parse_class_list, parse_path_list
+from sunspark.data.sources.splits import stratified_splits
 from sunspark.errors import ConfigError, SourceError
 from tests.images import sun397_partitions, sun_open
 
@@ -188,7 +184,7 @@ def test_a_list_that_names_missing_files_says_which_and_how_many(folders: Path, 
         list_source(str(folders), split_lists=(f"train={split_list}",))
     message = str(caught.value)
     assert "7 of the 8 files in the split list" in message
-    assert "coast/missing_0.jpg (line 1), coast/missing_1.jpg (line 2)" in message
+    assert ": /coast/missing_0.jpg (line 1), /coast/missing_1.jpg (line 2)" in message
     assert "coast/missing_4.jpg (line 5) and 2 more" in message
     assert "missing_5" not in message
     assert str(split_list) in message
@@ -228,7 +224,7 @@ def test_sources_without_images_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=match):
             list_source(str(tmp_path / name))
     touch(tmp_path, "images.tar", "images.rar")
-    with pytest.raises(SourceError, match=r"images\.tar is no whole archive: .* after 0 files; get it again"):
+    with pytest.raises(SourceError, match=r"images\.tar is no archive: it begins with 'not an i'; get it again, or"):
         list_source(str(tmp_path / "images.tar"))
     with pytest.raises(SourceError, match=r"is a file of no known kind; give a folder, a \.tar, \.tar\.gz"):
         list_source(str(tmp_path / "images.rar"))

@@ -55,3 +55,12 @@ def test_copies_within_a_split_are_counted_but_for_one_of_each(tmp_path: Path) -
     (tmp_path / "test.txt").write_text("b/0.jpg\n")
     lists = tuple(f"{name}={tmp_path}/{name}.txt" for name in ("train", "test"))
     assert summary_of(tmp_path, bodies, split_list=lists).copies_in_split == {"train": 2}
+
+
+def test_what_was_left_out_unopened_is_counted_and_is_no_part_of_the_id(tmp_path: Path) -> None:
+    files = {f"a/{number}.jpg": jpeg(number) for number in range(3)}
+    plain = summary_of(tmp_path / "plain", files)
+    others = {"a/clip.mp4": b"", "a/Thumbs.db": b"", "a/more.mp4": b"", "a/.hidden.jpg": jpeg(4)}
+    mixed = summary_of(tmp_path / "mixed", files | others)
+    assert (plain.left_out, mixed.left_out) == ({}, {".mp4": 2, ".db": 1, "hidden image": 1})
+    assert (plain.listed, plain.dataset_id) == (mixed.listed, mixed.dataset_id)

@@ -76,7 +76,7 @@ def test_the_ten_commonest_reasons_are_told_the_commonest_first(tmp_path: Path) 
     assert head.startswith(f"{len(bad)} of {len(bad) + 10} images (")
     assert len(reasons) == 10
     known = "JPEG, PNG, GIF, BMP, WEBP, TIFF or AVIF"
-    assert reasons[0].startswith(f"  30 x sniff: not a {known}: it begins with b'0 words'")
+    assert reasons[0].startswith(f"  30 x sniff: not a {known}: it begins with '0 words'")
     assert reasons[1] == "  4 x sniff: the file is empty (for instance class 0/empty 0.jpg)"
     numbers = [int(line.split()[0]) for line in reasons]
     assert numbers == sorted(numbers, reverse=True)

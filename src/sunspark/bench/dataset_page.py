@@ -2,14 +2,14 @@
 
 Says what is in a dataset: classes with some of their images, splits, balance, sizes, formats, what could not be taken
 and why, and which exact copies spoil what is learnt or measured. In the style of a run's report (`report.py`).
-Cost: the index, and at most 32 blocks of the dataset (some 250 MB at the default size), one at a time. A page of 10,000
-classes has some 2 MB.
+Cost: the index, and at most 32 blocks of the dataset (some 250 MB at the default size), one at a time; where
+`--drop-leaks` took images out of training, a column of each block. A page of 10,000 classes has some 2 MB.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,19 +26,20 @@ from sunspark.bench.dataset_classes import (
     pictures_per_class,
 )
 from sunspark.bench.dataset_samples import rows_by_class, thumbnails
-from sunspark.bench.download import csv_download
+from sunspark.bench.download import Download, csv_download
 from sunspark.bench.page import environment
 from sunspark.bench.tiles import Tile
 from sunspark.bench.words import count, percent, plural, share, size
 from sunspark.command_line import command
 from sunspark.data.dataset import Dataset
+from sunspark.data.leak_table import LeakedImage, dropped_leaks
 from sunspark.data.leaks import Examples, Leak, leaks_in_words
 from sunspark.data.quarantine import commonest_reasons
 from sunspark.data.summary import DatasetSummary, summarize
 from sunspark.errors import clipped
 
 _MOST_FILES: Final = 200
-"""Rows of the table of bad images; the CSV has all."""
+"""Rows of the tables of bad images and of dropped leaks; their CSVs have all."""
 _MOST_LEAKS: Final = 8
 _MOST_CONFLICTS: Final = 4
 """Pairs of pictures. Each may take two blocks."""
@@ -87,6 +88,7 @@ def render(dataset: Dataset) -> str:
     """The page, as HTML."""
     about, index = summarize(dataset), dataset.read_index(["source_width", "source_height"])
     rows_of = pictured(rows_by_class(dataset, pictures_per_class(about.classes)))
+    dropped = dropped_leaks(dataset)
     leaked = [pair for leak in about.leaks for pair in leak.examples][:_MOST_LEAKS]
     conflicting = about.label_conflicts.examples[:_MOST_CONFLICTS]
     row_of = _row_of(dataset, [path for pair in (*leaked, *conflicting) for path in pair])
@@ -121,11 +123,17 @@ def render(dataset: Dataset) -> str:
                 "quarantine.csv",
                 {key: [getattr(one, key) for one in about.quarantine] for key in ("path", "stage", "reason")},
             ),
+            left_out=None if about.left_out is None else _bars(about.left_out),
+            num_left_out=plural(sum((about.left_out or {}).values()), "file"),
             leaks=_leak_rows(about.leaks, twin_of),
             unlooked=_leaks_in_words(about) if about.unpaired_splits else "",
             leaks_command=command("inspect", dataset.uri, "--leaks"),
             copies=", ".join(f"{split} {count(number)}" for split, number in about.copies_in_split.items()),
-            num_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
+            dropped=_clipped(dropped[:_MOST_FILES]),
+            dropped_images=plural(about.leaks_dropped, "image"),
+            dropped_rows=count(len(dropped)),
+            num_dropped=len(dropped),
+            dropped_download=_dropped_download(dropped),
             conflicts=count(about.label_conflicts.images),
             conflicting=_twins(about.label_conflicts.examples, twin_of),
         )
@@ -247,7 +255,7 @@ def _short_side(index: pa.Table, prefix: str) -> npt.NDArray[np.int32]:
     return shorter
 
 
-def _sizes_download(index: pa.Table) -> Any:
+def _sizes_download(index: pa.Table) -> Download:
     sizes = zip(*(index.column(f"source_{name}").to_pylist() for name in ("width", "height")), strict=True)
     numbers: dict[tuple[int, int], int] = {}
     for one in sizes:
@@ -257,6 +265,16 @@ def _sizes_download(index: pa.Table) -> Any:
         "sizes.csv",
         {"width": [s[0] for s, _ in ordered], "height": [s[1] for s, _ in ordered], "images": [n for _, n in ordered]},
     )
+
+
+def _clipped(leaks: Sequence[LeakedImage]) -> list[LeakedImage]:
+    """The same with short names of classes."""
+    return [replace(one, class_name=clipped(one.class_name), copy_class=clipped(one.copy_class)) for one in leaks]
+
+
+def _dropped_download(dropped: Sequence[LeakedImage]) -> Download:
+    names = [field.name for field in fields(LeakedImage)]
+    return csv_download("dropped.csv", {name: [getattr(one, name) for one in dropped] for name in names})
 
 
 def _leak_rows(leaks: Sequence[Leak], twin_of: Mapping[str, Twin]) -> list[LeakRows]:

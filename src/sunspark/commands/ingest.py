@@ -13,7 +13,7 @@ from sunspark.commands.arguments import ConfigFileArguments
 from sunspark.commands.text import Outcome, summary
 from sunspark.config import load
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.leaks import leaks_in_words, unpaired_splits
+from sunspark.data.leaks import leaks_in_words
 
 _DESCRIPTION = """Turn images into a dataset, with Spark or without.
 
@@ -42,6 +42,8 @@ def run(argv: Sequence[str]) -> Outcome:
     arguments = parse(Arguments, argv, prog="sunspark ingest", description=_DESCRIPTION, defaults=defaults)
     result = sunspark.ingest(arguments.source, arguments.dataset, arguments.config)
     found = [f"{pair}: {images:,}" for pair, images in result.leaks.items()]
-    leaks = leaks_in_words(found, unpaired_splits(tuple(result.splits)), result.splits)
+    leaks = leaks_in_words(found, result.unpaired_splits, result.splits)
     look = f"\nlook at it: {command('inspect', result.dataset)}"
-    return Outcome(result=result, text=summary(result, words={"leaks": leaks}) + "\n" + look)
+    return Outcome(
+        result=result, text=summary(result, leave_out=("unpaired_splits",), words={"leaks": leaks}) + "\n" + look
+    )

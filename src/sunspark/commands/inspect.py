@@ -13,8 +13,9 @@ from sunspark.commands.arguments import CommonArguments
 from sunspark.commands.text import MOST_PAIRS, Outcome, summary, table
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.contact_sheet import SheetConfig
+from sunspark.data.leak_table import LeakedImage
 from sunspark.data.leaks import LabelConflicts, Leak, leaks_in_words
-from sunspark.data.summary import DatasetSummary
+from sunspark.data.summary import DatasetSummary, left_out_in_words
 from sunspark.errors import ConfigError, clipped, plural, printable
 
 _MOST_QUARANTINED = 20
@@ -31,8 +32,8 @@ class Arguments(CommonArguments):
     quarantine: Annotated[bool, FlagCreatePairsOff] = False
     """Show the images that could not be taken, all of them, with their reasons."""
     leaks: Annotated[bool, FlagCreatePairsOff] = False
-    """Show the images that are trained on and judged by, and those that have an exact copy under another class, all of
-    them, with their copies."""
+    """Show the images that are trained on and judged by, those that --drop-leaks took out, and those that have an exact
+    copy under another class, all of them, with their copies."""
     html: str | None = None
     """HTML file to write: what is in the dataset, with some of its images; it holds everything it shows."""
     augmented: str | None = None
@@ -82,6 +83,7 @@ def _summary_outcome(dataset: str) -> Outcome:
             words={
                 "leaks": leaks_in_words(found, result.unpaired_splits, result.splits),
                 "sizes": _sizes(result),
+                "left_out": left_out_in_words(result.left_out),
             },
         ),
         *_splits(result),
@@ -107,16 +109,12 @@ def _quarantine_outcome(dataset: str) -> Outcome:
 def _leaks_outcome(dataset: str) -> Outcome:
     result = sunspark.inspect_leaks(dataset)
     leaked = leaks_in_words([f"{result.leaked:,}"], result.unpaired_splits, result.splits)
-    left_out = ("splits", "unpaired_splits", "leaks", "label_conflicts")
+    left_out = ("splits", "unpaired_splits", "leaks", "dropped", "label_conflicts")
     parts = [summary(result, leave_out=left_out, words={"leaked": leaked})]
     pair = ["path", "class", "copy", "its class"]
-    if result.leaks:
-        rows = [
-            (one.train, one.test, printable(one.path), clipped(one.class_name), _same(one.copy, one.path),
-             clipped(one.copy_class))
-            for one in result.leaks
-        ]  # fmt: skip
-        parts.append(table("leaks", ["train", "test", *pair], rows))
+    for title, found in (("leaks", result.leaks), ("taken out of training by --drop-leaks", result.dropped)):
+        if found:
+            parts.append(table(title, ["train", "test", *pair], map(_leak_row, found)))
     if result.label_conflicts:
         conflicting = [
             (printable(one.path), clipped(one.class_name), printable(one.copy), clipped(one.copy_class))
@@ -124,6 +122,11 @@ def _leaks_outcome(dataset: str) -> Outcome:
         ]
         parts.append(table("copies under another class", pair, conflicting))
     return Outcome(result=result, text="\n".join(parts))
+
+
+def _leak_row(one: LeakedImage) -> tuple[str, ...]:
+    copy = _same(one.copy, one.path)
+    return one.train, one.test, printable(one.path), clipped(one.class_name), copy, clipped(one.copy_class)
 
 
 def _sizes(result: DatasetSummary) -> str:

@@ -9,34 +9,29 @@ from __future__ import annotations
 import functools
 import io
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from sunspark import storage
 from sunspark.config import refuse_other_seeds
 from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
-from sunspark.data.codec import decode
 from sunspark.data.dataset import Dataset
+from sunspark.data.decoder import decode
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.leaks import training_splits
+from sunspark.data.lettering import LINE_HEIGHT, width_of, write_line
 from sunspark.data.pixels import Pixels
 from sunspark.errors import ConfigError, DatasetError, first_five, printable
 
 NUM_EPOCHS: Final = 6
 _MOST_IMAGES: Final = 8
 _GAP: Final = 6
-_TEXT_HEIGHT: Final = 26
-_FONT_SIZE: Final = 14
-_FONTS: Final = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "DroidSansFallbackFull.ttf", "wqy-zenhei.ttc")
-"""Looked for where Pillow's own font has not every letter of a name."""
 _HEADS: Final = ("as stored", *(f"epoch {epoch + 1}" for epoch in range(NUM_EPOCHS)), "evaluation")
-_NO_LETTER: Final = "\U0010ffff"
-_GROUND, _INK = (253, 252, 250), (29, 31, 36)
+_GROUND: Final = (253, 252, 250)
 logger = logging.getLogger(__name__)
 
 
@@ -87,15 +82,15 @@ def contact_sheet(dataset: Dataset, config: SheetConfig, augment: AugmentConfig)
     if not rows:
         raise DatasetError(f"{dataset.uri} has no image to show; ingest some")
     size = config.image_size
-    canvas = Image.new("RGB", (_place(len(_HEADS), size), _TEXT_HEIGHT + len(rows) * (size + _TEXT_HEIGHT)), _GROUND)
+    canvas = Image.new("RGB", (_place(len(_HEADS), size), LINE_HEIGHT + len(rows) * (size + LINE_HEIGHT)), _GROUND)
     for column, head in enumerate(_HEADS):
-        _write(canvas, head, _place(column, size), 0, _column_width(size))
+        write_line(canvas, head, _place(column, size), 0, _column_width(size))
     for number, row in enumerate(rows):
-        top = _TEXT_HEIGHT + number * (size + _TEXT_HEIGHT)
+        top = LINE_HEIGHT + number * (size + LINE_HEIGHT)
         for column, view in enumerate(_views(dataset, row, config, augment)):
             canvas.paste(view, (_place(column, size), top))
         name = f"{dataset.classes[dataset.labels[row]]} ({_splits_of(dataset, row)}): {dataset.path_of(row)}"
-        _write(canvas, printable(name), _place(0, size), top + size, canvas.width - 2 * _GAP)
+        write_line(canvas, printable(name), _place(0, size), top + size, canvas.width - 2 * _GAP)
     return np.asarray(canvas)
 
 
@@ -149,36 +144,4 @@ def _place(column: int, size: int) -> int:
 @functools.cache
 def _column_width(size: int) -> int:
     """That of an image, or of the widest head where images are smaller."""
-    return max(size, *(math.ceil(font.getlength(text)) for text, font in map(_drawable, _HEADS)))
-
-
-def _drawable(text: str) -> tuple[str, ImageFont.FreeTypeFont]:
-    """A text, and the font that has most of its letters; those that it has not are written as `\\u6d77`."""
-    fonts = [font for font in map(_font, ("", *_FONTS)) if font is not None]
-    font = min(fonts, key=lambda font: sum(not _has(font, letter) for letter in text))
-    return "".join(letter if _has(font, letter) else ascii(letter)[1:-1] for letter in text), font
-
-
-@functools.cache
-def _font(name: str) -> ImageFont.FreeTypeFont | None:
-    """Pillow's own without a name; None where this machine has it not."""
-    try:
-        font = ImageFont.truetype(name, _FONT_SIZE) if name else ImageFont.load_default(_FONT_SIZE)
-    except OSError:
-        return None
-    return font if isinstance(font, ImageFont.FreeTypeFont) else None
-
-
-@functools.cache
-def _has(font: ImageFont.FreeTypeFont, letter: str) -> bool:
-    """Whether it is drawn as itself, and not as the box that stands for what a font has not."""
-    drawn, box = font.getmask(letter), font.getmask(_NO_LETTER)
-    return (drawn.size, bytes(drawn)) != (box.size, bytes(box))
-
-
-def _write(canvas: Image.Image, text: str, left: int, top: int, width: int) -> None:
-    """One line, cut where the room ends."""
-    draw, (text, font) = ImageDraw.Draw(canvas), _drawable(text)
-    while text and draw.textlength(text, font) > width:
-        text = text[:-2] + "…" if len(text) > 2 else ""
-    draw.text((left, top + (_TEXT_HEIGHT - _FONT_SIZE) // 2), text, _INK, font)
+    return max(size, *map(width_of, _HEADS))

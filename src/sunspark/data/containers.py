@@ -16,8 +16,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sunspark import storage
-from sunspark.data.codec import MAX_SOURCE_BYTES, DecodeError
+from sunspark.data.decoder import MAX_SOURCE_BYTES
 from sunspark.data.image_files import read_image
+from sunspark.data.image_format import DecodeError
 from sunspark.data.kept_archive import kept_open
 from sunspark.data.sources.listing import Container, ListedImage
 from sunspark.data.sources.parquet import image_columns, opened_parquet

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from sunspark import storage
 from sunspark.data.dataset import INDEX_SCHEMA, QUARANTINE_SCHEMA, Dataset
-from sunspark.data.leaks import find_leaks
+from sunspark.data.leaks import Leak, contents_of, find_leaks
 from sunspark.data.manifest import DATA_NAME, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME, read_manifest
 from sunspark.data.writer import Recipe, WrittenBlock, is_block_file
 from sunspark.errors import DatasetError, StorageError, first_five, plural
@@ -31,8 +31,7 @@ _ABANDONED_SECONDS: Final = 86_400.0
 _STAGING_FOLDER = re.compile(r"staging(-[0-9a-f]{32})?")
 """Without a number: as older versions named it."""
 _STAGED = re.compile(r"piece-\d{6,}-[0-9a-f]{16}\.bin|seek-\d{6,}-[0-9a-f]{16}\.gztool")
-_TEMPORARY = re.compile(rf"\.({_STAGED.pattern})\.[0-9a-f]{{32}}\.tmp")
-_LEFT_BESIDE = re.compile(r"\.(index\.parquet|quarantine\.parquet|manifest\.json)\.[0-9a-f]{32}\.tmp")
+_LAST_WRITTEN: Final = (INDEX_NAME, QUARANTINE_NAME, MANIFEST_NAME)
 logger = logging.getLogger(__name__)
 
 
@@ -64,7 +63,7 @@ def reuse(uri: str, recipe: Recipe) -> Dataset:
             "choose another directory, or delete that one first"
         )
     there_already = Dataset.open(uri)
-    if recipe.drop_leaks and (leaks := find_leaks(there_already.read_index(), recipe.split_names)):
+    if recipe.drop_leaks and (leaks := _leaks_in(there_already)):
         raise DatasetError(
             f"{uri} holds a dataset of the same images without --drop-leaks: its split {leaks[0].train} has "
             f"{plural(leaks[0].images, 'image')} of {leaks[0].test}; choose another directory, or delete that one first"
@@ -154,6 +153,11 @@ def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
             storage.delete(storage.join(dataset, block.name))
 
 
+def _leaks_in(dataset: Dataset) -> tuple[Leak, ...]:
+    index = dataset.read_index(["path", "splits", "image_hash"])
+    return find_leaks(index, contents_of(index), dataset.split_names)
+
+
 def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str) -> bool:
     """Whether those who wrote these files are dead: the lock is ours, or the last file was written a day ago."""
     if storage.as_local_path(dataset) is not None or _are_old(left):
@@ -173,7 +177,7 @@ def _left_beside(dataset: str) -> Iterator[tuple[FileEntry, list[FileEntry]]]:
     for entry in storage.list_directory(dataset):
         if _is_staging_folder(entry):
             yield entry, storage.list_directory(entry.uri) or [entry]
-        elif _LEFT_BESIDE.fullmatch(entry.name):
+        elif storage.final_name(entry.name) in _LAST_WRITTEN:
             yield entry, [entry]
 
 
@@ -190,7 +194,7 @@ def _is_ours(dataset: str, name: str) -> bool:
     """What an ingest that did not come to its end leaves beside `data`."""
     schema = {INDEX_NAME: INDEX_SCHEMA, QUARANTINE_NAME: QUARANTINE_SCHEMA}.get(name)
     if schema is None:  # a manifest was not there before: somebody has finished the dataset meanwhile
-        return name in (LOCK_NAME, MANIFEST_NAME) or _LEFT_BESIDE.fullmatch(name) is not None
+        return name in (LOCK_NAME, MANIFEST_NAME) or storage.final_name(name) in _LAST_WRITTEN
     uri = storage.join(dataset, name)
     with storage.storage_errors(uri), storage.open_random_access(uri) as file:
         try:
@@ -208,5 +212,5 @@ def _is_staging_folder(entry: FileEntry) -> bool:
 
 
 def _is_staged(entry: FileEntry) -> bool:
-    is_ours = _STAGED.fullmatch(entry.name) or _TEMPORARY.fullmatch(entry.name)
-    return not entry.is_directory and is_ours is not None
+    name = storage.final_name(entry.name) or entry.name
+    return not entry.is_directory and _STAGED.fullmatch(name) is not None

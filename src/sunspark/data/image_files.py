@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sunspark import storage
-from sunspark.data.codec import DecodeError
+from sunspark.data.image_format import DecodeError
 from sunspark.data.sources import IMAGE_SUFFIXES, is_hidden, is_image_name
 from sunspark.errors import ConfigError, SourceError, StorageError, SunsparkError, WorkerError, first_line_of
 

@@ -20,11 +20,12 @@ from typing import Literal
 
 from sunspark.config import refuse_other_seeds
 from sunspark.data.allocator import keep_freed_memory
-from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, DecodeError, to_stored_image
+from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, to_stored_image
 from sunspark.data.containers import ImageBytes, read_images
 from sunspark.data.dataset import Dataset, Quarantined
 from sunspark.data.dataset_folder import delete_blocks, delete_orphans, is_finished, reuse
 from sunspark.data.image_files import failures_named
+from sunspark.data.image_format import DecodeError
 from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import ListedImage, Listing, SourceFormat
 from sunspark.data.writer import (
@@ -192,6 +193,7 @@ def recipe_of(listing: Listing, config: IngestConfig) -> Recipe:
         source=listing.source,
         listing=listing.fingerprint,
         drop_leaks=config.drop_leaks,
+        left_out=listing.left_out,
     )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset
-from sunspark.data.leaks import conflicting_pairs, leaked_pairs, unpaired_splits
+from sunspark.data.dropped import dropped_pairs
+from sunspark.data.leaks import conflicting_pairs, contents_of, leaked_pairs, unpaired_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +48,12 @@ class LeakTable:
     unpaired_splits: tuple[str, ...]
     """In these no leaks were looked for."""
     conflicting: int
+    leaks_dropped: int
+    """Images that --drop-leaks took out of training splits."""
     leaks: tuple[LeakedImage, ...]
     """All of them, by splits and path."""
+    dropped: tuple[LeakedImage, ...]
+    """What --drop-leaks took out, by splits and path; once for each pair of splits, as leaks are."""
     label_conflicts: tuple[ConflictingImage, ...]
     """All of them, by path."""
 
@@ -56,14 +61,11 @@ class LeakTable:
 def leak_table(dataset: Dataset) -> LeakTable:
     """Every image that is trained on and judged by, and every one with a copy under another class."""
     index = dataset.read_index()
-    leaks = tuple(
-        LeakedImage(train=train, test=test, path=path, class_name=class_name, copy=copy, copy_class=copy_class)
-        for train, test, pairs in leaked_pairs(index, dataset.split_names)
-        for path, class_name, copy, copy_class in _named(dataset, pairs)
-    )
+    contents = contents_of(index)
+    leaks = _leaked_images(dataset, leaked_pairs(index, contents, dataset.split_names))
     conflicts = tuple(
         ConflictingImage(path=path, class_name=class_name, copy=copy, copy_class=copy_class)
-        for path, class_name, copy, copy_class in _named(dataset, conflicting_pairs(index))
+        for path, class_name, copy, copy_class in _named(dataset, conflicting_pairs(index, contents))
     )
     return LeakTable(
         dataset=dataset.uri,
@@ -71,8 +73,25 @@ def leak_table(dataset: Dataset) -> LeakTable:
         leaked=len(leaks),
         unpaired_splits=unpaired_splits(dataset.split_names),
         conflicting=len(conflicts),
+        leaks_dropped=dataset.manifest.get("leaks_dropped", 0),
         leaks=leaks,
+        dropped=dropped_leaks(dataset),
         label_conflicts=conflicts,
+    )
+
+
+def dropped_leaks(dataset: Dataset) -> tuple[LeakedImage, ...]:
+    """What --drop-leaks took out of training splits, with its copies in their test splits, by splits and path."""
+    return _leaked_images(dataset, dropped_pairs(dataset))
+
+
+def _leaked_images(
+    dataset: Dataset, found: Iterable[tuple[str, str, npt.NDArray[np.int64]]]
+) -> tuple[LeakedImage, ...]:
+    return tuple(
+        LeakedImage(train=train, test=test, path=path, class_name=class_name, copy=copy, copy_class=copy_class)
+        for train, test, pairs in found
+        for path, class_name, copy, copy_class in _named(dataset, pairs)
     )
 
 

@@ -8,7 +8,9 @@ place: `train` and `val`, `Training_03` and `Testing_03`, `Train_bal` and `Test_
 split alone is a training split, all others are its tests: `train` and `holdout`. Of other names nobody knows which is
 which: no leaks are looked for there, and whoever tells of leaks says so.
 
-Cost: of leaks and of label conflicts one pass each over the hashes of the index, some 30 bytes a sample.
+Which images are equal is told by `contents_of`, once for all questions about an index; they take its answer.
+
+Cost: one pass over the hashes of the index, some 30 bytes a sample, and one over its answer for each question.
 Shapes: N samples, M pairs of rows.
 """
 
@@ -95,32 +97,31 @@ def _pairs_by_ending(split_names: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def find_leaks(index: pa.Table, split_names: Sequence[str]) -> tuple[Leak, ...]:
+def find_leaks(index: pa.Table, contents: npt.NDArray[np.int32], split_names: Sequence[str]) -> tuple[Leak, ...]:
     """Every pair of splits that share images, with how many and some of them."""
     return tuple(
         Leak(train=train, test=test, images=len(pairs), examples=_examples(index, pairs))
-        for train, test, pairs in leaked_pairs(index, split_names)
+        for train, test, pairs in leaked_pairs(index, contents, split_names)
     )
 
 
-def find_label_conflicts(index: pa.Table) -> LabelConflicts:
+def find_label_conflicts(index: pa.Table, contents: npt.NDArray[np.int32]) -> LabelConflicts:
     """How many images have an exact copy under another class, and some of them."""
-    pairs = conflicting_pairs(index)
+    pairs = conflicting_pairs(index, contents)
     once = pairs[pairs[:, 0] < pairs[:, 1]]
     _, first_of_copy = np.unique(once[:, 1], return_index=True)
     return LabelConflicts(images=len(pairs), examples=_examples(index, once[np.sort(first_of_copy)]))
 
 
-def leaked_pairs(index: pa.Table, split_names: Sequence[str]) -> Iterator[tuple[str, str, npt.NDArray[np.int64]]]:
+def leaked_pairs(
+    index: pa.Table, contents: npt.NDArray[np.int32], split_names: Sequence[str]
+) -> Iterator[tuple[str, str, npt.NDArray[np.int64]]]:
     """For each pair of splits that share images, its names, the rows of the first that are in the second, their copies.
 
     The rows are int64 (M, 2); an image that is in both splits itself is its own copy.
     """
-    splits = pairs_of(split_names)
-    if not splits:
-        return
-    contents, bits = contents_of(index), index.column("splits").to_numpy()
-    for train, test in splits:
+    bits = index.column("splits").to_numpy()
+    for train, test in pairs_of(split_names):
         rows = _leaked_rows(contents, bits, split_names, train, test)
         if len(rows):
             tested = _rows(bits, split_names, test)
@@ -128,12 +129,12 @@ def leaked_pairs(index: pa.Table, split_names: Sequence[str]) -> Iterator[tuple[
             yield train, test, np.stack([rows, copies], axis=1)
 
 
-def conflicting_pairs(index: pa.Table) -> npt.NDArray[np.int64]:
+def conflicting_pairs(index: pa.Table, contents: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """The rows of all images that have an exact copy under another class, each with the first of those: (M, 2).
 
     Images in no split do not count.
     """
-    contents, labels = contents_of(index), index.column("label").to_numpy()
+    labels = index.column("label").to_numpy()
     used = np.flatnonzero(index.column("splits").to_numpy())
     first_of_row = _first_rows(contents, used)[contents]
     others = _first_rows(contents, used[labels[used] != labels[first_of_row[used]]])

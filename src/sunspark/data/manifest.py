@@ -33,6 +33,8 @@ _MANIFEST_TYPES: Final = {
     "files": dict,
     "blocks": list,
 }
+_NEWER_TYPES: Final = {"leaks_dropped": int, "left_out": dict}
+"""Missing in datasets of older versions."""
 _FILE_TYPES: Final = {"size_bytes": int, "sha256": str}
 _BLOCK_TYPES: Final = {"name": str, "rows": int, "size_bytes": int}
 
@@ -65,10 +67,13 @@ def read_manifest(uri: str) -> dict[str, Any]:
 
 def _lacking(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What is missing in a manifest, or of another type, as dotted keys."""
-    wrong = list(_wrong_keys(manifest, _MANIFEST_TYPES))
+    newer = {key: kind for key, kind in _NEWER_TYPES.items() if key in manifest}
+    wrong = list(_wrong_keys(manifest, _MANIFEST_TYPES | newer))
     if wrong:
         yield from wrong
         return
+    left_out = manifest.get("left_out", {})
+    yield from (f"left_out.{kind}" for kind in _wrong_keys(left_out, dict.fromkeys(left_out, int)))
     for name in (INDEX_NAME, QUARANTINE_NAME, *manifest["files"]):
         yield from (f"files.{name}.{key}" for key in _wrong_keys(manifest["files"].get(name), _FILE_TYPES))
     for number, block in enumerate(manifest["blocks"]):

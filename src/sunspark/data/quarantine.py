@@ -19,7 +19,7 @@ from sunspark.data.manifest import MANIFEST_NAME, QUARANTINE_NAME
 from sunspark.errors import SourceError, printable
 
 MOST_REASONS = 10
-_PARTICULAR = re.compile(r"b(['\"]).*\1|\d+")
+_PARTICULAR = re.compile(r"(?<=begins with ).*|(?<=brand is ).*|b(['\"]).*\1|\d+")
 """What differs from image to image in reasons that are the same."""
 
 

@@ -12,7 +12,6 @@ stored image is written twice and read once, about a tenth of the bytes of the s
 
 from __future__ import annotations
 
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +95,7 @@ def plan_pieces(listing: Listing, staging: str, config: IngestConfig) -> list[Pi
         container = images[0].container
         index = ""
         if container.seek_index:
-            index = storage.join(staging, f"seek-{number:06d}-{uuid.uuid4().hex[:16]}.gztool")
+            index = storage.join(staging, storage.attempt_name(f"seek-{number:06d}", ".gztool"))
             storage.write_bytes_atomic(index, container.seek_index)
         bare = replace(container, seek_index=b"")
         for piece in _pieces(container, images):
@@ -116,7 +115,7 @@ def plan_pieces(listing: Listing, staging: str, config: IngestConfig) -> list[Pi
 def stage_piece(plan: PiecePlan) -> StagedPiece:
     """Read a piece in order, and put its images in their stored form into one file."""
     index = storage.read_bytes(plan.seek_index) if plan.seek_index else b""
-    uri = storage.join(plan.staging, f"piece-{plan.piece:06d}-{uuid.uuid4().hex[:16]}.bin")
+    uri = storage.join(plan.staging, storage.attempt_name(f"piece-{plan.piece:06d}", ".bin"))
     staged: list[StagedImage] = []
     quarantine: list[Quarantined] = []
     with storage.open_atomic(uri) as file:

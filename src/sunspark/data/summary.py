@@ -1,7 +1,7 @@
 """What is in a dataset, for people: counts by class, split, format and size."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sunspark.data.dataset import Dataset, Quarantined, read_quarantine
 from sunspark.data.leaks import LabelConflicts, Leak, contents_of, find_label_conflicts, find_leaks, unpaired_splits
+from sunspark.errors import printable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +50,16 @@ class DatasetSummary:
     """Images with an exact copy in the same split, but for one of each: there, they count more than once."""
     leaks: tuple[Leak, ...]
     """Pairs of splits that share images."""
+    leaks_dropped: int
+    """Images that --drop-leaks took out of training splits."""
     unpaired_splits: tuple[str, ...]
     """In these no leaks were looked for."""
     label_conflicts: LabelConflicts
     """Images that have an exact copy under another class."""
     quarantine: tuple[Quarantined, ...]
     """All of them, with their reasons."""
+    left_out: dict[str, int] | None
+    """What lay in the source and was left out unopened, by suffix or other kind; None in datasets of older versions."""
 
 
 def summarize(dataset: Dataset) -> DatasetSummary:
@@ -92,11 +97,20 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         stored_bytes=sum(index.column("image_bytes").to_pylist()),
         blocks=dataset.num_blocks,
         copies_in_split={split: number for split, rows in rows_of.items() if (number := _num_copies(contents[rows]))},
-        leaks=find_leaks(index, dataset.split_names),
+        leaks=find_leaks(index, contents, dataset.split_names),
+        leaks_dropped=dataset.manifest.get("leaks_dropped", 0),
         unpaired_splits=unpaired_splits(dataset.split_names),
-        label_conflicts=find_label_conflicts(index),
+        label_conflicts=find_label_conflicts(index, contents),
         quarantine=tuple(quarantine),
+        left_out=dataset.manifest.get("left_out"),
     )
+
+
+def left_out_in_words(left_out: Mapping[str, int] | None) -> str:
+    """What is said of what was left out unopened."""
+    if left_out is None:
+        return "not told: the dataset was made by a version that did not keep it"
+    return ", ".join(f"{printable(kind)}: {number:,}" for kind, number in left_out.items()) or "none"
 
 
 def _num_copies(contents: npt.NDArray[np.int32]) -> int:

@@ -13,10 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,9 +42,7 @@ ItemT = TypeVar("ItemT")
 
 _MAX_BLOCK_BYTES = 2**31 - 1
 _HASHED_ROWS = 65_536  # as Python objects at once
-_BLOCK_FILE = r"block-\d{6,}-[0-9a-f]{16}\.parquet"
-_TEMPORARY_BLOCK_FILE = rf"\.{_BLOCK_FILE}\.[0-9a-f]{{32}}\.tmp"
-_LEFT_BY_A_WRITER = re.compile(rf"{_BLOCK_FILE}|{_TEMPORARY_BLOCK_FILE}")
+_BLOCK_FILE = re.compile(r"block-\d{6,}-[0-9a-f]{16}\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +91,8 @@ class Recipe:
     """Fingerprint of the list of images: recognises a second ingest of the same."""
     drop_leaks: bool = False
     """Take out of each training split what its test split holds too; part of the id by what it does to the splits."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What lies in the source and was left out unopened, kind -> how many; for people, not part of the id."""
 
     def __post_init__(self) -> None:
         _check_names("class", self.classes)
@@ -171,14 +170,14 @@ def write_block(uri: str, block: int, samples: Sequence[StoredSample]) -> Writte
         raise ConfigError(f"a block of {len(samples)} images has {num_bytes} bytes, more than 2 GiB; lower block_size")
     images = pa.array([sample.image for sample in samples], type=pa.binary())
     body = _to_parquet(index.append_column(DATA_SCHEMA.field("image"), images))
-    name = f"{DATA_NAME}/block-{block:06d}-{uuid.uuid4().hex[:16]}.parquet"
+    name = f"{DATA_NAME}/{storage.attempt_name(f'block-{block:06d}', '.parquet')}"
     storage.write_bytes_atomic(storage.join(uri, name), body)
     return WrittenBlock(block=block, name=name, size_bytes=len(body), num_samples=len(samples), index=_to_stream(index))
 
 
 def is_block_file(name: str) -> bool:
     """Whether only `write_block` gives a file in `data/` such a name: a block, or one that was being written."""
-    return _LEFT_BY_A_WRITER.fullmatch(name) is not None
+    return _BLOCK_FILE.fullmatch(storage.final_name(name) or name) is not None
 
 
 def finish_dataset(
@@ -200,6 +199,7 @@ def finish_dataset(
         "images": index.num_rows,
         "quarantined": len(quarantine),
         "leaks_dropped": num_dropped,
+        "left_out": dict(recipe.left_out),
         "source": recipe.source,
         "listing": recipe.listing,
         "configuration": recipe.configuration,

@@ -21,7 +21,7 @@ from sunspark.data.dataset_folder import (
     tidy,
 )
 from sunspark.data.ingest import BlockResult, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
-from sunspark.data.leaks import find_label_conflicts, find_leaks, pairs_of
+from sunspark.data.leaks import contents_of, find_label_conflicts, find_leaks, pairs_of, unpaired_splits
 from sunspark.data.quarantine import refuse_too_many
 from sunspark.data.sources import Listing, list_source
 from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
@@ -69,6 +69,8 @@ class IngestResult:
     splits: dict[str, int]
     leaks: dict[str, int]
     """By pair of splits: images of a training split that are in its test split too, as exact copies."""
+    unpaired_splits: tuple[str, ...]
+    """In these no leaks were looked for."""
     leaks_dropped: int
     """Images that --drop-leaks took out of training splits."""
     label_conflicts: int
@@ -187,7 +189,8 @@ def _refuse_nesting(source: str, dataset: str) -> None:
 def _result(listing: Listing, dataset: Dataset, started: float, *, reused: bool) -> IngestResult:
     """What was done, and a word on what is odd about it."""
     index = dataset.read_index()
-    leaks, conflicts = find_leaks(index, dataset.split_names), find_label_conflicts(index)
+    contents = contents_of(index)
+    leaks, conflicts = find_leaks(index, contents, dataset.split_names), find_label_conflicts(index, contents)
     warn_of_copies(dataset, leaks, conflicts)
     warn_of_what_is_empty(listing, dataset)
     seconds = time.monotonic() - started
@@ -200,6 +203,7 @@ def _result(listing: Listing, dataset: Dataset, started: float, *, reused: bool)
         classes=len(dataset.classes),
         splits={split: len(dataset.rows(split)) for split in dataset.split_names},
         leaks={f"{leak.train} & {leak.test}": leak.images for leak in leaks},
+        unpaired_splits=unpaired_splits(dataset.split_names),
         leaks_dropped=int(dataset.manifest.get("leaks_dropped", 0)),
         label_conflicts=conflicts.images,
         dataset_id=dataset.id,

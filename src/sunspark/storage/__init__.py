@@ -10,6 +10,7 @@ from sunspark.storage.filesystem import storage_errors
 from sunspark.storage.listing import FileEntry, entry_at, exists, list_directory, list_tree, without_links
 from sunspark.storage.lock import is_held, only_holder
 from sunspark.storage.reading import open_random_access, read_bytes, read_json, read_whole
+from sunspark.storage.unique_names import attempt_name, final_name
 from sunspark.storage.uri import (
     absolute,
     as_local_path,
@@ -39,11 +40,13 @@ __all__ = [
     "absolute",
     "append_text",
     "as_local_path",
+    "attempt_name",
     "beside",
     "delete",
     "delete_abandoned",
     "entry_at",
     "exists",
+    "final_name",
     "in_letters",
     "is_held",
     "join",

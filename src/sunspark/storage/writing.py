@@ -4,10 +4,8 @@ import contextlib
 import io
 import json
 import os
-import re
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, final
@@ -19,10 +17,10 @@ from sunspark.storage.filesystem import is_full, resolve, storage_errors
 from sunspark.storage.listing import list_directory
 from sunspark.storage.retrying import retried
 from sunspark.storage.temporary import temporary_directory
+from sunspark.storage.unique_names import final_name, temporary_name
 from sunspark.storage.uri import as_local_path, is_hdfs
 
 _PIECE_BYTES = 8 * 2**20
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 _ABANDONED_SECONDS = 60.0
 """Since a temporary file was last written to; its writer is dead, then."""
 
@@ -138,14 +136,14 @@ def delete_abandoned(uri: str) -> None:
     """Delete the files of a directory that writers began and were killed over; a young one may have a living writer."""
     youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
     for entry in list_directory(uri):
-        if entry.is_file and _TEMPORARY.fullmatch(entry.name) and entry.modified_ns < youngest_ns:
+        if entry.is_file and final_name(entry.name) and entry.modified_ns < youngest_ns:
             delete(entry.uri)
 
 
 @contextlib.contextmanager
 def _renamed_at_the_end(uri: str, path: Path) -> Iterator[BinaryIO]:
     """A file beside `path`, which takes its place when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     with storage_errors(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("w+b")
@@ -210,7 +208,7 @@ def _sync_directory(path: Path) -> None:
 def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
     filesystem, path = resolve(uri)
     parent, name = os.path.split(path)
-    temporary = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
+    temporary = f"{parent}/{temporary_name(name)}"
     filesystem.create_dir(parent, recursive=True)
     with filesystem.open_output_stream(temporary, compression=None) as stream:
         for piece in pieces:

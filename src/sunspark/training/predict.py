@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from sunspark.data.augment import AugmentConfig, evaluation_pixels
-from sunspark.data.codec import DecodeError, to_stored_image
+from sunspark.data.codec import to_stored_image
 from sunspark.data.decode_pool import Batch
 from sunspark.data.image_files import ImageFile, failures_named, read_image
+from sunspark.data.image_format import DecodeError
 from sunspark.data.pixels import Pixels
 from sunspark.data.prediction_table import ClassProbability, Prediction
 from sunspark.training.export import load_model

@@ -17,9 +17,7 @@ from sunspark.data.sources.listing import (
     is_hidden,
     is_image_name,
 )
-from sunspark.data.sources.lists import parse_class_list, parse_path_list
 from sunspark.data.sources.source import SourceFormat, list_source
-from sunspark.data.sources.splits import stratified_splits
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -30,7 +28,4 @@ __all__ = [
     "is_hidden",
     "is_image_name",
     "list_source",
-    "parse_class_list",
-    "parse_path_list",
-    "stratified_splits",
 ]

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, final
 
 from sunspark import storage
+from sunspark.data.image_format import what_begins_with
 from sunspark.data.sources.listing import Container
 from sunspark.errors import SourceError, first_line_of, plural
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_USTAR: Final = slice(257, 262)
+"""Where the header of a tar says `ustar`; those of before 1988 do not, and are read all the same if they are whole."""
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 _OTHER_COMPRESSIONS: Final = {
     b"BZh": "bzip2",
@@ -83,30 +86,39 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
     `num_threads` decompress a tar.gz.
     """
     members: dict[str, Member] = {}
+    decompressed, head = "", b""
 
     def damaged(why: str) -> SourceError:
+        if head and not members and head[_USTAR] != b"ustar":
+            return SourceError(
+                f"{uri} is no archive: {decompressed}it {what_begins_with(head)}; get it again, or check that it is "
+                "the file that you mean"
+            )
         return SourceError(
             f"{uri} is no whole archive: {why}, after {plural(len(members), 'file')}; get it again, and compare its "
             f"{size_bytes:,} bytes with the size of the original"
         )
 
     with storage.storage_errors(uri), storage.open_random_access(uri) as file:
-        head = file.read(6)
+        magic = file.read(6)
         file.seek(0)
-        if head.startswith(_GZIP_MAGIC):
+        if magic.startswith(_GZIP_MAGIC):
             with opened_gzip(file, num_threads, damaged) as reader:
+                decompressed, head = "decompressed, ", reader.read(tarfile.BLOCKSIZE)
+                reader.seek(0)
                 kept, left_out = _scan(reader, wants, members, damaged)
                 reader.seek(0, io.SEEK_END)
                 seek_index = _exported(reader)
             container = Container(kind="tar.gz", uri=uri, size_bytes=size_bytes, seek_index=seek_index)
-        elif head.startswith(_ZIP_MAGIC):
+        elif magic.startswith(_ZIP_MAGIC):
             raise SourceError(f"{uri} is a zip archive; unpack it and give the folder, or make a tar of it")
         else:
-            for magic, name in _OTHER_COMPRESSIONS.items():
-                if head.startswith(magic):
+            for other, name in _OTHER_COMPRESSIONS.items():
+                if magic.startswith(other):
                     raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
             is_local = storage.as_local_path(uri) is not None
             buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
+            head = buffered.read(tarfile.BLOCKSIZE)
             kept, left_out = _scan(buffered, wants, members, damaged)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
     return Archive(container=container, members=members, kept=kept, left_out=left_out)

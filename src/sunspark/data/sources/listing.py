@@ -57,6 +57,8 @@ class Listing:
     """Sorted by path."""
     test_fraction: float | None
     """The share that was split off for the test, None where the source or lists give the splits."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What lies in the source and was left out before it was opened: kind -> how many (`left_out.py`)."""
 
     @property
     def is_read_in_order(self) -> bool:
@@ -104,6 +106,8 @@ class Found:
     """Of the labels that are numbers, in their order."""
     lists: Mapping[str, bytes] = field(default_factory=dict)
     """ClassName.txt, Training_NN.txt and Testing_NN.txt, where the source has them: name -> content."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """As in Listing."""
 
 
 def is_image_name(path: str) -> bool:

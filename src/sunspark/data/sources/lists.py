@@ -10,7 +10,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sunspark import storage
@@ -131,9 +131,14 @@ def numbered_paths(body: bytes, name: str) -> list[tuple[int, str]]:
     if (place := body.find(b"\0")) >= 0:
         line = body.count(b"\n", 0, place) + 1
         raise SourceError(f"{name} has a zero byte in line {line}: it is no text, or UTF-16; store it as UTF-8")
-    text = io.StringIO(text_of(body.removeprefix(b"\xef\xbb\xbf")), newline="")
-    lines = ((number, line.strip()) for number, line in enumerate(text, 1))
+    lines = numbered_lines(body)
     return [(number, line.removeprefix("./").strip("/")) for number, line in lines if line.strip("/")]
+
+
+def numbered_lines(body: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a text as they are written, but for white space around them."""
+    text = io.StringIO(text_of(body.removeprefix(b"\xef\xbb\xbf")), newline="")
+    return ((number, line.strip()) for number, line in enumerate(text, 1))
 
 
 def text_of(body: bytes) -> str:

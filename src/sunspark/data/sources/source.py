@@ -78,7 +78,14 @@ def list_source(
         )
         for image in sorted(found.images, key=lambda image: image.path)
     )
-    return Listing(source=source, classes=classes, split_names=split_names, images=tuple(images), test_fraction=share)
+    return Listing(
+        source=source,
+        classes=classes,
+        split_names=split_names,
+        images=tuple(images),
+        test_fraction=share,
+        left_out=found.left_out,
+    )
 
 
 def _find(source: str, source_format: SourceFormat) -> Found:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sunspark.data.sources.listing import Found, is_image_name
-from sunspark.data.sources.lists import SplitList, named_lists, numbered_paths, partition_lists
+from sunspark.data.sources.lists import SplitList, named_lists, numbered_lines, numbered_paths, partition_lists
 from sunspark.data.sources.near_names import in_other_capitals
 from sunspark.errors import ConfigError, SourceError, first_five, plural
 
@@ -152,7 +152,8 @@ def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mappi
         raise SourceError(f"the split list {place} is empty; it needs one path a line")
     missing = [(number, path) for number, path in lines if path not in label_of]
     if missing:
-        named = first_five(f"{path} (line {number})" for number, path in missing)
+        written = dict(numbered_lines(split_list.body))
+        named = first_five(f"{written[number]} (line {number})" for number, _ in missing)
         if len(missing) < len(lines) and missing == lines[: len(missing)] and not _name_files(missing):
             raise SourceError(
                 f"the split list {place} begins with what is no path: {named}; a list has neither a header nor "
@@ -161,7 +162,8 @@ def _listed_paths(source: str, name: str, split_list: SplitList, label_of: Mappi
         which = "the one file" if len(lines) == 1 else f"{len(missing):,} of the {len(lines):,} files"
         are = "is no image" if len(missing) == 1 else "are not images"
         raise SourceError(
-            f"{which} in the split list {place} {are} of {source}: {named}; {_remedy(missing[-1][1], label_of)}"
+            f"{which} in the split list {place} {are} of {source}: {named}; "
+            f"{_remedy(missing[-1][1], written[missing[-1][0]], label_of)}"
         )
     return [path for _, path in lines]
 
@@ -171,14 +173,16 @@ def _name_files(lines: Sequence[tuple[int, str]]) -> bool:
     return any("/" in line or is_image_name(line) for _, line in lines)
 
 
-def _remedy(line: str, label_of: Mapping[str, int]) -> str:
-    """What to do about a line that names no image of a source: it may nearly do so."""
+def _remedy(line: str, written: str, label_of: Mapping[str, int]) -> str:
+    """What to do about a line that names no image of a source, by its path and as written: it may nearly name one."""
     if line.replace("\\", "/") in label_of:
         return "write / in them for \\"
     if line.strip("\"'") in label_of:
         return "take the quotes away"
-    if before := next((mark for mark in re.finditer("/", line) if line[mark.end() :] in label_of), None):
-        return f"paths are relative to the source: leave {line[: before.end()]} out"
+    slashed = written.replace("\\", "/")
+    if before := next((mark for mark in re.finditer("/", slashed) if slashed[mark.end() :] in label_of), None):
+        also = " and write / for \\" if slashed != written else ""
+        return f"paths are relative to the source: leave {written[: before.end()]} out{also}"
     if behind := next((mark for mark in re.finditer(r"[\s,;]+", line) if line[: mark.start()] in label_of), None):
         return f"a line is a path and nothing else: take {line[behind.start() :]!r}, and its like, away"
     if pair := in_other_capitals([line], label_of):

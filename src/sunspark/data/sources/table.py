@@ -37,6 +37,8 @@ from sunspark.errors import SourceError, first_five, first_line_of, plural
 _JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".parquet", *_JSON_SUFFIXES)
 _HERE: Final = re.compile(r"\A\./+")
+_DRIVE: Final = re.compile(r"(file:/*)?[A-Za-z]:[/\\]", re.IGNORECASE)
+"""With which paths of Windows begin, and none that is there."""
 _FOLDERS_AT_ONCE: Final = 16
 logger = logging.getLogger(__name__)
 
@@ -167,8 +169,11 @@ def _refuse_missing(source: str, paths: Iterable[str]) -> None:
 
 
 def _why(missing: list[str]) -> str:
-    if any("\\" in path for path in missing):
-        return "these are paths of Windows: write / for \\, and no drive, relative to the table's folder"
+    remedies = ["write / for \\"] if any("\\" in path for path in missing) else []
+    if any(map(_DRIVE.match, missing)):
+        remedies.append("leave the drive out, so that they are relative to the table's folder or begin with /")
+    if remedies:
+        return f"these are paths of Windows: {', and '.join(remedies)}"
     if any(path != path.strip() for path in missing):
         return "some have white space around them: take it out"
     return "paths are relative to the table's folder, absolute, or URIs"

@@ -6,16 +6,12 @@ have unpacked. Lists may lie in the archive or beside it, loose or in SUN397's P
 
 from __future__ import annotations
 
-import logging
-
 from sunspark import storage
 from sunspark.data.sources.archive import Archive
-from sunspark.data.sources.folder import warn_of_hidden, warn_of_others
+from sunspark.data.sources.left_out import leave_out_hidden, leave_out_no_files, leave_out_others
 from sunspark.data.sources.listing import IMAGE_SUFFIXES, Found, FoundImage, is_hidden, is_image_name
 from sunspark.data.sources.lists import CLASS_LIST, MOST_LIST_BYTES, is_list_name, read_lists, unzipped
-from sunspark.errors import SourceError, first_five
-
-logger = logging.getLogger(__name__)
+from sunspark.errors import SourceError
 
 
 def is_list_to_read(path: str, size_bytes: int) -> bool:
@@ -25,21 +21,19 @@ def is_list_to_read(path: str, size_bytes: int) -> bool:
 
 def find_in_tar(source: str, archive: Archive) -> Found:
     """The images of the archive at `source`."""
-    if archive.left_out:
-        logger.warning(
-            "left out, because no files in it (links that lead nowhere, devices, paths that lead outside): %s",
-            first_five(archive.left_out),
-        )
+    no_files = leave_out_no_files(
+        archive.left_out, "no files in it (links that lead nowhere, devices, paths that lead outside)"
+    )
     visible = [path for path in archive.members if not is_hidden(path)]
     images = sorted(filter(is_image_name, visible))
-    warn_of_hidden(archive.members)
+    hidden = leave_out_hidden(archive.members)
     if not images:
         raise SourceError(
             f"{source} holds no images ({len(visible)} other files); it needs one folder per class with files that end "
             f"in {', '.join(IMAGE_SUFFIXES)}"
         )
     root = _root_of(images, archive)
-    warn_of_others([path.removeprefix(root) for path in visible])
+    others = leave_out_others([path.removeprefix(root) for path in visible])
     inside = {path.removeprefix(root): kept for path, kept in archive.kept.items()}
     lists = {name: body for name, body in inside.items() if is_list_name(name) and isinstance(body, bytes)}
     beside = read_lists(storage.parent(source))
@@ -54,6 +48,7 @@ def find_in_tar(source: str, archive: Archive) -> Found:
             for path in images
         ],
         lists=beside | unzipped(lists, source),
+        left_out=others | hidden | no_files,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from sunspark import storage
 from sunspark.data.sources.archive import Archive
-from sunspark.data.sources.folder import warn_of_hidden
+from sunspark.data.sources.left_out import leave_out_hidden
 from sunspark.data.sources.listing import Found, FoundImage, is_hidden, is_image_name
 from sunspark.data.sources.lists import read_list, text_of
 from sunspark.data.sources.number_labels import as_numbers
@@ -53,7 +53,7 @@ def is_webdataset(archive: Archive) -> bool:
 def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: bytes | None) -> Found:
     """The images of all shards, by their paths relative to the source."""
     counts = Counter(path for shard in shards.values() for path in shard.members if is_image_name(path))
-    warn_of_hidden(counts.elements())
+    hidden = leave_out_hidden(counts.elements())
     is_unique = all(count == 1 for count in counts.values())
     images = []
     unlabelled = []
@@ -84,7 +84,7 @@ def find_in_shards(source: str, shards: Mapping[str, Archive], class_names: byte
         )
     labels = as_numbers([image.label for image in images])
     images = [replace(image, label=label) for image, label in zip(images, labels, strict=True)]
-    return Found(images=images, class_names=() if class_names is None else _names(class_names))
+    return Found(images=images, class_names=() if class_names is None else _names(class_names), left_out=hidden)
 
 
 def _names(body: bytes) -> tuple[str, ...]:
