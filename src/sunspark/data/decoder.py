@@ -215,7 +215,7 @@ def _why(error: Exception, data: bytes, name: str) -> str:
     if isinstance(error, UnidentifiedImageError):  # its words hold an address
         return kind or "its header cannot be read"
     told = first_line_of(error)
-    return kind or ("the file ends too early" if "truncated" in told else told)
+    return kind or ("the file ends too early" if "truncated" in told.lower() else told)
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
