@@ -209,6 +209,13 @@ def test_a_jpeg_without_its_end_marker_is_taken() -> None:
     assert difference(corners(decode(body[:-2]).pixels), corners(np.asarray(quadrants()))) <= 12
 
 
+def test_a_jpeg_that_is_cut_behind_its_header_ends_too_early() -> None:
+    body = saved(quadrants(), "JPEG", quality=95)
+    for length in range(body.index(b"\xff\xda") + 14, len(body) - 2, 7):  # without its end marker alone it is taken
+        with pytest.raises(DecodeError, match="decode: JPEG: the file ends too early"):
+            decode(body[:length])
+
+
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])
 def test_truncated_images_are_refused(name: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))

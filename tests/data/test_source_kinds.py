@@ -28,7 +28,7 @@ from sunspark.data import containers
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.image_format import DecodeError
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, source
+from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, parquet, source, table
 from sunspark.data.sources.archive import Archive, Wants, opened_gzip, scan_archive
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
@@ -1417,3 +1417,9 @@ def test_labels_of_shards_in_latin_1_stay_apart(tmp_path: Path) -> None:
                 info.size = len(body)
                 tar.addfile(info, io.BytesIO(body))
     assert list_source(str(tmp_path / "shard.tar")).classes == ("cafè", "café")
+
+
+def test_the_guide_names_every_column_and_suffix_that_is_taken() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "ingest.md").read_text()
+    for name in (*parquet._IMAGE_NAMES, *parquet._LABEL_NAMES, *table.TABLE_SUFFIXES):
+        assert f"`{name}`" in guide, name
