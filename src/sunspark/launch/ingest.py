@@ -29,6 +29,7 @@ from sunspark.data.writer import Recipe, refuse_equal_ids
 from sunspark.errors import ConfigError, DatasetError, first_five, plural
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest_warnings import warn_of_copies, warn_of_what_is_empty
+from sunspark.launch.scan_display import scans_shown
 
 PlanT = TypeVar("PlanT", bound="Plan")
 ResultT = TypeVar("ResultT")
@@ -102,6 +103,7 @@ def ingest(
         split_lists=[_located_list(entry, config) for entry in config.split_list],
         test_fraction=config.test_fraction,
         seed=config.seed,
+        watched=scans_shown,
     )
     refuse_equal_ids([image.path for image in listing.images])
     if config.drop_leaks and not pairs_of(listing.split_names):

@@ -18,6 +18,7 @@ from sunspark.data.sources.listing import (
     is_image_name,
 )
 from sunspark.data.sources.lists import parse_class_list, parse_path_list
+from sunspark.data.sources.scan import Scan
 from sunspark.data.sources.source import SourceFormat, list_source
 from sunspark.data.sources.splits import stratified_splits
 
@@ -26,6 +27,7 @@ __all__ = [
     "Container",
     "ListedImage",
     "Listing",
+    "Scan",
     "SourceFormat",
     "is_hidden",
     "is_image_name",

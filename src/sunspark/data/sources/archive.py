@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, final
 
 from sunspark import storage
-from sunspark.data.sources.listing import Container
+from sunspark.data.sources.listing import Container, is_hidden, is_image_name
+from sunspark.data.sources.scan import NotedFile, Scan
 from sunspark.errors import SourceError, first_line_of, plural
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -77,12 +78,13 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(tarfile_)  # type: ignore[misc]  # what every header goes through
 
 
-def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> Archive:
+def scan_archive(uri: str, scan: Scan, wants: Wants, num_threads: int) -> Archive:
     """Pass once over the headers of a tar or tar.gz, and read the members that are wanted.
 
-    `num_threads` decompress a tar.gz.
+    `num_threads` decompress a tar.gz; `scan` has its size, and tells meanwhile how far the pass is.
     """
     members: dict[str, Member] = {}
+    size_bytes = scan.size_bytes
 
     def damaged(why: str) -> SourceError:
         return SourceError(
@@ -94,8 +96,8 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
         head = file.read(6)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
-            with opened_gzip(file, num_threads, damaged) as reader:
-                kept, left_out = _scan(reader, wants, members, damaged)
+            with opened_gzip(NotedFile(file, scan), num_threads, damaged) as reader:
+                kept, left_out = _scan(reader, scan, wants, members, damaged)
                 reader.seek(0, io.SEEK_END)
                 seek_index = _exported(reader)
             container = Container(kind="tar.gz", uri=uri, size_bytes=size_bytes, seek_index=seek_index)
@@ -107,7 +109,7 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
                     raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
             is_local = storage.as_local_path(uri) is not None
             buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
-            kept, left_out = _scan(buffered, wants, members, damaged)
+            kept, left_out = _scan(NotedFile(buffered, scan), scan, wants, members, damaged)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
     return Archive(container=container, members=members, kept=kept, left_out=left_out)
 
@@ -194,7 +196,7 @@ def _exported(reader: Any) -> bytes:
 
 
 def _scan(
-    file: BinaryIO, wants: Wants, members: dict[str, Member], damaged: Callable[[str], Exception]
+    file: Any, scan: Scan, wants: Wants, members: dict[str, Member], damaged: Callable[[str], Exception]
 ) -> tuple[dict[str, Kept], tuple[str, ...]]:
     """Fill `members`, by their paths; what is kept of them, and what is left out."""
     kept: dict[str, Kept] = {}
@@ -210,6 +212,7 @@ def _scan(
             links.append((path, os.path.normpath(os.path.join(os.path.dirname(path), info.linkname))))
         elif info.isreg() and not info.sparse:
             members[path] = Member(path=path, offset=info.offset_data, size_bytes=info.size)
+            scan.num_images += is_image_name(path) and not is_hidden(path)
             if (parse := wants(path, info.size)) is not None:
                 with _tar_errors(damaged):
                     member = tar.extractfile(info)
