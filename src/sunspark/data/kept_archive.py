@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from sunspark import storage
-from sunspark.data.sources.archive import opened_gzip
+from sunspark.data.sources.archive import blocks_kept, opened_gzip
 from sunspark.data.sources.listing import Container
 
 _Key = tuple[Container, bytes]
@@ -45,7 +45,7 @@ def _opened(
 ) -> tuple[contextlib.ExitStack, Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(storage.storage_errors(container.uri))
-        file = stack.enter_context(storage.open_random_access(container.uri))
+        file = stack.enter_context(storage.open_in_blocks(container.uri, blocks_kept(1)))
         reader = stack.enter_context(opened_gzip(file, 1, refusal, seek_index))
         return stack.pop_all(), reader
 

@@ -30,9 +30,6 @@ _OTHER_COMPRESSIONS: Final = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
-_REMOTE_READ_BYTES: Final = 4 * 2**20
-"""Read at once where every request costs time; reading over a member's bytes is cheaper than asking twice."""
-
 _ZEROS_BYTES: Final = 2**20
 """Read at once behind the end of an archive."""
 _NAMES: Final = (b"L", b"K", b"x", b"g", b"X")
@@ -92,7 +89,7 @@ def scan_archive(uri: str, scan: Scan, wants: Wants, num_threads: int) -> Archiv
             f"{size_bytes:,} bytes with the size of the original"
         )
 
-    with storage.storage_errors(uri), storage.open_random_access(uri) as file:
+    with storage.storage_errors(uri), storage.open_in_blocks(uri, blocks_kept(num_threads)) as file:
         head = file.read(6)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
@@ -107,11 +104,14 @@ def scan_archive(uri: str, scan: Scan, wants: Wants, num_threads: int) -> Archiv
             for magic, name in _OTHER_COMPRESSIONS.items():
                 if head.startswith(magic):
                     raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
-            is_local = storage.as_local_path(uri) is not None
-            buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
-            kept, left_out = _scan(NotedFile(buffered, scan), scan, wants, members, damaged)
+            kept, left_out = _scan(NotedFile(file, scan), scan, wants, members, damaged)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
     return Archive(container=container, members=members, kept=kept, left_out=left_out)
+
+
+def blocks_kept(num_threads: int) -> int:
+    """Blocks of a tar.gz in a store that are in use: each thread has a place of its own, and reads into the next."""
+    return 2 * num_threads
 
 
 @contextlib.contextmanager
