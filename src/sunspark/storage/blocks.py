@@ -1,4 +1,4 @@
-"""Files in stores, read in blocks of 4 MiB, of which those that were used last are kept.
+"""Files in stores, read in blocks of some MB, of which those that were used last are kept.
 
 For readers that ask for little at a time, now here and now there: a request costs tens of milliseconds, whatever it
 brings. Cost: the blocks that are kept.
@@ -6,27 +6,26 @@ brings. Cost: the blocks that are kept.
 
 import io
 from collections import OrderedDict
-from typing import Any, Final, final
+from typing import Any, final
 
 from sunspark.storage.reading import open_random_access
 from sunspark.storage.uri import as_local_path
 
-_BLOCK_BYTES: Final = 4 * 2**20
 
-
-def open_in_blocks(uri: str, num_blocks: int) -> Any:
+def open_in_blocks(uri: str, block_bytes: int, num_blocks: int) -> Any:
     """A file to `seek` and `read`, of which so many blocks are kept where it lies in a store; close it after use."""
     file = open_random_access(uri)
-    return file if as_local_path(uri) is not None else _BlockFile(file, num_blocks)
+    return file if as_local_path(uri) is not None else _BlockFile(file, block_bytes, num_blocks)
 
 
 @final
 class _BlockFile(io.RawIOBase):
     """A file of which each block is fetched once while it is used; for one thread at a time."""
 
-    def __init__(self, file: Any, num_blocks: int) -> None:
+    def __init__(self, file: Any, block_bytes: int, num_blocks: int) -> None:
         super().__init__()
         self._file = file
+        self._block_bytes = block_bytes
         self._num_blocks = num_blocks
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         """By number; the one that was used last comes last."""
@@ -38,7 +37,7 @@ class _BlockFile(io.RawIOBase):
         stop = self._place + (left if size is None or size < 0 else min(size, left))
         parts: list[bytes] = []
         while self._place < stop:
-            number, start = divmod(self._place, _BLOCK_BYTES)
+            number, start = divmod(self._place, self._block_bytes)
             part = self._block(number)[start : start + stop - self._place]
             parts.append(part)
             self._place += len(part)
@@ -66,6 +65,6 @@ class _BlockFile(io.RawIOBase):
         if number not in self._blocks:
             if len(self._blocks) == self._num_blocks:
                 self._blocks.popitem(last=False)
-            self._blocks[number] = self._file.read_at(_BLOCK_BYTES, number * _BLOCK_BYTES)
+            self._blocks[number] = self._file.read_at(self._block_bytes, number * self._block_bytes)
         self._blocks.move_to_end(number)
         return self._blocks[number]

@@ -30,6 +30,11 @@ _OTHER_COMPRESSIONS: Final = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
+_BLOCK_BYTES: Final = 4 * 2**20
+"""Read at once from a store; as much as a thread of rapidgzip takes at once."""
+_BLOCKS_A_THREAD: Final = 2
+"""Each has a place of its own, and reads on into the next block."""
+
 _ZEROS_BYTES: Final = 2**20
 """Read at once behind the end of an archive."""
 _NAMES: Final = (b"L", b"K", b"x", b"g", b"X")
@@ -89,7 +94,7 @@ def scan_archive(uri: str, scan: Scan, wants: Wants, num_threads: int) -> Archiv
             f"{size_bytes:,} bytes with the size of the original"
         )
 
-    with storage.storage_errors(uri), storage.open_in_blocks(uri, blocks_kept(num_threads)) as file:
+    with storage.storage_errors(uri), storage.open_in_blocks(uri, _BLOCK_BYTES, _BLOCKS_A_THREAD * num_threads) as file:
         head = file.read(6)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
@@ -107,11 +112,6 @@ def scan_archive(uri: str, scan: Scan, wants: Wants, num_threads: int) -> Archiv
             kept, left_out = _scan(NotedFile(file, scan), scan, wants, members, damaged)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
     return Archive(container=container, members=members, kept=kept, left_out=left_out)
-
-
-def blocks_kept(num_threads: int) -> int:
-    """Blocks of a tar.gz in a store that are in use: each thread has a place of its own, and reads into the next."""
-    return 2 * num_threads
 
 
 @contextlib.contextmanager
