@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from sunspark.data.early_end import Hopeless
 from sunspark.data.ingest import IngestConfig
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest import Engine, PlanT, ResultT, ingest
@@ -25,9 +26,9 @@ def here() -> Iterator[Engine]:
 
 
 def one_after_the_other(
-    work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+    work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay, hopeless: Hopeless
 ) -> list[ResultT]:
-    del display
+    del display, hopeless
     return [work(plan) for plan in plans]
 
 

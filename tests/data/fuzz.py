@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from sunspark.data.decoder import MAX_PIXELS
+from sunspark.data.early_end import Hopeless
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.scenes import draw_scene
 from sunspark.launch.count_display import CountDisplay
@@ -99,9 +100,9 @@ def watched() -> Iterator[Engine]:
     """An engine in this process: a block that takes too long ends it, and says where it hung."""
 
     def each_within_its_time(
-        work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+        work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay, hopeless: Hopeless
     ) -> list[ResultT]:
-        del display
+        del display, hopeless
         results = []
         for plan in plans:
             faulthandler.dump_traceback_later(BLOCK_SECONDS, exit=True)

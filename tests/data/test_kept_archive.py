@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sunspark.data.containers import read_in_order
+from sunspark.data.sources import Scan
 from sunspark.data.sources.archive import scan_archive
 from sunspark.data.sources.listing import ListedImage
 from sunspark.errors import StorageError
@@ -36,7 +37,7 @@ def write_archive(path: Path, seed: int, num_files: int = 40) -> dict[str, bytes
 
 
 def listed(path: str) -> tuple[list[ListedImage], bytes]:
-    archive = scan_archive(path, os.path.getsize(path), lambda *_: None, 1)
+    archive = scan_archive(path, Scan(size_bytes=os.path.getsize(path)), lambda *_: None, 1)
     images = [
         ListedImage(
             path=member.path,

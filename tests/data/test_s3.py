@@ -1,5 +1,6 @@
 """Laws of a dataset behind S3: fetched once per node, right whatever the store answers, read on after keys expire."""
 
+import random
 import subprocess
 import sys
 import textwrap
@@ -17,12 +18,13 @@ from sunspark.data.dataset import Dataset
 from sunspark.data.kept_archive import close_kept
 from sunspark.data.loader import Loader, LoaderConfig
 from sunspark.data.order import StepPlan
-from sunspark.data.sources import list_source
+from sunspark.data.sources import ListedImage, Scan, list_source
+from sunspark.data.sources.archive import scan_archive
 from sunspark.data.writer import write_dataset
 from sunspark.errors import SilentStoreError, StorageError
 from sunspark.storage import filesystem, retrying
 from sunspark.storage.filesystem import forget_clients
-from tests.data.source_kinds import images, make
+from tests.data.source_kinds import images, make, write_tar
 from tests.failing_s3 import S3Server, serve
 
 NUM_IMAGES = 120
@@ -188,6 +190,46 @@ def test_a_store_that_falls_silent_while_a_source_is_listed_or_read_is_named(
         with pytest.raises(SilentStoreError, match="the store does not answer"):
             read()
         server.may_answer.set()
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+@pytest.mark.parametrize("num_threads", [1, 2, 8])
+def test_an_archive_is_fetched_once_in_few_requests(kind: str, num_threads: int, server: S3Server) -> None:
+    """One for each 4 MiB, however many threads decompress; of 2 MiB for images: two at their ends, and the head."""
+    rng = random.Random(0)
+    name = f"large-{num_threads}.{kind}"
+    bodies = {f"SUN/a/{number:03d}.jpg": rng.randbytes(250_000) for number in range(240)}
+    write_tar(server.folder / name, bodies)
+    size_bytes = (server.folder / name).stat().st_size
+    num_blocks = -(-size_bytes // (4 * 2**20))
+    uri = server.uri(name)
+    archive = scan_archive(uri, Scan(size_bytes=size_bytes), lambda *_: None, num_threads)
+    assert num_blocks - 1 <= server.answers["file"] <= 1.2 * num_blocks
+    assert 0.9 * size_bytes <= server.sent_bytes[name] <= 1.2 * size_bytes
+    if kind == "tar":
+        return
+    server.answers.clear()
+    server.sent_bytes.clear()
+    images = [
+        ListedImage(
+            path=one.path,
+            label=0,
+            splits=0,
+            size_bytes=one.size_bytes,
+            container=archive.container,
+            position=one.offset,
+        )
+        for one in archive.members.values()
+    ]
+    read: dict[str, object] = {}
+    for start in range(0, len(images), 80):
+        close_kept()  # as for another process
+        piece = images[start : start + 80]
+        read |= {image.path: body for image, body in read_in_order(piece, archive.container.seek_index)}
+    close_kept()
+    assert read == bodies
+    assert server.answers["file"] <= 2 * num_blocks + 3 * 3
+    assert server.sent_bytes[name] <= size_bytes + 3 * 3 * 2 * 2**20
 
 
 def test_a_store_that_is_busy_for_a_while_is_waited_for(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

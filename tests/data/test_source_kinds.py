@@ -28,7 +28,17 @@ from sunspark.data import containers
 from sunspark.data.containers import read_images, read_in_order, rows_at_once
 from sunspark.data.image_format import DecodeError
 from sunspark.data.ingest import IngestConfig
-from sunspark.data.sources import Container, ListedImage, Listing, SourceFormat, list_source, parquet, source, table
+from sunspark.data.sources import (
+    Container,
+    ListedImage,
+    Listing,
+    Scan,
+    SourceFormat,
+    list_source,
+    parquet,
+    source,
+    table,
+)
 from sunspark.data.sources.archive import Archive, Wants, opened_gzip, scan_archive
 from sunspark.data.sources.listing import ContainerKind
 from sunspark.data.sources.source import threads_each
@@ -318,7 +328,7 @@ def test_a_mistake_of_what_reads_labels_is_no_damage_to_the_archive(
     uri = str(tmp_path / f"set.{kind}")
     for wants in (mistaken, lambda *_: mistaken):
         with pytest.raises(error, match=r"^a mistake$"):
-            scan_archive(uri, os.path.getsize(uri), wants, 1)
+            scan_archive(uri, Scan(size_bytes=os.path.getsize(uri)), wants, 1)
 
 
 def test_archives_of_other_kinds_are_named(tmp_path: Path) -> None:
@@ -815,9 +825,9 @@ def test_a_quota_on_cores_counts_for_archives(
     monkeypatch.setattr(limits, "_quotas", lambda _: [6.5])
     scan, seen = source.scan_archive, []
 
-    def seeing_scan(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> Archive:
+    def seeing_scan(uri: str, noted: Scan, wants: Wants, num_threads: int) -> Archive:
         seen.append(num_threads)
-        return scan(uri, size_bytes, wants, num_threads)
+        return scan(uri, noted, wants, num_threads)
 
     monkeypatch.setattr(source, "scan_archive", seeing_scan)
     for shard in range(num_archives):

@@ -32,46 +32,58 @@ class Deed:
             return file.tell()
 
 
-def process_of(deed: Deed) -> int:
+class Done(int):
+    """What comes back: a number, and no bad image."""
+
+    quarantine = ()
+    block_name = ""
+
+
+def never(_num_bad: int) -> bool:
+    """No number of bad images is hopeless."""
+    return False
+
+
+def process_of(deed: Deed) -> Done:
     deed.attempts()
-    return os.getpid()
+    return Done(os.getpid())
 
 
-def die_once(deed: Deed) -> int:
+def die_once(deed: Deed) -> Done:
     if deed.attempts() == 1 and deed.number % 3 == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return deed.number
+    return Done(deed.number)
 
 
-def die_always(deed: Deed) -> int:
+def die_always(deed: Deed) -> Done:
     deed.attempts()
     if deed.number == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return deed.number
+    return Done(deed.number)
 
 
-def storage_fails_twice(deed: Deed) -> int:
+def storage_fails_twice(deed: Deed) -> Done:
     if deed.attempts() < 3:
         raise StorageError("the store is busy")
-    return deed.number
+    return Done(deed.number)
 
 
-def fail_with(error: Exception, deed: Deed) -> int:
+def fail_with(error: Exception, deed: Deed) -> Done:
     deed.attempts()
     raise error
 
 
-def source_is_wrong(deed: Deed) -> int:
+def source_is_wrong(deed: Deed) -> Done:
     deed.attempts()
     raise SourceError("this will not do")
 
 
-def stumble(deed: Deed) -> int:
+def stumble(deed: Deed) -> Done:
     deed.attempts()
     raise ZeroDivisionError("nobody expected this")
 
 
-def first_fails_others_take_long(deed: Deed) -> int:
+def first_fails_others_take_long(deed: Deed) -> Done:
     deed.attempts()
     if deed.number != 1:
         return sleep(deed)
@@ -80,7 +92,7 @@ def first_fails_others_take_long(deed: Deed) -> int:
     raise SourceError("this will not do")
 
 
-def sleep(deed: Deed) -> int:
+def sleep(deed: Deed) -> Done:
     (Path(deed.folder) / f"process-{os.getpid()}").touch()
     time.sleep(60)
-    return deed.number
+    return Done(deed.number)

@@ -22,11 +22,11 @@ from sunspark.data.dataset import Dataset
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.sources import list_source
 from sunspark.data.staging import stage_piece
-from sunspark.errors import ConfigError, UserError, WorkerError
+from sunspark.errors import ConfigError, SourceError, UserError, WorkerError
 from sunspark.launch.ingest import Engine, IngestResult, ingest
 from sunspark.launch.processes import process_engine
-from sunspark.storage import join, list_directory, retrying, with_endpoint
-from tests.data.source_kinds import images, make
+from sunspark.storage import join, list_directory, list_tree, retrying, with_endpoint
+from tests.data.source_kinds import images, make, write_tree
 from tests.s3 import CREDENTIALS, requests_of, s3_store, upload
 
 BODIES = images()
@@ -194,7 +194,7 @@ KILLED_WITH_ALL_ITS_BLOCKS_WRITTEN = """
     from sunspark.data.staging import stage_piece
     from sunspark.launch.ingest import ingest
 
-    def engine(work, plans, display):
+    def engine(work, plans, display, hopeless):
         results = [work(plan) for plan in plans]
         if work is not stage_piece:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -235,6 +235,17 @@ def test_what_a_killed_ingest_left_in_a_store_is_in_nobodys_way_and_goes_when_it
         assert {entry.name for entry in list_directory(result.dataset)} == WHOLE
         assert files_of_blocks(result.dataset) == named_by_the_manifest(result.dataset)
         assert_whole(result.dataset, alone)
+
+
+def test_an_ingest_into_a_store_that_ends_early_leaves_the_table_alone(store: str, tmp_path: Path) -> None:
+    drawn = list(images(6).values())
+    bodies = {f"{n % 2}/{n:03d}.jpg": drawn[n % 6] if n % 3 else b"<html>" for n in range(120)}
+    write_tree(tmp_path / "images", bodies)
+    config = IngestConfig(launcher="local", short_side=16, block_size=5, endpoint_url=store)
+    with pytest.raises(SourceError, match="ended early"):
+        ingest(str(tmp_path / "images"), "s3://bucket/early", config, partial(process_engine, 1))
+    files = [entry.name for entry in list_tree(with_endpoint("s3://bucket/early", store)) if entry.is_file]
+    assert files == ["quarantine.parquet"]
 
 
 def test_what_made_an_ingest_fail_is_told_though_its_store_is_gone_then(

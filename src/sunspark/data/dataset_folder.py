@@ -146,11 +146,11 @@ def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
             storage.delete(entry.uri)
 
 
-def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
+def delete_blocks(dataset: str, names: Iterable[str]) -> None:
     """Delete blocks that this ingest wrote, and that no manifest names: only its own would."""
-    for block in written:
-        if block.name:
-            storage.delete(storage.join(dataset, block.name))
+    for name in names:
+        if name:
+            storage.delete(storage.join(dataset, name))
 
 
 def _leaks_in(dataset: Dataset) -> tuple[Leak, ...]:

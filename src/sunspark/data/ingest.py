@@ -24,6 +24,7 @@ from sunspark.data.codec import DEFAULT_JPEG_QUALITY, DEFAULT_SHORT_SIDE, to_sto
 from sunspark.data.containers import ImageBytes, read_images
 from sunspark.data.dataset import Dataset, Quarantined
 from sunspark.data.dataset_folder import delete_blocks, delete_orphans, is_finished, reuse
+from sunspark.data.early_end import SoFar
 from sunspark.data.image_files import failures_named
 from sunspark.data.image_format import DecodeError
 from sunspark.data.quarantine import refuse_too_many
@@ -116,6 +117,11 @@ class BlockResult:
     written: WrittenBlock
     quarantine: tuple[Quarantined, ...]
 
+    @property
+    def block_name(self) -> str:
+        """Empty where none was written."""
+        return self.written.name
+
 
 def plan_blocks(listing: Listing, dataset: str, config: IngestConfig) -> list[BlockPlan]:
     """All blocks, in order. Depends on the listing and the configuration alone."""
@@ -162,19 +168,38 @@ def finish(
     """
     quarantine = [entry for result in results for entry in result.quarantine]
     written = [result.written for result in results]
-    try:
-        refuse_too_many(dataset, quarantine, recipe.num_listed, max_bad_fraction)
-    except SourceError:
-        delete_blocks(dataset, written)
-        if not is_finished(dataset):
-            write_quarantine(dataset, quarantine)
-        raise
+    refuse_and_leave_table(dataset, quarantine, recipe.num_listed, max_bad_fraction, written)
     if not is_finished(dataset):
         delete_orphans(dataset, written)
     if is_finished(dataset):
-        delete_blocks(dataset, written)
+        delete_blocks(dataset, [block.name for block in written])
         return reuse(dataset, recipe), True
     return finish_dataset(dataset, recipe, written, quarantine), False
+
+
+def refuse_and_leave_table(
+    dataset: str,
+    quarantine: Sequence[Quarantined],
+    num_listed: int,
+    max_bad_fraction: float,
+    written: Sequence[WrittenBlock] = (),
+) -> None:
+    """SourceError when too many images are bad; then what was `written` is gone, and the table of them is there."""
+    try:
+        refuse_too_many(dataset, quarantine, num_listed, max_bad_fraction)
+    except SourceError:
+        delete_blocks(dataset, [block.name for block in written])
+        if not is_finished(dataset):
+            write_quarantine(dataset, quarantine)
+        raise
+
+
+def clear_away(dataset: str, so_far: SoFar) -> None:
+    """Delete what an ingest has written that ended early; the table of its bad images stays."""
+    delete_blocks(dataset, so_far.block_names)
+    if not is_finished(dataset):
+        delete_orphans(dataset, [])
+        write_quarantine(dataset, so_far.bad.values())
 
 
 def recipe_of(listing: Listing, config: IngestConfig) -> Recipe:

@@ -15,6 +15,10 @@ from sunspark import storage
 from sunspark.data.sources.archive import opened_gzip
 from sunspark.data.sources.listing import Container
 
+_BLOCK_BYTES: Final = 2 * 2**20
+"""Read at once from a store; less than where all of it is read, since a task begins and ends within blocks."""
+_NUM_BLOCKS: Final = 2
+
 _Key = tuple[Container, bytes]
 _kept: Final = dict[_Key, tuple[contextlib.ExitStack, Any]]()
 """One at most, while nobody reads it."""
@@ -45,7 +49,7 @@ def _opened(
 ) -> tuple[contextlib.ExitStack, Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(storage.storage_errors(container.uri))
-        file = stack.enter_context(storage.open_random_access(container.uri))
+        file = stack.enter_context(storage.open_in_blocks(container.uri, _BLOCK_BYTES, _NUM_BLOCKS))
         reader = stack.enter_context(opened_gzip(file, 1, refusal, seek_index))
         return stack.pop_all(), reader
 

@@ -67,23 +67,47 @@ def refuse_too_many(dataset: str, quarantine: Sequence[Quarantined], num_listed:
     That none could is too many in any case.
     """
     share = len(quarantine) / num_listed
-    if share <= max_bad_fraction and share < 1:
-        return
+    if share == 1:
+        raise _refusal(dataset, quarantine, f"none of the {num_listed} images can be taken", "mend them", "them all")
+    if are_too_many(num_listed, max_bad_fraction, len(quarantine)):
+        what = f"{_share_text(quarantine, num_listed)}, more than {_allowed_text(max_bad_fraction)}"
+        enough = math.ceil(1000 * share) / 1000
+        remedy = f"mend them, or leave them out with --max-bad-fraction {enough:g}"
+        raise _refusal(dataset, quarantine, what, remedy, "them all")
+
+
+def are_too_many(num_listed: int, max_bad_fraction: float, num_bad: int) -> bool:
+    """Whether so many bad images are too many, however the others are."""
+    return num_bad / num_listed > max_bad_fraction
+
+
+def refusal_of_early_end(
+    dataset: str, quarantine: Sequence[Quarantined], num_listed: int, max_bad_fraction: float
+) -> SourceError:
+    """What to say where an ingest has ended as soon as too many were bad, with these."""
+    what = (
+        f"{_share_text(quarantine, num_listed)}, more than {_allowed_text(max_bad_fraction)}; ended early, since the "
+        "other images change nothing about that"
+    )
+    return _refusal(dataset, quarantine, what, "mend them, or allow more", "those that were found so far")
+
+
+def _share_text(quarantine: Sequence[Quarantined], num_listed: int) -> str:
+    share = len(quarantine) / num_listed
+    return f"{len(quarantine)} of {num_listed} images ({100 * share:.3g} %) cannot be taken"
+
+
+def _allowed_text(max_bad_fraction: float) -> str:
+    return f"the {100 * max_bad_fraction:.3g} % that --max-bad-fraction allows"
+
+
+def _refusal(dataset: str, quarantine: Sequence[Quarantined], what: str, remedy: str, named: str) -> SourceError:
     rows = [
         f"  {reason.images} x {reason.stage}: {reason.reason} (for instance {printable(reason.example)})"
         for reason in commonest_reasons(quarantine)
     ]
-    if share == 1:
-        what, remedy = f"none of the {num_listed} images can be taken", "mend them"
-    else:
-        what = (
-            f"{len(quarantine)} of {num_listed} images ({100 * share:.3g} %) cannot be taken, more than the "
-            f"{100 * max_bad_fraction:.3g} % that --max-bad-fraction allows"
-        )
-        enough = math.ceil(1000 * share) / 1000
-        remedy = f"mend them, or leave them out with --max-bad-fraction {enough:g}"
-    raise SourceError(
-        f"{what}:\n" + "\n".join(rows) + f"\n{remedy}; `{command('inspect', dataset, '--quarantine')}` names them all"
+    return SourceError(
+        f"{what}:\n" + "\n".join(rows) + f"\n{remedy}; `{command('inspect', dataset, '--quarantine')}` names {named}"
     )
 
 

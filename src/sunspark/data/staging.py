@@ -71,6 +71,11 @@ class StagedPiece:
     images: tuple[StagedImage, ...]
     quarantine: tuple[Quarantined, ...]
 
+    @property
+    def block_name(self) -> str:
+        """None: its file lies in a folder that is deleted as a whole."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssemblyPlan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,18 +21,29 @@ from sunspark.data.dataset_folder import (
     staging_folder,
     tidy,
 )
-from sunspark.data.ingest import BlockResult, IngestConfig, finish, ingest_block, plan_blocks, recipe_of
+from sunspark.data.early_end import EndedEarly, Hopeless, Result
+from sunspark.data.ingest import (
+    BlockResult,
+    IngestConfig,
+    clear_away,
+    finish,
+    ingest_block,
+    plan_blocks,
+    recipe_of,
+    refuse_and_leave_table,
+)
 from sunspark.data.leaks import contents_of, find_label_conflicts, find_leaks, pairs_of, unpaired_splits
-from sunspark.data.quarantine import refuse_too_many
+from sunspark.data.quarantine import are_too_many, refusal_of_early_end, refuse_too_many
 from sunspark.data.sources import Listing, list_source
 from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, stage_piece
 from sunspark.data.writer import Recipe, refuse_equal_ids
 from sunspark.errors import ConfigError, DatasetError, first_five, plural
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest_warnings import warn_of_copies, warn_of_what_is_empty
+from sunspark.launch.scan_display import scans_shown
 
 PlanT = TypeVar("PlanT", bound="Plan")
-ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT", bound=Result)
 
 
 class HasPath(Protocol):
@@ -49,10 +61,13 @@ class Plan(Protocol):
 
 
 class Engine(Protocol):
-    """Has work done for each plan somewhere, results in the order of the plans, and shows how far it is."""
+    """Has work done for each plan somewhere, results in the order of the plans, and shows how far it is.
+
+    Raises EndedEarly, with plans that are not done, as soon as it learns of a hopeless number of bad images.
+    """
 
     def __call__(
-        self, work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+        self, work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay, hopeless: Hopeless
     ) -> list[ResultT]: ...
 
 
@@ -104,6 +119,7 @@ def ingest(
         split_lists=[_located_list(entry, config) for entry in config.split_list],
         test_fraction=config.test_fraction,
         seed=config.seed,
+        watched=scans_shown,
     )
     refuse_equal_ids([image.path for image in listing.images])
     if config.drop_leaks and not pairs_of(listing.split_names):
@@ -120,10 +136,15 @@ def ingest(
         if is_finished(dataset):
             return _reused(dataset, recipe, listing, config, started)
         images = plural(len(listing.images), "image")
-        with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
-            display.event(f"{images} of {plural(len(listing.classes), 'class', 'classes')} listed in {source}")
-            with opened_engine() as engine:
-                results = _blocks(listing, dataset, config, engine, display)
+        try:
+            with contextlib.closing(CountDisplay("images", len(listing.images))) as display:
+                display.event(f"{images} of {plural(len(listing.classes), 'class', 'classes')} listed in {source}")
+                with opened_engine() as engine:
+                    results = _blocks(listing, dataset, config, engine, display)
+        except EndedEarly as end:
+            clear_away(dataset, end.so_far)
+            bad = list(end.so_far.bad.values())
+            raise refusal_of_early_end(dataset, bad, recipe.num_listed, config.max_bad_fraction) from None
         made, reused = finish(dataset, recipe, results, config.max_bad_fraction)
         return _result(listing, made, started, reused=reused)
 
@@ -146,13 +167,16 @@ def _blocks(
 ) -> list[BlockResult]:
     """Have all blocks written; by way of staging where images are best read in the order of their archive."""
     delete_leavings(dataset)
+    hopeless = functools.partial(are_too_many, len(listing.images), config.max_bad_fraction)
     if not listing.is_read_in_order:
-        return engine(ingest_block, plan_blocks(listing, dataset, config), display)
+        return engine(ingest_block, plan_blocks(listing, dataset, config), display, hopeless)
     with staging_folder(dataset) as staging:
-        staged = engine(stage_piece, plan_pieces(listing, staging, config), display)
+        staged = engine(stage_piece, plan_pieces(listing, staging, config), display, hopeless)
+        bad = [entry for piece in staged for entry in piece.quarantine]
+        refuse_and_leave_table(dataset, bad, len(listing.images), config.max_bad_fraction)
         display.event("all images are decoded; they are put in order")
         with contextlib.closing(CountDisplay("images", len(listing.images))) as second:
-            return engine(assemble_block, plan_assembly(listing, dataset, config, staged), second)
+            return engine(assemble_block, plan_assembly(listing, dataset, config, staged), second, hopeless)
 
 
 def _located(uri: str, config: IngestConfig) -> str:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
 from typing import Any, Final, final
 
+from sunspark.data.early_end import EndedEarly, Hopeless, SoFar
 from sunspark.data.poison import name_of_signal
 from sunspark.errors import FullDiskError, SilentStoreError, StorageError, UserError, WorkerError, plural
 from sunspark.launch.count_display import CountDisplay
@@ -46,13 +47,14 @@ class _Engine:
         self._places = places
 
     def __call__(
-        self, work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay
+        self, work: Callable[[PlanT], ResultT], plans: Sequence[PlanT], display: CountDisplay, hopeless: Hopeless
     ) -> list[ResultT]:
         """Raises what the first plan raises that fails for good; the others are not begun then."""
         waiting = queue.SimpleQueue[int]()
         for number in range(len(plans)):
             waiting.put(number)
         results: dict[int, ResultT] = {}
+        so_far = SoFar()
         lock, has_failed = threading.Lock(), threading.Event()
         num_done = 0
 
@@ -72,6 +74,10 @@ class _Engine:
                     results[number] = result
                     num_done += len(plans[number].images)
                     display.update(num_done)
+                    so_far.note(result)
+                    if hopeless(len(so_far.bad)) and len(results) < len(plans):
+                        has_failed.set()
+                        raise EndedEarly(so_far)
 
         with ThreadPoolExecutor(len(self._places), thread_name_prefix="ingest") as pool:
             try:

@@ -11,14 +11,17 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pyspark import Accumulator
 from pyspark.sql import SparkSession
 
+from sunspark.data.early_end import Hopeless, SoFar
 from sunspark.data.ingest import IngestConfig
 from sunspark.errors import plural
 from sunspark.launch.count_display import CountDisplay
 from sunspark.launch.ingest import Engine, IngestResult, PlanT, ResultT
 from sunspark.launch.ingest import ingest as ingest_with
 from sunspark.launch.session import open_session
+from sunspark.spark.early_end import Adding, ended_when_hopeless
 from sunspark.spark.executors import executors_awaited
 from sunspark.spark.failures import told_by_task
 from sunspark.spark.progress import progress
@@ -45,19 +48,32 @@ def _run(
     work: Callable[[PlanT], ResultT],
     plans: Sequence[PlanT],
     display: CountDisplay,
+    hopeless: Hopeless,
 ) -> list[ResultT]:
     context = session.sparkContext
     num_tasks = min(partitions or len(plans), len(plans))
     tasks = context.parallelize(plans, num_tasks)
     num_images = sum(len(plan.images) for plan in plans)
     display.event(f"{plural(num_tasks, 'task')} on Spark; the images of a task are counted when it is done")
-    with progress(context, num_images, display) as group, executors_awaited(context, group):
+    so_far = context.accumulator(SoFar(), Adding())
+    with (
+        progress(context, num_images, display) as group,
+        ended_when_hopeless(context, group, so_far, hopeless),
+        executors_awaited(context, group),
+    ):
         try:
-            return tasks.mapPartitions(functools.partial(_work_through, work)).collect()
+            return tasks.mapPartitions(functools.partial(_work_through, work, so_far)).collect()
         except Exception as error:
             raise told_by_task(str(error), "ingest failed on Spark") from error
 
 
-def _work_through(work: Callable[[PlanT], ResultT], plans: Iterable[PlanT]) -> Iterator[ResultT]:
+def _work_through(
+    work: Callable[[PlanT], ResultT], so_far: Accumulator[SoFar], plans: Iterable[PlanT]
+) -> Iterator[ResultT]:
     """What a Spark partition does: plan after plan, one in memory at a time."""
-    return map(work, plans)
+    for plan in plans:
+        result = work(plan)
+        noted = SoFar()
+        noted.note(result)
+        so_far.add(noted)
+        yield result

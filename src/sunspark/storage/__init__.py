@@ -6,6 +6,7 @@ knows, for instance `s3://bucket/data?endpoint_override=minio:9000&scheme=http`.
 environment, as Arrow reads it; URIs are printed and stored, so keep them out of there.
 """
 
+from sunspark.storage.blocks import open_in_blocks
 from sunspark.storage.filesystem import storage_errors
 from sunspark.storage.listing import FileEntry, entry_at, exists, list_directory, list_tree, without_links
 from sunspark.storage.lock import is_held, only_holder
@@ -57,6 +58,7 @@ __all__ = [
     "name_of",
     "only_holder",
     "open_atomic",
+    "open_in_blocks",
     "open_random_access",
     "parent",
     "read_bytes",

@@ -17,6 +17,7 @@ from sunspark.data.sources.listing import (
     is_hidden,
     is_image_name,
 )
+from sunspark.data.sources.scan import Scan
 from sunspark.data.sources.source import SourceFormat, list_source
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Container",
     "ListedImage",
     "Listing",
+    "Scan",
     "SourceFormat",
     "is_hidden",
     "is_image_name",

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Final, final
 
 from sunspark import storage
 from sunspark.data.image_format import what_begins_with
-from sunspark.data.sources.listing import Container
+from sunspark.data.sources.listing import Container, is_hidden, is_image_name
+from sunspark.data.sources.scan import NotedFile, Scan
 from sunspark.errors import SourceError, first_line_of, plural
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -32,8 +33,10 @@ _OTHER_COMPRESSIONS: Final = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
-_REMOTE_READ_BYTES: Final = 4 * 2**20
-"""Read at once where every request costs time; reading over a member's bytes is cheaper than asking twice."""
+_BLOCK_BYTES: Final = 4 * 2**20
+"""Read at once from a store; as much as a thread of rapidgzip takes at once."""
+_BLOCKS_A_THREAD: Final = 2
+"""Each has a place of its own, and reads on into the next block."""
 
 _ZEROS_BYTES: Final = 2**20
 """Read at once behind the end of an archive."""
@@ -80,13 +83,14 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(tarfile_)  # type: ignore[misc]  # what every header goes through
 
 
-def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> Archive:
+def scan_archive(uri: str, scan: Scan, wants: Wants, num_threads: int) -> Archive:
     """Pass once over the headers of a tar or tar.gz, and read the members that are wanted.
 
-    `num_threads` decompress a tar.gz.
+    `num_threads` decompress a tar.gz; `scan` has its size, and tells meanwhile how far the pass is.
     """
     members: dict[str, Member] = {}
     decompressed, head = "", b""
+    size_bytes = scan.size_bytes
 
     def damaged(why: str) -> SourceError:
         if head and not members and head[_USTAR] != b"ustar":
@@ -99,14 +103,14 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
             f"{size_bytes:,} bytes with the size of the original"
         )
 
-    with storage.storage_errors(uri), storage.open_random_access(uri) as file:
+    with storage.storage_errors(uri), storage.open_in_blocks(uri, _BLOCK_BYTES, _BLOCKS_A_THREAD * num_threads) as file:
         magic = file.read(6)
         file.seek(0)
         if magic.startswith(_GZIP_MAGIC):
-            with opened_gzip(file, num_threads, damaged) as reader:
+            with opened_gzip(NotedFile(file, scan), num_threads, damaged) as reader:
                 decompressed, head = "decompressed, ", reader.read(tarfile.BLOCKSIZE)
                 reader.seek(0)
-                kept, left_out = _scan(reader, wants, members, damaged)
+                kept, left_out = _scan(reader, scan, wants, members, damaged)
                 reader.seek(0, io.SEEK_END)
                 seek_index = _exported(reader)
             container = Container(kind="tar.gz", uri=uri, size_bytes=size_bytes, seek_index=seek_index)
@@ -116,10 +120,9 @@ def scan_archive(uri: str, size_bytes: int, wants: Wants, num_threads: int) -> A
             for other, name in _OTHER_COMPRESSIONS.items():
                 if magic.startswith(other):
                     raise SourceError(f"{uri} is compressed with {name}; unpack it, or compress it with gzip")
-            is_local = storage.as_local_path(uri) is not None
-            buffered = file if is_local else io.BufferedReader(file, _REMOTE_READ_BYTES)
-            head = buffered.read(tarfile.BLOCKSIZE)
-            kept, left_out = _scan(buffered, wants, members, damaged)
+            head = file.read(tarfile.BLOCKSIZE)
+            file.seek(0)
+            kept, left_out = _scan(NotedFile(file, scan), scan, wants, members, damaged)
             container = Container(kind="tar", uri=uri, size_bytes=size_bytes)
     return Archive(container=container, members=members, kept=kept, left_out=left_out)
 
@@ -206,7 +209,7 @@ def _exported(reader: Any) -> bytes:
 
 
 def _scan(
-    file: BinaryIO, wants: Wants, members: dict[str, Member], damaged: Callable[[str], Exception]
+    file: Any, scan: Scan, wants: Wants, members: dict[str, Member], damaged: Callable[[str], Exception]
 ) -> tuple[dict[str, Kept], tuple[str, ...]]:
     """Fill `members`, by their paths; what is kept of them, and what is left out."""
     kept: dict[str, Kept] = {}
@@ -222,6 +225,7 @@ def _scan(
             links.append((path, os.path.normpath(os.path.join(os.path.dirname(path), info.linkname))))
         elif info.isreg() and not info.sparse:
             members[path] = Member(path=path, offset=info.offset_data, size_bytes=info.size)
+            scan.num_images += is_image_name(path) and not is_hidden(path)
             if (parse := wants(path, info.size)) is not None:
                 with _tar_errors(damaged):
                     member = tar.extractfile(info)

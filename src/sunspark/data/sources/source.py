@@ -19,6 +19,7 @@ from sunspark.data.sources.listing import Found, ListedImage, Listing, is_hidden
 from sunspark.data.sources.lists import CLASS_LIST, is_list_name
 from sunspark.data.sources.near_names import warn_of_near_names
 from sunspark.data.sources.parquet import find_in_parquet, opened_parquet
+from sunspark.data.sources.scan import Scan, Watched, unwatched
 from sunspark.data.sources.shards import refuse_missing_shards
 from sunspark.data.sources.splits import split_images, told_by_folders
 from sunspark.data.sources.table import TABLE_SUFFIXES, find_in_table, is_table
@@ -45,15 +46,17 @@ def list_source(
     split_lists: Sequence[str] = (),
     test_fraction: float | None = None,
     seed: int = 0,
+    watched: Watched = unwatched,
 ) -> Listing:
     """List the images of `source` with their labels and splits.
 
     `labels` is a file of class names, one a line. `split_lists` holds `NAME=FILE` entries. `test_fraction` (0.2 when
     None) counts only where neither the source nor lists give splits, or `train` alone, and is refused elsewhere.
+    `watched` is around the passes over archives.
     Raises SourceError for a source that cannot be used as it is: no images, a class without images, a list that names
     files that do not exist.
     """
-    found = _find(source, source_format)
+    found = _find(source, source_format, watched)
     if labels is None and CLASS_LIST not in found.lists:
         found = told_by_folders(found)
     classes, numbers = label_images(source, found, labels)
@@ -88,18 +91,18 @@ def list_source(
     )
 
 
-def _find(source: str, source_format: SourceFormat) -> Found:
+def _find(source: str, source_format: SourceFormat, watched: Watched) -> Found:
     entry = storage.entry_at(source)
     if entry is None:
         raise SourceError(f"{source} does not exist; give the folder that holds the images, an archive or a table")
     if entry.is_directory:
-        return _find_in_directory(source, source_format)
+        return _find_in_directory(source, source_format, watched)
     if not entry.is_file:
         raise SourceError(f"{source} is no file (a pipe, socket or device); give a folder, an archive or a table")
-    return _find_in_file(source, entry, source_format)
+    return _find_in_file(source, entry, source_format, watched)
 
 
-def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFormat) -> Found:
+def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFormat, watched: Watched) -> Found:
     if source_format == "auto":
         source_format = _format_of_file(source, entry.name.lower())
     if source_format == "table":
@@ -108,7 +111,9 @@ def _find_in_file(source: str, entry: storage.FileEntry, source_format: SourceFo
         return find_in_parquet(source, [entry])
     if source_format == "folder":
         raise SourceError(f"{source} is a file; give a folder, or another --source-format")
-    archive = scan_archive(source, entry.size_bytes, _wants, threads_each(1, usable_cores()))
+    scan = Scan(size_bytes=entry.size_bytes)
+    with watched([scan]):
+        archive = scan_archive(source, scan, _wants, threads_each(1, usable_cores()))
     if source_format == "webdataset" or (source_format == "auto" and is_webdataset(archive)):
         return find_in_shards(source, {entry.name: archive}, read_class_names(storage.parent(source)))
     return find_in_tar(source, archive)
@@ -130,7 +135,7 @@ def _format_of_file(source: str, name: str) -> SourceFormat:
     )
 
 
-def _find_in_directory(source: str, source_format: SourceFormat) -> Found:
+def _find_in_directory(source: str, source_format: SourceFormat, watched: Watched) -> Found:
     entries = storage.list_tree(source)
     files = [entry for entry in entries if entry.is_file and not is_hidden(entry.name)]
     tars = [entry for entry in files if entry.name.lower().endswith(_TAR_SUFFIXES)]
@@ -144,7 +149,7 @@ def _find_in_directory(source: str, source_format: SourceFormat) -> Found:
     if source_format == "webdataset":
         _refuse_none(source, tars, ".tar")
         refuse_missing_shards(source, (entry.name for entry in tars))
-        return _find_in_tars(source, tars)
+        return _find_in_tars(source, tars, watched)
     if source_format == "folder":
         _refuse_other_sources(source, files)
         return find_in_folder(source, entries)
@@ -168,10 +173,11 @@ def _format_of_directory(
     return "webdataset" if tars else "parquet"
 
 
-def _find_in_tars(source: str, tars: Sequence[storage.FileEntry]) -> Found:
-    with ThreadPoolExecutor(_SHARDS_AT_ONCE, thread_name_prefix="shards") as pool:
+def _find_in_tars(source: str, tars: Sequence[storage.FileEntry], watched: Watched) -> Found:
+    scans = [Scan(size_bytes=entry.size_bytes) for entry in tars]
+    with watched(scans), ThreadPoolExecutor(_SHARDS_AT_ONCE, thread_name_prefix="shards") as pool:
         num_threads = threads_each(len(tars), usable_cores())
-        archives = pool.map(lambda entry: scan_archive(entry.uri, entry.size_bytes, _wants, num_threads), tars)
+        archives = pool.map(lambda entry, scan: scan_archive(entry.uri, scan, _wants, num_threads), tars, scans)
         shards: Mapping[str, Archive] = dict(zip((entry.name for entry in tars), archives, strict=True))
     if len(tars) == 1 and not is_webdataset(shards[tars[0].name]):
         return find_in_tar(tars[0].uri, shards[tars[0].name])
