@@ -1,8 +1,8 @@
 """The folder that a dataset is made in: finished already, free, or somebody else's; what dead attempts left there.
 
-Where there are locks, one ingest works here at a time, and all that others left is dead. Object stores have none: there
-several may work at once, so each stages in a folder of its own, and deletes only what it has written itself, or what
-nobody has added to for a day. So does who finds the dataset finished, also where there are locks: it has none then.
+Who holds the lock works here alone, and all that others left is dead. Object stores and some network file systems have
+no locks: there several may work at once, so each stages in a folder of its own, and deletes only what it has written
+itself, or what nobody has added to for a day. So does who finds the dataset finished: it holds no lock then.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ def staging_folder(dataset: str) -> Iterator[str]:
 def delete_leavings(dataset: str) -> None:
     """Delete what killed ingests left beside `data`: images on their way into blocks, files that were not yet whole.
 
-    Where there are no locks, nothing goes while blocks are young: who writes these still reads what is staged.
+    Without the lock, nothing goes while blocks are young: who writes these still reads what is staged.
     """
     blocks = _blocks_in(dataset)
     for entry, files in _left_beside(dataset):
@@ -122,23 +122,25 @@ def tidy(there: Dataset) -> None:
     """Delete what killed ingests left beside a finished dataset and in it, unless one of these files is young.
 
     No lock is asked for: who works there writes more often than once a day. That something cannot be deleted is told
-    and not raised: the dataset is as it should be.
+    and not raised: the dataset is as it should be. The manifest is read after the files are listed: who replaces it
+    meanwhile, where there are no locks, names blocks that the one before did not.
     """
-    named = {block["name"] for block in there.manifest["blocks"]}
     try:
-        orphans = [entry for entry in _blocks_in(there.uri) if f"{DATA_NAME}/{entry.name}" not in named]
+        blocks = _blocks_in(there.uri)
+        named = {block["name"] for block in read_manifest(there.uri)["blocks"]}
+        orphans = [entry for entry in blocks if f"{DATA_NAME}/{entry.name}" not in named]
         beside = [(entry, files) for entry, files in _left_beside(there.uri) if _holds_nothing_foreign(entry, files)]
         if _are_old([*orphans, *(file for _, files in beside for file in files)]):
             for entry in (*orphans, *(entry for entry, _ in beside)):
                 storage.delete(entry.uri)
-    except StorageError as error:
+    except (StorageError, DatasetError) as error:
         logger.warning("%s holds files that mean nothing, which could not be deleted: %s", there.uri, error)
 
 
 def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
     """Delete the blocks that attempts left behind whose results did not count, and nothing else.
 
-    Their names do not tell whose they are. So where there are no locks, all of them stay if one of them is young.
+    Their names do not tell whose they are. So without the lock, all of them stay if one of them is young.
     """
     kept = {block.name for block in written}
     orphans = [entry for entry in _blocks_in(dataset) if f"{DATA_NAME}/{entry.name}" not in kept]
@@ -156,7 +158,7 @@ def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
 
 def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str) -> bool:
     """Whether those who wrote these files are dead: the lock is ours, or the last file was written a day ago."""
-    if storage.as_local_path(dataset) is not None or _are_old(left):
+    if storage.is_held(dataset, LOCK_NAME) or _are_old(left):
         return True
     logger.info("%s: %s stay, since another ingest may be at work there", dataset, what)
     return False
@@ -173,7 +175,7 @@ def _left_beside(dataset: str) -> Iterator[tuple[FileEntry, list[FileEntry]]]:
     for entry in storage.list_directory(dataset):
         if _is_staging_folder(entry):
             yield entry, storage.list_directory(entry.uri) or [entry]
-        elif _LEFT_BESIDE.fullmatch(entry.name):
+        elif not entry.is_directory and _LEFT_BESIDE.fullmatch(entry.name):
             yield entry, [entry]
 
 
