@@ -56,7 +56,7 @@ def retried(uri: str, action: Callable[[], T]) -> T:
     if as_local_path(uri) is not None:
         return action()
     authority, _, options = store_and_path(uri)
-    store, started, first_failure = authority + options, time.monotonic(), 0.0
+    store, started, first_failure, num_refusals = authority + options, time.monotonic(), 0.0, 0
     was_given_up = started < _given_up_until.get(store, 0.0)
     for number in itertools.count(1):
         try:
@@ -69,7 +69,8 @@ def retried(uri: str, action: Callable[[], T]) -> T:
             reason, now = first_line_of(error), time.monotonic()
             first_failure = first_failure or now
             if not _SILENCE.search(reason):
-                if number >= _TRIES:
+                num_refusals += 1
+                if num_refusals >= _TRIES:
                     raise
             elif was_given_up or (number >= _LEAST_TRIES and now - first_failure > _PATIENCE_SECONDS):
                 _given_up_until[store] = now + _GIVEN_UP_SECONDS
