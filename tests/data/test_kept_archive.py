@@ -106,6 +106,7 @@ def test_an_archive_that_was_replaced_by_one_of_the_same_size_is_opened_anew(tmp
     assert read(images, index) == others
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_shares_no_open_archive(tmp_path: Path) -> None:
     """Two processes would move the one place in it."""
     path = tmp_path / "one.tar.gz"
