@@ -294,6 +294,21 @@ def test_a_folder_named_as_a_file_of_ours_stays_in_a_finished_dataset(tmp_path: 
     assert files_in(dataset) == left
 
 
+def test_datasets_whose_data_are_links_to_one_folder_leave_each_other_whole(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    source, datasets = photos(tmp_path / "photos", 20, {}), [tmp_path / "one", tmp_path / "other"]
+    for dataset in datasets:
+        dataset.mkdir()
+        (dataset / "data").symlink_to(disk)
+        made(source, dataset)
+    for path in disk.iterdir():
+        os.utime(path, (A_DAY_AGO, A_DAY_AGO))
+    for dataset in datasets:
+        assert made(source, dataset).reused
+        assert len(Dataset.open(str(dataset))) == 20
+
+
 def test_blocks_stay_that_a_manifest_names_which_came_while_another_was_tidied(tmp_path: Path) -> None:
     """However old they look, as where the clocks of machine and store differ."""
     source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"

@@ -185,7 +185,12 @@ def _holds_nothing_foreign(entry: FileEntry, files: Iterable[FileEntry]) -> bool
 
 
 def _blocks_in(dataset: str) -> list[FileEntry]:
-    return [entry for entry in storage.list_directory(storage.join(dataset, DATA_NAME)) if _is_block(entry)]
+    """None where `data` is a link: the same folder may be that of another dataset too."""
+    folder = storage.join(dataset, DATA_NAME)
+    path = storage.as_local_path(folder)
+    if path is not None and path.is_symlink():
+        return []
+    return [entry for entry in storage.list_directory(folder) if _is_block(entry)]
 
 
 def _is_ours(dataset: str, name: str) -> bool:
