@@ -2,8 +2,8 @@
 
 Every try but the first has a new client, which reads the credentials anew: those that have expired meanwhile, in the
 environment or in a profile's file, are replaced by those that are there now.
-A store that does not answer, or answers that it cannot now, is waited for about a minute, whoever asks; what else
-fails is tried six times, in 3 s and its own time.
+A store that does not answer, or answers that it cannot now, is waited for about a minute, whoever asks, and two and a
+half where it falls silent within its answers; what else fails is tried six times, in 3 s and its own time.
 Cost: nothing where all goes well.
 """
 
@@ -27,7 +27,8 @@ T = TypeVar("T")
 _TRIES: Final = 6
 """Where the store answers, and it is no for another reason than its own state."""
 _PATIENCE_SECONDS: Final = 35.0
-"""From the first failure on; no try to a store that is silent begins later, and one takes 20 s (`filesystem`)."""
+"""From the first failure on; no try to a store that is silent begins later, and one takes 20 s (`filesystem`), or 50
+where each answer begins and does not end."""
 _LEAST_TRIES: Final = 3
 """Also where each takes long, as to write gigabytes does."""
 _GIVEN_UP_SECONDS: Final = 60.0
