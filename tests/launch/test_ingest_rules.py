@@ -11,12 +11,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sunspark.bench.dataset_page import write_dataset_page
+from sunspark.data import dataset_folder
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.contact_sheet import SheetConfig, write_contact_sheet
@@ -325,9 +327,12 @@ def test_blocks_stay_that_a_manifest_names_which_came_while_another_was_tidied(t
     tidy(before)
 
 
+@pytest.mark.parametrize("days", [0, 2])
 def test_of_two_at_once_where_a_disk_has_no_locks_neither_takes_the_blocks_of_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where the clock of the machine is ahead of the disk's."""
+
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -338,6 +343,7 @@ def test_of_two_at_once_where_a_disk_has_no_locks_neither_takes_the_blocks_of_th
 
     both = threading.Barrier(2)
     monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(dataset_folder, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + days * 86_400 * 10**9))
     monkeypatch.setattr("sunspark.data.ingest.delete_orphans", delete_in_step)
     source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"
     with ThreadPoolExecutor(2) as pool:

@@ -140,11 +140,14 @@ def tidy(there: Dataset) -> None:
 def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
     """Delete the blocks that attempts left behind whose results did not count, and nothing else.
 
-    Their names do not tell whose they are. So without the lock, all of them stay if one of them is young.
+    Their names do not tell whose they are. So without the lock, all of them stay if one of them is young, beside those
+    that were written too: these tell the time by the clock of their storage.
     """
     kept = {block.name for block in written}
-    orphans = [entry for entry in _blocks_in(dataset) if f"{DATA_NAME}/{entry.name}" not in kept]
-    if _is_abandoned(dataset, orphans, f"{len(orphans)} blocks that do not count"):
+    blocks = _blocks_in(dataset)
+    orphans = [entry for entry in blocks if f"{DATA_NAME}/{entry.name}" not in kept]
+    latest_ns = max((block.modified_ns for block in blocks), default=0)
+    if _is_abandoned(dataset, orphans, f"{len(orphans)} blocks that do not count", latest_ns):
         for entry in orphans:
             storage.delete(entry.uri)
 
@@ -156,17 +159,20 @@ def delete_blocks(dataset: str, written: Iterable[WrittenBlock]) -> None:
             storage.delete(storage.join(dataset, block.name))
 
 
-def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str) -> bool:
+def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str, now_ns: int | None = None) -> bool:
     """Whether those who wrote these files are dead: the lock is ours, or the last file was written a day ago."""
-    if storage.is_held(dataset, LOCK_NAME) or _are_old(left):
+    if storage.is_held(dataset, LOCK_NAME) or _are_old(left, now_ns):
         return True
     logger.info("%s: %s stay, since another ingest may be at work there", dataset, what)
     return False
 
 
-def _are_old(files: Iterable[FileEntry]) -> bool:
-    """Whether all were written more than a day ago, by the times of their storage; not where it tells none."""
-    youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
+def _are_old(files: Iterable[FileEntry], now_ns: int | None = None) -> bool:
+    """Whether all were written more than a day before `now_ns`, by the times of their storage; not where it tells none.
+
+    If that is not given, it is now by the clock of this machine.
+    """
+    youngest_ns = (time.time_ns() if now_ns is None else now_ns) - int(_ABANDONED_SECONDS * 1e9)
     return all(0 < file.modified_ns < youngest_ns for file in files)
 
 
