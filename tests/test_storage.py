@@ -487,6 +487,18 @@ def test_a_store_of_googles_that_is_gone_is_named_after_a_while(monkeypatch: pyt
         assert time.monotonic() - started < 30
 
 
+def test_what_a_store_refuses_after_it_was_busy_is_tried_as_often_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "_LONGEST_PAUSE_SECONDS", 0.1)
+    reasons = ["AWS Error SLOW_DOWN"] * 8 + ["only 7 of 9 bytes came"] * 5
+
+    def ask() -> str:
+        if reasons:
+            raise OSError(reasons.pop(0))
+        return "answer"
+
+    assert retried(S3, ask) == "answer"
+
+
 def test_what_takes_long_is_tried_again_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As gigabytes do, of which the last part is refused: the store was not silent all the while."""
     monkeypatch.setattr(retrying, "_PATIENCE_SECONDS", 0.1)

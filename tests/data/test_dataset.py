@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ import simplejpeg
 from sunspark.data.dataset import Dataset, Quarantined, read_block_with, read_quarantine, sample_id_of
 from sunspark.data.summary import summarize
 from sunspark.data.writer import Recipe, StoredSample, finish_dataset, in_blocks, order_key, write_block, write_dataset
-from sunspark.errors import ConfigError, DatasetError, SourceError
+from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError
 from tests.data.source_kinds import images, make
 
 CLASSES = ("city", "coast", "d/desert")
@@ -425,6 +426,39 @@ def test_of_two_who_finish_a_dataset_in_turns_a_whole_one_is_left(tmp_path: Path
     assert made[0].id == made[1].id == Dataset.open(str(uri)).id
     assert list(stored(made[0])) == list(stored(made[1]))
     assert read_quarantine(made[0]) == quarantine
+
+
+def test_who_has_lost_a_block_does_not_finish_over_a_dataset_that_is_whole(tmp_path: Path) -> None:
+    """As one that slept for a day, in a store, and was taken for dead."""
+    uri = str(tmp_path)
+    recipe = Recipe(classes=CLASSES, split_names=(), configuration={}, num_listed=2)
+    late, written = ([write_block(uri, number, [stored_sample(number)]) for number in range(2)] for _ in range(2))
+    before = finish_dataset(uri, recipe, written, [])
+    (tmp_path / late[1].name).unlink()
+    with pytest.raises(
+        StorageError, match=rf"lacks blocks that this ingest wrote: {late[1].name} \(missing\); another"
+    ):
+        finish_dataset(uri, recipe, late, [])
+    assert Dataset.open(uri).manifest == before.manifest
+
+
+def test_blocks_of_a_dataset_that_was_made_anew_are_read_by_who_opened_the_one_before(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    recipe = Recipe(classes=CLASSES, split_names=(), configuration={}, num_listed=2)
+
+    def make(blocks: list[list[int]], label: int) -> Dataset:
+        shutil.rmtree(tmp_path)
+        samples = [[replace(stored_sample(number), label=label) for number in block] for block in blocks]
+        return finish_dataset(uri, recipe, [write_block(uri, *block) for block in enumerate(samples)], [])
+
+    before = make([[0], [1]], 0)
+    expected = list(stored(before))
+    assert make([[0], [1]], 0).manifest["blocks"] != before.manifest["blocks"]
+    assert list(stored(before)) == expected
+    for blocks, label in (([[0], [1]], 1), ([[0, 1]], 0)):
+        make(blocks, label)
+        with pytest.raises(StorageError, match=r"block-000000-.*\.parquet does not exist"):
+            before.read_block(0)
 
 
 def test_tables_of_another_ingest_are_refused(tmp_path: Path) -> None:

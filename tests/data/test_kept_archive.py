@@ -24,11 +24,11 @@ print(len(read(images, index)))
 """
 
 
-def write_archive(path: Path, seed: int, num_files: int = 40) -> dict[str, bytes]:
+def write_archive(path: Path, seed: int, num_files: int = 40, level: int = 9) -> dict[str, bytes]:
     """Bytes that do not compress, so that the archive has places to begin at."""
     rng = random.Random(seed)
     bodies = {f"a/{number:03d}.jpg": rng.randbytes(300_000) for number in range(num_files)}
-    with tarfile.open(path, "w:gz") as tar:
+    with tarfile.open(path, "w:gz", compresslevel=level) as tar:
         for name, body in bodies.items():
             info = tarfile.TarInfo(name)
             info.size = len(body)
@@ -91,6 +91,33 @@ def test_an_archive_in_which_reading_failed_is_opened_anew(tmp_path: Path) -> No
         read(images, index)
     assert descriptors(path) == []
     path.write_bytes(whole)
+    assert read(images, index) == bodies
+
+
+def test_an_archive_that_was_replaced_by_one_of_the_same_size_is_opened_anew(tmp_path: Path) -> None:
+    """As between two ingests that the same process of Spark's works for; too small for an index of any content."""
+    path, other = tmp_path / "one.tar.gz", tmp_path / "other" / "one.tar.gz"
+    other.parent.mkdir()
+    bodies, others = (write_archive(place, seed, 1, level=0) for seed, place in enumerate((path, other)))
+    images, index = listed(str(path))
+    assert read(images, index) == bodies
+    os.utime(other, ns=(0, 10**18))
+    other.replace(path)
+    assert listed(str(path)) == (images, index)
+    assert read(images, index) == others
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_shares_no_open_archive(tmp_path: Path) -> None:
+    """Two processes would move the one place in it."""
+    path = tmp_path / "one.tar.gz"
+    bodies = write_archive(path, 1, 3)
+    images, index = listed(str(path))
+    read(images, index)
+    child = os.fork()
+    if child == 0:
+        os._exit(len(descriptors(path)))
+    assert os.waitpid(child, 0)[1] == 0
     assert read(images, index) == bodies
 
 

@@ -1136,6 +1136,16 @@ def test_columns_of_parquet_may_be_in_capitals_too(tmp_path: Path) -> None:
     assert (listing.classes, listing.split_names) == (("x",), ("train",))
 
 
+def test_a_column_that_gives_each_image_a_split_of_its_own_is_refused(tmp_path: Path) -> None:
+    write_tree(tmp_path, {f"{number}.jpg": b"x" for number in range(65)})
+    lines = [f"{number}.jpg,x,s{number:02d}" for number in range(65)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *lines]))
+    with pytest.raises(
+        SourceError, match=r"t\.csv has 65 splits \(s00, s01, .* and 60 more\), but .* holds 64 at most"
+    ):
+        list_source(str(tmp_path / "t.csv"))
+
+
 def test_names_that_are_nearly_equal_are_told_once_and_stay_apart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

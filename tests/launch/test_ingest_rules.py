@@ -1,24 +1,34 @@
 """What makes an ingest fail, or speak up: too many bad images, images that are trained on and tested with."""
 
+import errno
+import fcntl
 import os
 import re
 import shlex
+import shutil
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sunspark.bench.dataset_page import write_dataset_page
+from sunspark.data import dataset_folder
 from sunspark.data.augment import AugmentConfig
 from sunspark.data.codec import encode_jpeg
 from sunspark.data.contact_sheet import SheetConfig, write_contact_sheet
 from sunspark.data.containers import read_images
 from sunspark.data.dataset import Dataset
+from sunspark.data.dataset_folder import delete_orphans, tidy
 from sunspark.data.ingest import IngestConfig
 from sunspark.data.quarantine import quarantine_table
 from sunspark.data.sources import list_source
+from sunspark.data.writer import WrittenBlock
 from sunspark.errors import ConfigError, DatasetError, SourceError, StorageError
 from sunspark.launch.ingest import IngestResult, ingest
 from tests.data.engine import here
@@ -229,7 +239,7 @@ def leave(dataset: Path, names: list[str], modified: float) -> None:
         path = dataset / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith("/"):
-            path.mkdir()
+            path.mkdir(exist_ok=True)
         else:
             path.touch()
         os.utime(path, (modified, modified))
@@ -274,6 +284,72 @@ def test_files_of_somebody_elses_in_a_finished_dataset_stay(tmp_path: Path) -> N
     left = files_in(dataset)
     assert made(source, dataset).reused
     assert files_in(dataset) == left
+
+
+def test_a_folder_named_as_a_file_of_ours_stays_in_a_finished_dataset(tmp_path: Path) -> None:
+    source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"
+    made(source, dataset)
+    mine = f".index.parquet.{'0' * 32}.tmp"
+    leave(dataset, [f"{mine}/notes.txt", mine + "/"], A_DAY_AGO)
+    left = files_in(dataset)
+    assert made(source, dataset).reused
+    assert files_in(dataset) == left
+
+
+def test_datasets_whose_data_are_links_to_one_folder_leave_each_other_whole(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    source, datasets = photos(tmp_path / "photos", 20, {}), [tmp_path / "one", tmp_path / "other"]
+    for dataset in datasets:
+        dataset.mkdir()
+        (dataset / "data").symlink_to(disk)
+        made(source, dataset)
+    for path in disk.iterdir():
+        os.utime(path, (A_DAY_AGO, A_DAY_AGO))
+    for dataset in datasets:
+        assert made(source, dataset).reused
+        assert len(Dataset.open(str(dataset))) == 20
+
+
+def test_blocks_stay_that_a_manifest_names_which_came_while_another_was_tidied(tmp_path: Path) -> None:
+    """However old they look, as where the clocks of machine and store differ."""
+    source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"
+    made(source, dataset)
+    before = Dataset.open(str(dataset))
+    shutil.rmtree(dataset)
+    made(source, dataset)
+    for path in files_in(dataset):
+        os.utime(path, (A_DAY_AGO, A_DAY_AGO))
+    whole = files_in(dataset)
+    tidy(before)
+    assert files_in(dataset) == whole
+    shutil.rmtree(dataset)
+    tidy(before)
+
+
+@pytest.mark.parametrize("days", [0, 2])
+def test_of_two_at_once_where_a_disk_has_no_locks_neither_takes_the_blocks_of_the_other(
+    days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the clock of the machine is ahead of the disk's."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def delete_in_step(dataset: str, written: Sequence[WrittenBlock]) -> None:
+        both.wait(60)  # both have seen that nobody has finished
+        delete_orphans(dataset, written)
+        both.wait(60)
+
+    both = threading.Barrier(2)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(dataset_folder, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + days * 86_400 * 10**9))
+    monkeypatch.setattr("sunspark.data.ingest.delete_orphans", delete_in_step)
+    source, dataset = photos(tmp_path / "photos", 20, {}), tmp_path / "dataset"
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(made, source, dataset) for _ in range(2)]
+        results = [one.result(timeout=100) for one in running]
+    assert len({Dataset.open(str(dataset)).id, *(result.dataset_id for result in results)}) == 1
 
 
 @pytest.mark.parametrize("name", [*(f"{folder}/notes.txt" for folder in STAGING), "staging-area/notes.txt"])

@@ -78,9 +78,11 @@ def read_in_order(images: Iterable[ListedImage], seek_index: bytes) -> Iterator[
         yield from _rows(container, images)
         return
     assert container.kind == "tar.gz", container.kind
-    with storage.storage_errors(container.uri), storage.open_random_access(container.uri) as file:
-        _refuse_changed(container, file)
-    with kept_open(container, seek_index, lambda why: _damaged(container.uri, why)) as reader:
+    entry = storage.entry_at(container.uri)
+    if entry is None:
+        raise StorageError(f"{container.uri} was listed and is gone; start again when it is there")
+    _refuse_other_size(container, entry.size_bytes)
+    with kept_open(container, seek_index, entry.modified_ns, lambda why: _damaged(container.uri, why)) as reader:
         for image in images:
             try:
                 _refuse_large(image.size_bytes)
@@ -119,6 +121,10 @@ def _refuse_changed(container: Container, file: Any) -> None:
         place = file.tell()
         size_bytes = file.seek(0, io.SEEK_END)
         file.seek(place)
+    _refuse_other_size(container, size_bytes)
+
+
+def _refuse_other_size(container: Container, size_bytes: int) -> None:
     if size_bytes != container.size_bytes:
         raise StorageError(
             f"{container.uri} has {size_bytes} bytes, not {container.size_bytes}: it has changed since it was listed; "

@@ -45,7 +45,7 @@ from sunspark.data.manifest import (
     damaged,
     read_manifest,
 )
-from sunspark.errors import ConfigError, DatasetError, first_line_of
+from sunspark.errors import ConfigError, DatasetError, StorageError, first_line_of
 
 MAX_SPLITS = 64
 INDEX_SCHEMA = pa.schema(
@@ -182,8 +182,16 @@ class Dataset:
         return _read_index(self.uri, self.manifest, columns)
 
     def read_block(self, block: int) -> Block:
-        """Fetch a block with ranged reads; DatasetError when the file is not what the manifest says."""
-        return _read_block(self.uri, self.manifest, block, self.first_rows[block])
+        """Fetch a block with ranged reads; DatasetError when the file is not what the manifest says.
+
+        Where its file is gone, and the same dataset has been made there anew, its blocks are taken.
+        """
+        try:
+            return _read_block(self.uri, self.manifest, block, self.first_rows[block])
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError) and (other := _made_anew(self.uri, self.manifest)):
+                return _read_block(self.uri, other, block, self.first_rows[block])
+            raise
 
 
 def read_block_with(uri: str, row: int) -> Block:
@@ -227,6 +235,16 @@ def _read_block(uri: str, manifest: Mapping[str, Any], block: int, first_row: in
         labels=_column(table, "label"),
         images=table.column("image").to_pylist(),
     )
+
+
+def _made_anew(uri: str, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest that is at `uri` now, if it names other files for the same samples in the same blocks."""
+    try:
+        other = read_manifest(uri)
+    except DatasetError:
+        return None
+    is_same = other["dataset_id"] == manifest["dataset_id"] and _first_rows(other) == _first_rows(manifest)
+    return other if is_same and other["blocks"] != manifest["blocks"] else None
 
 
 def _first_rows(manifest: Mapping[str, Any]) -> list[int]:

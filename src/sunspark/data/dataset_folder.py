@@ -1,8 +1,8 @@
 """The folder that a dataset is made in: finished already, free, or somebody else's; what dead attempts left there.
 
-Where there are locks, one ingest works here at a time, and all that others left is dead. Object stores have none: there
-several may work at once, so each stages in a folder of its own, and deletes only what it has written itself, or what
-nobody has added to for a day. So does who finds the dataset finished, also where there are locks: it has none then.
+Who holds the lock works here alone, and all that others left is dead. Object stores and some network file systems have
+no locks: there several may work at once, so each stages in a folder of its own, and deletes only what it has written
+itself, or what nobody has added to for a day. So does who finds the dataset finished: it holds no lock then.
 """
 
 import contextlib
@@ -109,7 +109,7 @@ def staging_folder(dataset: str) -> Iterator[str]:
 def delete_leavings(dataset: str) -> None:
     """Delete what killed ingests left beside `data`: images on their way into blocks, files that were not yet whole.
 
-    Where there are no locks, nothing goes while blocks are young: who writes these still reads what is staged.
+    Without the lock, nothing goes while blocks are young: who writes these still reads what is staged.
     """
     blocks = _blocks_in(dataset)
     for entry, files in _left_beside(dataset):
@@ -121,27 +121,32 @@ def tidy(there: Dataset) -> None:
     """Delete what killed ingests left beside a finished dataset and in it, unless one of these files is young.
 
     No lock is asked for: who works there writes more often than once a day. That something cannot be deleted is told
-    and not raised: the dataset is as it should be.
+    and not raised: the dataset is as it should be. The manifest is read after the files are listed: who replaces it
+    meanwhile, where there are no locks, names blocks that the one before did not.
     """
-    named = {block["name"] for block in there.manifest["blocks"]}
     try:
-        orphans = [entry for entry in _blocks_in(there.uri) if f"{DATA_NAME}/{entry.name}" not in named]
+        blocks = _blocks_in(there.uri)
+        named = {block["name"] for block in read_manifest(there.uri)["blocks"]}
+        orphans = [entry for entry in blocks if f"{DATA_NAME}/{entry.name}" not in named]
         beside = [(entry, files) for entry, files in _left_beside(there.uri) if _holds_nothing_foreign(entry, files)]
         if _are_old([*orphans, *(file for _, files in beside for file in files)]):
             for entry in (*orphans, *(entry for entry, _ in beside)):
                 storage.delete(entry.uri)
-    except StorageError as error:
+    except (StorageError, DatasetError) as error:
         logger.warning("%s holds files that mean nothing, which could not be deleted: %s", there.uri, error)
 
 
 def delete_orphans(dataset: str, written: Iterable[WrittenBlock]) -> None:
     """Delete the blocks that attempts left behind whose results did not count, and nothing else.
 
-    Their names do not tell whose they are. So where there are no locks, all of them stay if one of them is young.
+    Their names do not tell whose they are. So without the lock, all of them stay if one of them is young, beside those
+    that were written too: these tell the time by the clock of their storage.
     """
     kept = {block.name for block in written}
-    orphans = [entry for entry in _blocks_in(dataset) if f"{DATA_NAME}/{entry.name}" not in kept]
-    if _is_abandoned(dataset, orphans, f"{len(orphans)} blocks that do not count"):
+    blocks = _blocks_in(dataset)
+    orphans = [entry for entry in blocks if f"{DATA_NAME}/{entry.name}" not in kept]
+    latest_ns = max((block.modified_ns for block in blocks), default=0)
+    if _is_abandoned(dataset, orphans, f"{len(orphans)} blocks that do not count", latest_ns):
         for entry in orphans:
             storage.delete(entry.uri)
 
@@ -158,17 +163,20 @@ def _leaks_in(dataset: Dataset) -> tuple[Leak, ...]:
     return find_leaks(index, contents_of(index), dataset.split_names)
 
 
-def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str) -> bool:
+def _is_abandoned(dataset: str, left: Iterable[FileEntry], what: str, now_ns: int | None = None) -> bool:
     """Whether those who wrote these files are dead: the lock is ours, or the last file was written a day ago."""
-    if storage.as_local_path(dataset) is not None or _are_old(left):
+    if storage.is_held(dataset, LOCK_NAME) or _are_old(left, now_ns):
         return True
     logger.info("%s: %s stay, since another ingest may be at work there", dataset, what)
     return False
 
 
-def _are_old(files: Iterable[FileEntry]) -> bool:
-    """Whether all were written more than a day ago, by the times of their storage; not where it tells none."""
-    youngest_ns = time.time_ns() - int(_ABANDONED_SECONDS * 1e9)
+def _are_old(files: Iterable[FileEntry], now_ns: int | None = None) -> bool:
+    """Whether all were written more than a day before `now_ns`, by the times of their storage; not where it tells none.
+
+    If that is not given, it is now by the clock of this machine.
+    """
+    youngest_ns = (time.time_ns() if now_ns is None else now_ns) - int(_ABANDONED_SECONDS * 1e9)
     return all(0 < file.modified_ns < youngest_ns for file in files)
 
 
@@ -177,7 +185,7 @@ def _left_beside(dataset: str) -> Iterator[tuple[FileEntry, list[FileEntry]]]:
     for entry in storage.list_directory(dataset):
         if _is_staging_folder(entry):
             yield entry, storage.list_directory(entry.uri) or [entry]
-        elif storage.final_name(entry.name) in _LAST_WRITTEN:
+        elif not entry.is_directory and storage.final_name(entry.name) in _LAST_WRITTEN:
             yield entry, [entry]
 
 
@@ -187,7 +195,12 @@ def _holds_nothing_foreign(entry: FileEntry, files: Iterable[FileEntry]) -> bool
 
 
 def _blocks_in(dataset: str) -> list[FileEntry]:
-    return [entry for entry in storage.list_directory(storage.join(dataset, DATA_NAME)) if _is_block(entry)]
+    """None where `data` is a link: the same folder may be that of another dataset too."""
+    folder = storage.join(dataset, DATA_NAME)
+    path = storage.as_local_path(folder)
+    if path is not None and path.is_symlink():
+        return []
+    return [entry for entry in storage.list_directory(folder) if _is_block(entry)]
 
 
 def _is_ours(dataset: str, name: str) -> bool:

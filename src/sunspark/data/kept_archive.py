@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -19,18 +20,21 @@ _BLOCK_BYTES: Final = 2 * 2**20
 """Read at once from a store; less than where all of it is read, since a task begins and ends within blocks."""
 _NUM_BLOCKS: Final = 2
 
-_Key = tuple[Container, bytes]
+_Key = tuple[Container, bytes, int]
 _kept: Final = dict[_Key, tuple[contextlib.ExitStack, Any]]()
 """One at most, while nobody reads it."""
 
 
 @contextlib.contextmanager
-def kept_open(container: Container, seek_index: bytes, refusal: Callable[[str], Exception]) -> Iterator[Any]:
+def kept_open(
+    container: Container, seek_index: bytes, modified_ns: int, refusal: Callable[[str], Exception]
+) -> Iterator[Any]:
     """A tar.gz as one that is not compressed, and can be sought; after an error it is closed.
 
-    Raises `refusal` of the reason if it is damaged, StorageError where it cannot be read.
+    `modified_ns` says when it was changed last: one that was changed since it was opened is opened anew. Raises
+    `refusal` of the reason if it is damaged, StorageError where it cannot be read.
     """
-    key = (container, seek_index)
+    key = (container, seek_index, modified_ns)
     kept = _kept.pop(key, None)  # nobody else reads it meanwhile
     if kept is None:
         close_kept()
@@ -60,3 +64,6 @@ def close_kept() -> None:
     while _kept:
         _, (stack, _) = _kept.popitem()
         stack.close()
+
+
+os.register_at_fork(before=close_kept)  # two processes would share the place in an open file

@@ -87,19 +87,23 @@ def _wrong_keys(body: object, types: Mapping[str, type]) -> Iterator[str]:
 
 def check_files(uri: str, manifest: Mapping[str, Any]) -> None:
     """DatasetError where a file that the manifest names is missing, or has another size."""
+    if wrong := wrong_files(uri, manifest):
+        raise DatasetError(damaged(uri, first_five(wrong)))
+
+
+def wrong_files(uri: str, manifest: Mapping[str, Any]) -> list[str]:
+    """The files that the manifest names and that are missing, or have another size, each with that."""
     expected = {entry["name"]: entry["size_bytes"] for entry in manifest["blocks"]}
     expected |= {name: entry["size_bytes"] for name, entry in manifest["files"].items()}
     there = {entry.name: entry.size_bytes for entry in storage.list_directory(uri)}
     there |= {
         f"{DATA_NAME}/{entry.name}": entry.size_bytes for entry in storage.list_directory(storage.join(uri, DATA_NAME))
     }
-    wrong = [
+    return [
         f"{name} ({'missing' if name not in there else f'{there[name]} of {size} bytes'})"
         for name, size in expected.items()
         if there.get(name) != size
     ]
-    if wrong:
-        raise DatasetError(damaged(uri, first_five(wrong)))
 
 
 def damaged(uri: str, what: str) -> str:

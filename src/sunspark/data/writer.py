@@ -35,8 +35,16 @@ from sunspark.data.dataset import (
     sample_id_of,
 )
 from sunspark.data.leaks import without_leaks
-from sunspark.data.manifest import DATA_NAME, FORMAT, FORMAT_VERSION, INDEX_NAME, MANIFEST_NAME, QUARANTINE_NAME
-from sunspark.errors import ConfigError, SourceError
+from sunspark.data.manifest import (
+    DATA_NAME,
+    FORMAT,
+    FORMAT_VERSION,
+    INDEX_NAME,
+    MANIFEST_NAME,
+    QUARANTINE_NAME,
+    wrong_files,
+)
+from sunspark.errors import ConfigError, SourceError, StorageError, first_five
 
 ItemT = TypeVar("ItemT")
 
@@ -183,11 +191,21 @@ def is_block_file(name: str) -> bool:
 def finish_dataset(
     uri: str, recipe: Recipe, blocks: Iterable[WrittenBlock], quarantine: Sequence[Quarantined]
 ) -> Dataset:
-    """Write index, quarantine table and, last, the manifest; then open the dataset, which checks it."""
+    """Write index, quarantine table and, last, the manifest; then open the dataset, which checks it.
+
+    Nothing is written where blocks are gone that the manifest would name (StorageError), as those of an ingest that
+    slept for a day, and was taken for dead: a dataset that another has made there meanwhile stays whole.
+    """
     kept = [block for block in sorted(blocks, key=lambda block: block.block) if block.num_samples]
     index = pa.concat_tables([_index_table([]), *(_from_stream(block.index) for block in kept)])
     index, num_dropped = without_leaks(index, recipe.split_names) if recipe.drop_leaks else (index, 0)
     _check_account(recipe, index, quarantine)
+    named = [{"name": block.name, "rows": block.num_samples, "size_bytes": block.size_bytes} for block in kept]
+    if lost := wrong_files(uri, {"blocks": named, "files": {}}):
+        raise StorageError(
+            f"{uri} lacks blocks that this ingest wrote: {first_five(lost)}; another one may have taken it for dead, "
+            "or somebody deletes files there; start again"
+        )
     bodies = {INDEX_NAME: _to_parquet(index), QUARANTINE_NAME: _quarantine_body(quarantine)}
     for name, body in bodies.items():
         storage.write_bytes_atomic(storage.join(uri, name), body)
@@ -208,7 +226,7 @@ def finish_dataset(
         "files": {
             name: {"size_bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in bodies.items()
         },
-        "blocks": [{"name": block.name, "rows": block.num_samples, "size_bytes": block.size_bytes} for block in kept],
+        "blocks": named,
     }
     storage.write_json_atomic(storage.join(uri, MANIFEST_NAME), manifest)
     return Dataset.open(uri)

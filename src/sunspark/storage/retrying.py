@@ -2,8 +2,8 @@
 
 Every try but the first has a new client, which reads the credentials anew: those that have expired meanwhile, in the
 environment or in a profile's file, are replaced by those that are there now.
-A store that does not answer, or answers that it cannot now, is waited for about a minute, whoever asks; what else
-fails is tried six times, in 3 s and its own time.
+A store that does not answer, or answers that it cannot now, is waited for about a minute, whoever asks, and two and a
+half where it falls silent within its answers; what else fails is tried six times, in 3 s and its own time.
 Cost: nothing where all goes well.
 """
 
@@ -27,7 +27,8 @@ T = TypeVar("T")
 _TRIES: Final = 6
 """Where the store answers, and it is no for another reason than its own state."""
 _PATIENCE_SECONDS: Final = 35.0
-"""From the first failure on; no try to a store that is silent begins later, and one takes 20 s (`filesystem`)."""
+"""From the first failure on; no try to a store that is silent begins later, and one takes 20 s (`filesystem`), or 50
+where each answer begins and does not end."""
 _LEAST_TRIES: Final = 3
 """Also where each takes long, as to write gigabytes does."""
 _GIVEN_UP_SECONDS: Final = 60.0
@@ -56,7 +57,7 @@ def retried(uri: str, action: Callable[[], T]) -> T:
     if as_local_path(uri) is not None:
         return action()
     authority, _, options = store_and_path(uri)
-    store, started, first_failure = authority + options, time.monotonic(), 0.0
+    store, started, first_failure, num_refusals = authority + options, time.monotonic(), 0.0, 0
     was_given_up = started < _given_up_until.get(store, 0.0)
     for number in itertools.count(1):
         try:
@@ -69,7 +70,8 @@ def retried(uri: str, action: Callable[[], T]) -> T:
             reason, now = first_line_of(error), time.monotonic()
             first_failure = first_failure or now
             if not _SILENCE.search(reason):
-                if number >= _TRIES:
+                num_refusals += 1
+                if num_refusals >= _TRIES:
                     raise
             elif was_given_up or (number >= _LEAST_TRIES and now - first_failure > _PATIENCE_SECONDS):
                 _given_up_until[store] = now + _GIVEN_UP_SECONDS

@@ -7,6 +7,7 @@ listed (paths of 32 letters).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
@@ -66,7 +67,7 @@ def list_source(
         many = plural(num_images, f"image of {source} has", f"images of {source} have")
         raise SourceError(f"{many} the path of another; rename them")
     split_names, splits_of, share = split_images(source, found, label_of, split_lists, test_fraction, seed)
-    warn_of_near_names(source, "class", "classes", classes, numbers.count)
+    warn_of_near_names(source, "class", "classes", classes, Counter(numbers).__getitem__)
     warn_of_near_names(
         source, "split", "splits", split_names, lambda split: sum(bits >> split & 1 for bits in splits_of.values())
     )

@@ -17,10 +17,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from sunspark.data.dataset import MAX_SPLITS
 from sunspark.data.sources.listing import Found, is_image_name
 from sunspark.data.sources.lists import SplitList, named_lists, numbered_lines, numbered_paths, partition_lists
 from sunspark.data.sources.near_names import in_other_capitals
-from sunspark.errors import ConfigError, SourceError, first_five, plural
+from sunspark.errors import ConfigError, SourceError, clipped, first_five, plural
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -49,6 +50,11 @@ def split_images(
     names = [*_in_order({name for splits in own.values() for name in splits}), *lists]
     lists |= named_lists(split_lists, taken=dict.fromkeys(names))
     names = list(dict.fromkeys([*names, *lists]))
+    if len(names) > MAX_SPLITS:  # before each has a bit, in numbers as long as there are splits
+        raise SourceError(
+            f"{source} has {plural(len(names), 'split')} ({first_five(map(clipped, names))}), but a dataset holds "
+            f"{MAX_SPLITS} at most; check the column of the splits, or give fewer lists"
+        )
     if not names:
         share = float(DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction)
         split_names = ("train", "test") if share else ("train",)
