@@ -282,10 +282,10 @@ EMPTY_CHUNK = bytes(4) + b"npRv" + zlib.crc32(b"npRv").to_bytes(4, "big")
 @pytest.mark.timeout(120)
 def test_a_damaged_file_of_many_megabytes_is_given_up_soon(head: bytes, junk: bytes) -> None:
     """Pillow reads the header of either byte by byte, for minutes."""
-    started = time.monotonic()
+    started = time.thread_time()  # of work: others may keep the machine busy
     with pytest.raises(DecodeError, match=r"it is damaged: no image in its first \d+ bytes"):
         decode(head + junk)
-    assert time.monotonic() - started < 30
+    assert time.thread_time() - started < 30
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
