@@ -12,9 +12,9 @@ process of its own:
 Memory is the largest resident size of each process, looked at twice a second: the driver's is its Python and its Java
 process together. `half` is `folder` with every second image.
 
-Fails when the folder comes to less than 0.8 of twice the rate of `bare` or of `bare, our resampler`, or to less than three times Spark's image
-source, a tar.gz to less than 0.7 of the folder, a driver to 1 GB or a worker to 600 MB, or either grows by a tenth with
-twice the images.
+Fails when the folder comes to less than 0.8 of twice the rate of `bare` or of `bare, our resampler`, or to less than
+three times Spark's image source, a tar.gz to less than 0.7 of the folder, a driver to 1 GB or a worker to 600 MB, or
+either grows by a tenth with twice the images.
 
     python -m benchmarks.ingest [--images 5000] [--repeats 3] [--folder FOLDER]
 """
