@@ -4,11 +4,9 @@ import time
 from collections.abc import Callable
 from typing import TextIO, final
 
-from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
-from sunspark.launch.screen import Pace, Screen
+from sunspark.launch.screen import Pace, Screen, bar_row
 
 
 @final
@@ -46,14 +44,8 @@ class CountDisplay:
         self._screen.close()
 
     def _draw(self, _width: int) -> Table:
-        row = Table.grid(expand=True, padding=(0, 1))
-        row.add_column(no_wrap=True)
-        row.add_column(ratio=1)
-        row.add_column(no_wrap=True, justify="right")
         done = self._done
-        bar = ProgressBar(total=max(1, self._total), completed=done)
-        row.add_row(Text(f"{done:,}/{self._total:,} {self._what}", style="bold"), bar, self._speed_text(done))
-        return row
+        return bar_row(f"{done:,}/{self._total:,} {self._what}", done, self._total, self._speed_text(done))
 
     def _line(self) -> str:
         return f"{self._done}/{self._total} {self._what}, {self._speed_text(self._done)}"

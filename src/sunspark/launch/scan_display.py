@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TextIO, final
 
-from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from sunspark.data.sources import Scan
-from sunspark.launch.screen import Pace, Screen
+from sunspark.launch.screen import Pace, Screen, bar_row
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -70,13 +68,7 @@ class ScanDisplay:
         self._screen.close()
 
     def _draw(self, _width: int) -> Table:
-        row = Table.grid(expand=True, padding=(0, 1))
-        row.add_column(no_wrap=True)
-        row.add_column(ratio=1)
-        row.add_column(no_wrap=True, justify="right")
-        bar = ProgressBar(total=max(1, self._total_bytes), completed=self._read_bytes())
-        row.add_row(Text(self._share_text(), style="bold"), bar, self._left_text())
-        return row
+        return bar_row(self._share_text(), self._read_bytes(), self._total_bytes, self._left_text())
 
     def _line(self) -> str:
         return f"{self._share_text()}, {self._left_text()}"

@@ -16,6 +16,8 @@ from typing import Final, TextIO, cast, final
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.file_proxy import FileProxy
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 PLAIN_SECONDS: Final = 5.0
@@ -157,3 +159,13 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def bar_row(what: str, done: int, total: int, left: str) -> Table:
+    """One line: what is done, a bar of its share of `total`, and what is left."""
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(no_wrap=True)
+    row.add_column(ratio=1)
+    row.add_column(no_wrap=True, justify="right")
+    row.add_row(Text(what, style="bold"), ProgressBar(total=max(1, total), completed=done), left)
+    return row

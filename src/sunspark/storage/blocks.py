@@ -4,11 +4,10 @@ For readers that ask for little at a time, now here and now there: a request cos
 brings. Cost: the blocks that are kept.
 """
 
-import io
 from collections import OrderedDict
 from typing import Any, final
 
-from sunspark.storage.reading import open_random_access
+from sunspark.storage.reading import RangedFile, open_random_access
 from sunspark.storage.uri import as_local_path
 
 
@@ -19,7 +18,7 @@ def open_in_blocks(uri: str, block_bytes: int, num_blocks: int) -> Any:
 
 
 @final
-class _BlockFile(io.RawIOBase):
+class _BlockFile(RangedFile):
     """A file of which each block is fetched once while it is used; for one thread at a time."""
 
     def __init__(self, file: Any, block_bytes: int, num_blocks: int) -> None:
@@ -29,32 +28,20 @@ class _BlockFile(io.RawIOBase):
         self._num_blocks = num_blocks
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         """By number; the one that was used last comes last."""
-        self._place = 0
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """So many bytes, fewer only at the end of the file."""
-        left = max(0, self._file.size() - self._place)
-        stop = self._place + (left if size is None or size < 0 else min(size, left))
+    def size(self) -> int:
+        num_bytes: int = self._file.size()
+        return num_bytes
+
+    def read_at(self, num_bytes: int, offset: int) -> bytes:
+        stop = min(offset + num_bytes, self.size())
         parts: list[bytes] = []
-        while self._place < stop:
-            number, start = divmod(self._place, self._block_bytes)
-            part = self._block(number)[start : start + stop - self._place]
+        while offset < stop:
+            number, start = divmod(offset, self._block_bytes)
+            part = self._block(number)[start : start + stop - offset]
             parts.append(part)
-            self._place += len(part)
+            offset += len(part)
         return b"".join(parts)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._file.size()}[whence]
-        return self._place
 
     def close(self) -> None:
         self._blocks.clear()

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, final
@@ -65,38 +66,23 @@ def open_random_access(uri: str) -> Any:
         return filesystem.open_input_file(path)
 
 
-@final
-class _StoredFile(io.RawIOBase):
-    """A file in a store, of which each range that is read is tried again by a new client if need be.
+class RangedFile(io.RawIOBase, ABC):
+    """A file that is read by ranges, as one that is read from place to place; it takes `pyarrow.NativeFile`'s part."""
 
-    Raises as `pyarrow.NativeFile` does, whose part it takes.
-    """
-
-    def __init__(self, uri: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._uri = uri
-        self._file: Any = None
         self._place = 0
-        self._size: int = self._ask(lambda file: file.size())
 
+    @abstractmethod
     def size(self) -> int:
         """Bytes."""
-        return self._size
 
+    @abstractmethod
     def read_at(self, num_bytes: int, offset: int) -> bytes:
         """As many bytes, fewer at the end of the file; the place in the file stays."""
-        wanted = max(0, min(num_bytes, self._size - offset))
-
-        def read(file: Any) -> bytes:
-            body: bytes = file.read_at(wanted, offset)
-            if len(body) < wanted:
-                raise OSError(f"only {len(body)} of {wanted} bytes at {offset} came")
-            return body
-
-        return self._ask(read) if wanted else b""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        body = self.read_at(self._size if size is None or size < 0 else size, self._place)
+        body = self.read_at(self.size() if size is None or size < 0 else size, self._place)
         self._place += len(body)
         return body
 
@@ -115,8 +101,36 @@ class _StoredFile(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size()}[whence]
         return self._place
+
+
+@final
+class _StoredFile(RangedFile):
+    """A file in a store, of which each range that is read is tried again by a new client if need be.
+
+    Raises as `pyarrow.NativeFile` does.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        self._uri = uri
+        self._file: Any = None
+        self._size: int = self._ask(lambda file: file.size())
+
+    def size(self) -> int:
+        return self._size
+
+    def read_at(self, num_bytes: int, offset: int) -> bytes:
+        wanted = max(0, min(num_bytes, self._size - offset))
+
+        def read(file: Any) -> bytes:
+            body: bytes = file.read_at(wanted, offset)
+            if len(body) < wanted:
+                raise OSError(f"only {len(body)} of {wanted} bytes at {offset} came")
+            return body
+
+        return self._ask(read) if wanted else b""
 
     def _ask(self, ask: Callable[[Any], T]) -> T:
         def once() -> T:
