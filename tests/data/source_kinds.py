@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sunspark.data.codec import encode_jpeg
+from sunspark.data.containers import read_images, read_in_order
+from sunspark.data.image_format import DecodeError
+from sunspark.data.sources import ListedImage, Listing
 
 KINDS: Final = (
     "folder", "tar", "tar.gz", "parquet", "webdataset", "webdataset mixed", "csv", "jsonl", "parquet table",
@@ -40,6 +44,24 @@ def images(count: int = 24, height: int = 40) -> dict[str, bytes]:
         coarse = rng.integers(0, 256, (height // 8, height // 8 + 2, 3), dtype=np.uint8)
         made[f"{name[0]}/{name}/sun_{number:03d}.jpg"] = encode_jpeg(coarse.repeat(8, 0).repeat(8, 1))
     return made
+
+
+BODIES: Final = images()
+
+
+def bytes_of(listing: Listing) -> dict[str, bytes | DecodeError]:
+    """path -> what is read, by the way that ingest takes."""
+    if not listing.is_read_in_order:
+        return {image.path: data for image, data in read_images(listing.images)}
+
+    def place(image: ListedImage) -> str:
+        return image.container.uri
+
+    read: dict[str, bytes | DecodeError] = {}
+    for _, group in groupby(sorted(listing.images, key=lambda image: (place(image), image.position)), key=place):
+        part = list(group)
+        read |= {image.path: data for image, data in read_in_order(part, part[0].container.seek_index)}
+    return read
 
 
 def class_of(path: str) -> str:
@@ -144,3 +166,8 @@ def write_table(kind: str, folder: Path, rows: Sequence[Mapping[str, Any]]) -> s
         return str(folder / "table.jsonl")
     pq.write_table(pa.Table.from_pylist(rows), folder / "table.parquet")
     return str(folder / "table.parquet")
+
+
+def latin(*texts: str) -> pa.Array:
+    """Texts as a careless program writes them."""
+    return pa.array([text.encode("latin-1") for text in texts], pa.binary()).view(pa.string())
