@@ -25,6 +25,7 @@ from sunspark.data import pixels as operations
 from sunspark.data.allocator import keep_freed_memory
 from sunspark.data.augment import AugmentConfig, training_pixels
 from sunspark.data.codec import to_stored_image
+from sunspark.data.four_bytes import four_bytes
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.resize import Box, resize, shrink
 from sunspark.data.scenes import draw_scenes
@@ -74,7 +75,7 @@ def stages_in(folder: Path) -> Mapping[str, Stage]:
         (folder / "bodies" / f"{number:02d}.jpg").write_bytes(body)
     stored = [to_stored_image(body, short_side=256).jpeg for body in bodies]
     rng = np.random.default_rng(0)
-    four = rng.integers(0, 256, (256, 341, 4), np.uint8)
+    four = four_bytes(rng.integers(0, 256, (256, 341, 4), np.uint8))
     half = rng.integers(0, 256, (384, 512, 3), np.uint8)
     small = rng.integers(0, 256, (128, 128, 3), np.uint8)
     crops = AugmentConfig(crop_scale=(0.08, 1.0))

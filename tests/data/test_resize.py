@@ -10,6 +10,7 @@ from cykooz_resizer import CpuExtensions, Resizer
 from PIL import Image
 
 from sunspark.data import resize as module
+from sunspark.data.four_bytes import four_bytes
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.resize import Box, resize, shrink
 
@@ -24,7 +25,7 @@ def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
 def box_of(pixels: npt.NDArray[np.uint8], box: Box, size: int) -> npt.NDArray[np.uint8]:
     """A copy of what `resize` makes of pixels of three bytes."""
     four = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
-    return resize(four, box, size)[:, :, :3].copy()
+    return resize(four_bytes(four), box, size)[:, :, :3].copy()
 
 
 def boxes(height: int, width: int) -> list[Box]:
@@ -72,7 +73,7 @@ def test_every_processor_computes_the_same_bits(monkeypatch: pytest.MonkeyPatch)
     for extensions in {CpuExtensions.none, fastest}:
         resizer = Resizer()
         resizer.cpu_extensions = extensions
-        monkeypatch.setattr(module, "_resizer", lambda resizer=resizer: resizer)
+        monkeypatch.setattr(module._OF_THREAD, "resizer", resizer)
         made = [box_of(noise(*shape), box, 96).tobytes() for shape in SHAPES for box in boxes(*shape)]
         made += [shrink(noise(*shape), *size).tobytes() for shape, size in SHRUNK]
         digests.add(hashlib.sha256(b"".join(made)).hexdigest())

@@ -81,11 +81,11 @@ class NodeCache:
         the dataset raises.
         """
         block, index = self._place_of(row)
-        with contextlib.suppress(BlobDamagedError):
-            return self._fetch(block).sample(index)
-        self._discard(block)
-        with contextlib.suppress(BlobDamagedError):
-            return self._fetch(block).sample(index)
+        for _ in range(2):
+            try:
+                return self._fetch(block).sample(index)
+            except BlobDamagedError:
+                self._discard(block)
         return _Unkept(self._dataset.read_block(block)).sample(index)
 
     def cached_sample(self, row: int) -> Sample | None:
@@ -104,7 +104,7 @@ class NodeCache:
 
     def _place_of(self, row: int) -> tuple[int, int]:
         block = self._dataset.block_of(row)
-        return block, int(row) - self._dataset.block_rows(block).start
+        return block, row - self._dataset.first_rows[block]
 
     def _fetch(self, block: int) -> "Blob | _Unkept":
         """The block, from local disk, else from the dataset, and then kept if there is room."""

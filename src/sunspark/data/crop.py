@@ -12,12 +12,14 @@ from typing import Final, NamedTuple
 
 import simplejpeg
 
+from sunspark.data.four_bytes import ReusedMemory
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.pixels import Pixels, copy_three_bytes
 from sunspark.data.resize import Box, resize
 
 _BOX_ATTEMPTS = 10  # torchvision's
 _DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
+_DECODED: Final = ReusedMemory()
 Range = tuple[float, float]
 
 
@@ -47,7 +49,7 @@ def random_box(shape: tuple[int, int], rng: KeyedRandom, scale: Range, ratio: Ra
     Its share of the area is uniform in `scale`; the logarithm of its width / height is uniform in that of `ratio`.
     """
     height, width = shape
-    log_narrow, log_wide = (math.log(bound) for bound in ratio)
+    log_narrow, log_wide = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(_BOX_ATTEMPTS):
         area = height * width * rng.uniform(*scale)
         box_ratio = math.exp(rng.uniform(log_narrow, log_wide))
@@ -91,8 +93,14 @@ def crop_and_resize(
     size = len(out)
     factor = _dct_factor(box, size * decoding.oversampling)
     least = (0, 0) if factor == 1 else (-(-height // factor), -(-width // factor))
-    decoded = simplejpeg.decode_jpeg(
-        jpeg, "RGBX", min_height=least[0], min_width=least[1], fastupsample=not decoding.blends_colour
+    decoded = _DECODED.image(*(shape if factor == 1 else least))
+    simplejpeg.decode_jpeg(
+        jpeg,
+        "RGBX",
+        min_height=least[0],
+        min_width=least[1],
+        fastupsample=not decoding.blends_colour,
+        buffer=decoded.pixels,
     )
     # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
     resized = resize(decoded, Box(*(number / factor for number in box)), size)

@@ -9,8 +9,6 @@ Cost: two stores per image.
 import logging
 import mmap
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -55,17 +53,28 @@ class InHand:
         """The step that the process is at."""
         self._numbers[0] = step
 
-    @contextmanager
-    def hold(self, row: int) -> Iterator[None]:
-        """This thread decodes that row."""
-        slot = getattr(self._mine, "slot", None)
-        if slot is None:
-            slot = self._mine.slot = next(self._slots, _SLOTS - 1)  # more threads than slots share the last one
-        self._numbers[slot] = row
-        try:
-            yield
-        finally:
-            self._numbers[slot] = _NOTHING
+    def hold(self, row: int) -> "_Hold":
+        """This thread decodes that row, until it leaves the `with`."""
+        hold: _Hold | None = getattr(self._mine, "hold", None)
+        if hold is None:  # more threads than slots share the last one
+            hold = self._mine.hold = _Hold(self._numbers, next(self._slots, _SLOTS - 1))
+        self._numbers[hold.slot] = row
+        return hold
+
+
+@final
+class _Hold:
+    """The slot of a thread. It holds a row already when it is entered."""
+
+    def __init__(self, numbers: npt.NDArray[np.int64], slot: int) -> None:
+        self._numbers = numbers
+        self.slot = slot
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._numbers[self.slot] = _NOTHING
 
 
 def _mapped(path: Path, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -24,13 +24,13 @@ def copy_three_bytes(four: npt.NDArray[np.uint8], out: Pixels) -> None:
     """Copy the first three bytes of each pixel of `four`, uint8 (H, W, 4), to `out`, (H, W, 3), contiguous.
 
     NumPy is slow with rows of three. Each pixel is written as one word, whose fourth byte falls on the next pixel,
-    which is written after it; behind the last row there is none, so that it is copied byte by byte. It is slow too from
+    which is written after it; behind the last one there is none, so that it is copied byte by byte. It is slow too from
     one view to another, so that what is mirrored is put in order first.
     """
-    height, width = out.shape[:2]
-    words = np.ndarray((height - 1, width), np.uint32, out, strides=(3 * width, 3))  # each begins in the one before
-    words[:] = np.ascontiguousarray(four[:-1].view(np.uint32)[:, :, 0])
-    out[-1] = four[-1, :, :3]
+    pixels = np.ascontiguousarray(four.view(np.uint32)[:, :, 0]).reshape(-1)
+    words = np.ndarray(pixels.size - 1, np.uint32, out, strides=(3,))  # each begins in the one before
+    words[:] = pixels[:-1]
+    out[-1, -1] = four[-1, -1, :3]
 
 
 def brightness(pixels: Pixels, factor: float) -> Pixels:

@@ -11,22 +11,16 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
-from PIL import Image
 
+from sunspark.data.four_bytes import FourBytePixels, FourBytes, ReusedMemory
 from sunspark.data.pixels import Pixels
 
-FourBytePixels = npt.NDArray[np.uint8]
-"""uint8 (H, W, 4): red, green, blue, and a byte that says nothing."""
-
-_BILINEAR: Final = ResizeAlg.convolution(FilterType.bilinear)
+_BILINEAR: Final = ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear))
 _BICUBIC: Final = ResizeAlg.convolution(FilterType.catmull_rom)
 """Pillow's bicubic is Catmull and Rom's: a = -0.5."""
 _STRIP_PIXELS: Final = 1 << 20
 """Resampled at once, so that a large image has no copies beside it."""
-_OF_THREAD: Final = threading.local()
-"""A resizer has buffers, and a lock around them; the canvas is written over for each image."""
 
 
 class Box(NamedTuple):
@@ -38,18 +32,29 @@ class Box(NamedTuple):
     width: float
 
 
-def resize(pixels: FourBytePixels, box: Box, size: int) -> FourBytePixels:
-    """The box of `pixels`, uint8 (H, W, 4), as (size, size, 4), bilinear, no level further than 1 from Pillow's.
+class _OfThread(threading.local):
+    """A resizer has buffers, and a lock around them."""
+
+    def __init__(self) -> None:
+        self.resizer = Resizer()
+
+
+_OF_THREAD: Final = _OfThread()
+_RESIZED: Final = ReusedMemory()
+
+
+def resize(source: FourBytes, box: Box, size: int) -> FourBytePixels:
+    """The box of an image as (size, size, 4), bilinear, no level further than 1 from Pillow's.
 
     The box may end between pixels, but not outside. The result is this thread's own: its next call writes over it.
     """
-    height, width = pixels.shape[:2]
-    resized, image = _canvas(size)
+    height, width = source.pixels.shape[:2]
+    resized = _RESIZED.image(size, size)
+    options = _BILINEAR.copy()
     # A box that ends with the image ends a rounding error outside it.
-    inside = CropBox(box.left, box.top, min(box.width, width - box.left), min(box.height, height - box.top))
-    options = ResizeOptions(resize_alg=_BILINEAR, crop_box=inside)
-    _resizer().resize_pil(_image_over(pixels), image, options)
-    return resized
+    options.crop_box = CropBox(box.left, box.top, min(box.width, width - box.left), min(box.height, height - box.top))
+    _OF_THREAD.resizer.resize_pil(source.image, resized.image, options)
+    return resized.pixels
 
 
 def shrink(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -72,33 +77,10 @@ def _shrunk(pixels: Pixels, height: int, width: int) -> Pixels:
     """All at once."""
     source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
     small = ImageData(width, height, PixelType.U8x3)
-    _resizer().resize(source, small, ResizeOptions(resize_alg=_BICUBIC, use_alpha=False))
+    _OF_THREAD.resizer.resize(source, small, ResizeOptions(resize_alg=_BICUBIC, use_alpha=False))
     return np.frombuffer(small.get_buffer(), np.uint8).reshape(height, width, 3)
 
 
 def _strips(num_lines: int, line_pixels: int) -> Iterator[slice]:
     step = max(1, _STRIP_PIXELS // line_pixels)
     return (slice(start, start + step) for start in range(0, num_lines, step))
-
-
-def _image_over(pixels: FourBytePixels) -> Image.Image:
-    """An image in the same memory. CMYK is the mode of four bytes that are resampled each by itself."""
-    height, width = pixels.shape[:2]
-    return Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK", 0, 1)
-
-
-def _canvas(size: int) -> tuple[FourBytePixels, Image.Image]:
-    """This thread's own, and the image over it."""
-    canvas: tuple[FourBytePixels, Image.Image] | None = getattr(_OF_THREAD, "canvas", None)
-    if canvas is None or len(canvas[0]) != size:
-        pixels = np.empty((size, size, 4), np.uint8)
-        canvas = _OF_THREAD.canvas = pixels, _image_over(pixels)
-    return canvas
-
-
-def _resizer() -> Resizer:
-    """This thread's own."""
-    resizer = getattr(_OF_THREAD, "resizer", None)
-    if resizer is None:
-        resizer = _OF_THREAD.resizer = Resizer()
-    return resizer

@@ -1,0 +1,49 @@
+"""Laws of memory that is used again: one for each thread, no larger than it may be, and the image lies in it."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from sunspark.data import four_bytes as module
+from sunspark.data.four_bytes import ReusedMemory
+
+
+def test_the_array_and_the_image_are_the_same_memory() -> None:
+    pixels, image = ReusedMemory().image(3, 5)
+    pixels[:] = np.arange(60, dtype=np.uint8).reshape(3, 5, 4)
+    assert image.size == (5, 3)
+    assert image.getpixel((4, 2)) == (56, 57, 58, 59)
+
+
+def test_images_share_memory_and_those_of_a_size_are_one() -> None:
+    memory = ReusedMemory()
+    large = memory.image(40, 50)
+    small = memory.image(7, 9)
+    assert np.shares_memory(large.pixels, small.pixels)
+    assert memory.image(40, 50) is large
+    assert memory.image(50, 40).pixels.shape == (50, 40, 4)
+
+
+def test_a_large_image_is_not_kept() -> None:
+    memory = ReusedMemory()
+    large = memory.image(1024, 1025)
+    assert large.pixels.shape == (1024, 1025, 4)
+    assert memory.image(1024, 1025) is not large
+    assert memory._memory.nbytes == 0
+
+
+def test_of_many_sizes_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_SIZES", 5)
+    memory = ReusedMemory()
+    for width in range(1, 30):
+        memory.image(2, width).pixels[:] = 1
+        assert len(memory._images) <= 5
+    assert memory.image(2, 29).pixels.all()
+
+
+def test_each_thread_has_memory_of_its_own() -> None:
+    memory = ReusedMemory()
+    mine = memory.image(8, 8).pixels
+    with ThreadPoolExecutor(1) as pool:
+        assert not np.shares_memory(pool.submit(lambda: memory.image(8, 8).pixels).result(), mine)
