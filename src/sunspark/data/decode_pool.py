@@ -37,8 +37,8 @@ _CHUNK_SIZE = 4  # samples of one block that a thread takes at once
 _HELP_AFTER_SECONDS = 0.05  # without an image from the threads
 _CLOSE_SECONDS = 10.0
 _SWITCH_SECONDS = 2e-4
-"""For so long a thread waits for the GIL before it insists. With Python's 5 ms a core of a virtual machine goes to
-sleep meanwhile, and waking it takes longer than what was waited for: the GIL is held for microseconds."""
+"""For so long a thread waits for the GIL before it insists. With Python's 5 ms two threads waited twice as often and as
+long, on a virtual machine (docs/decisions/0021)."""
 
 
 @final
