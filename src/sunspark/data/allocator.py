@@ -2,7 +2,8 @@
 
 An image takes a dozen buffers of up to some megabytes on its way. glibc gives each back to the system as soon as it is
 free, and gets it page by page again, until a much larger one has been freed. Elsewhere than on glibc nothing changes.
-Cost: up to 64 MiB a process. Without it, 1024 x 768 to 341 x 256 takes 5.1 ms, with it 2.6 (one core of an AMD EPYC).
+Cost: up to 64 MiB a process. Without it, 1024 x 768 to 341 x 256 takes two to three times as long
+(benchmarks/stages.py).
 """
 
 import ctypes

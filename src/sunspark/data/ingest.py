@@ -9,7 +9,8 @@ nothing in the dataset or its id. What cannot be decoded goes to quarantine with
 cannot be read for a passing cause (network, object store) fails its block, which is tried again, because a dataset
 must not depend on the weather.
 
-Cost: about 10 ms of one core per image of 1024x768; docs/concepts/memory.md says what a block takes.
+Cost: 2 to 5 ms of one core per image of 1024x768 (benchmarks/ingest.py); docs/concepts/memory.md says what a block
+takes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 The words are digests of BLAKE2b (RFC 7693) over the key and a count. Noise, of which there is much, is the raw words of
 Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), keyed by two of ours: NumPy keeps those for
-ever, and its distributions not. Cost: 5 microseconds for the eight words that most samples take.
+ever, and its distributions not.
+
+Cost: 3 microseconds for the eight words that most samples take (benchmarks/stages.py).
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 Made for trying things out where there are no photographs. A class is a way to compose a picture; hour,
 weather and season are drawn apart from it and shared by all classes, so that colours alone do not tell a
 coast from a city. Each composition lays `scene_parts` on a `scene_canvas`.
-Cost: about 15 ms of one core per image.
+Cost: about 15 ms of one core per image (benchmarks/stages.py).
 """
 
 from __future__ import annotations
