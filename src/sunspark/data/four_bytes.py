@@ -35,17 +35,16 @@ class ReusedMemory(threading.local):
 
     def image(self, height: int, width: int) -> FourBytes:
         """An image of that size, whose pixels say nothing yet; this thread's next one is written over it."""
-        image = self._images.get((height, width))
-        if image is None:
-            image = self._made(height, width)
-        return image
+        return self._images.get((height, width)) or self._made(height, width)
 
     def _made(self, height: int, width: int) -> FourBytes:
         size_bytes = height * width * 4
         if size_bytes > _MOST_KEPT_BYTES:
             return four_bytes(np.empty((height, width, 4), np.uint8))
-        if size_bytes > len(self._memory) or len(self._images) == _MOST_SIZES:
-            self._memory = np.empty(max(size_bytes, len(self._memory)), np.uint8)
+        if size_bytes > len(self._memory):
+            self._memory = np.empty(size_bytes, np.uint8)
+            self._images.clear()  # they lie in the memory of before
+        if len(self._images) == _MOST_SIZES:
             self._images.clear()
         image = self._images[height, width] = four_bytes(self._memory[:size_bytes].reshape(height, width, 4))
         return image
