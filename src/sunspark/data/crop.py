@@ -94,7 +94,7 @@ def crop_and_resize(
     factor = _dct_factor(box, size * decoding.oversampling)
     least = (0, 0) if factor == 1 else (-(-height // factor), -(-width // factor))
     decoded = _DECODED.image(*(shape if factor == 1 else least))
-    simplejpeg.decode_jpeg(
+    pixels = simplejpeg.decode_jpeg(
         jpeg,
         "RGBX",
         min_height=least[0],
@@ -102,6 +102,7 @@ def crop_and_resize(
         fastupsample=not decoding.blends_colour,
         buffer=decoded.pixels,
     )
+    assert pixels.shape == decoded.pixels.shape, "libjpeg decodes to another size than it says"
     # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
     resized = resize(decoded, Box(*(number / factor for number in box)), size)
     copy_three_bytes(resized[:, ::-1] if mirror else resized, out)

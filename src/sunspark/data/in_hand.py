@@ -54,7 +54,7 @@ class InHand:
         self._numbers[0] = step
 
     def hold(self, row: int) -> "_Hold":
-        """This thread decodes that row, until it leaves the `with`."""
+        """This thread decodes that row, until it leaves the `with`, or decodes another."""
         hold: _Hold | None = getattr(self._mine, "hold", None)
         if hold is None:  # more threads than slots share the last one
             hold = self._mine.hold = _Hold(self._numbers, next(self._slots, _SLOTS - 1))
