@@ -81,11 +81,11 @@ class NodeCache:
         the dataset raises.
         """
         block, index = self._place_of(row)
-        for _ in range(2):
-            try:
-                return self._fetch(block).sample(index)
-            except BlobDamagedError:
-                self._discard(block)
+        with contextlib.suppress(BlobDamagedError):
+            return self._fetch(block).sample(index)
+        self._discard(block)
+        with contextlib.suppress(BlobDamagedError):
+            return self._fetch(block).sample(index)
         return _Unkept(self._dataset.read_block(block)).sample(index)
 
     def cached_sample(self, row: int) -> Sample | None:
