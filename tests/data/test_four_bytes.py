@@ -25,6 +25,13 @@ def test_images_share_memory_and_those_of_a_size_are_one() -> None:
     assert memory.image(50, 40).pixels.shape == (50, 40, 4)
 
 
+def test_memory_that_grows_is_let_go_with_the_images_in_it() -> None:
+    memory = ReusedMemory()
+    small, large = memory.image(7, 9).pixels, memory.image(40, 50).pixels
+    assert not np.shares_memory(small, large)
+    assert np.shares_memory(memory.image(7, 9).pixels, large)
+
+
 def test_a_large_image_is_not_kept() -> None:
     memory = ReusedMemory()
     large = memory.image(1024, 1025)

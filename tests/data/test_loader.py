@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,6 +185,19 @@ def test_a_step_that_did_not_count_can_be_taken_again(truth: Truth, open_loader:
     loader = open_loader()
     for step in (0, 1, 1, 1, 2, 0):
         assert same(loader.take(step, range(2, 3))[0], truth[step, 2])
+
+
+@pytest.mark.parametrize(("before", "after"), [(5e-3, 2e-4), (1e-5, 1e-5)])
+def test_threads_insist_on_the_gil_at_least_as_soon_as_the_loader_needs(
+    before: float, after: float, open_loader: Open
+) -> None:
+    usual = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(before)
+        open_loader()
+        assert sys.getswitchinterval() == pytest.approx(after)
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_a_batch_belongs_to_whoever_took_it(truth: Truth, open_loader: Open) -> None:

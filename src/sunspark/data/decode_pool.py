@@ -37,8 +37,8 @@ _CHUNK_SIZE = 4  # samples of one block that a thread takes at once
 _HELP_AFTER_SECONDS = 0.05  # without an image from the threads
 _CLOSE_SECONDS = 10.0
 _SWITCH_SECONDS = 2e-4
-"""For so long a thread waits for the GIL before it insists. With Python's 5 ms two threads waited twice as often and as
-long, on a virtual machine (docs/decisions/0021)."""
+"""For so long a thread waits for the GIL before it insists. With Python's 5 ms two threads waited 0.8 times an image in
+place of 0.35, on a virtual machine; each wait was as long (docs/decisions/0021)."""
 
 
 @final
@@ -104,7 +104,8 @@ class DecodePool:
     ) -> None:
         """Start `num_threads` threads that read through `cache`, which is the pool's to close.
 
-        `in_hand` is told what they decode. The process switches between its threads more readily from now on.
+        `in_hand` is told what they decode. The process switches between its threads more readily from now on,
+        also after `close`.
         """
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, got {num_threads}; use the number of cores")

@@ -1,6 +1,6 @@
 """Images of four bytes a pixel, as an array and as an image of Pillow in the same memory, which is used again.
 
-Cost: the bytes of the largest image a thread, 4 MiB at most. Making the image of Pillow takes 4 microseconds under the
+Cost: the bytes of the largest image, 4 MiB at most, a thread. Making the image of Pillow takes 4 microseconds under the
 GIL; so those of up to 256 sizes are kept, and then all let go.
 """
 

@@ -3,7 +3,7 @@
 A tar is passed over by seeking; a tar.gz is decompressed once, on all cores, and gives an index of places where
 decompression can begin (rapidgzip). Nothing is unpacked. Tars that `cat` has joined are one.
 
-Cost: of a tar.gz 3 to 6 ms of a core per MB (benchmarks/stages.py); the index takes some 120 bytes per 4 MB.
+Cost: of a tar.gz 3 to 4 ms of a core per MB (benchmarks/stages.py); the index takes some 120 bytes per 4 MB.
 """
 
 from __future__ import annotations
