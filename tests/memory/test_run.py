@@ -134,14 +134,11 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_is_told_of_and_the_advice
 
 
 def test_a_network_takes_so_many_times_its_size(tmp_path: Path) -> None:
-    """164 MB of weights and next to no activations; the moments of Adam; one checkpoint after the other.
-
-    11 or 12 networks, by how the copies of two threads fall (docs/concepts/memory.md).
-    """
+    """164 MB of weights and next to no activations; the moments of Adam; one checkpoint after the other."""
     wide = ("--model-args", "n_filters=8", "wide_units=40000", "--global-batch-size", "8", "--checkpoint-every", "2")
     words = train_words(make_dataset(tmp_path, num_images=60), tmp_path, "--launcher", "local", "--epochs", "1", *wide)
     network_bytes = 1024 * 40_000 * 4
-    with memory_group(2 * TORCH_BYTES) as driver, memory_group(TORCH_BYTES + 13 * network_bytes) as worker:
+    with memory_group(2 * TORCH_BYTES) as driver, memory_group(TORCH_BYTES + 12 * network_bytes) as worker:
         done = run_sunspark([*words, "--optimizer", "adam"], tmp_path, driver, {NURSERY: worker})
         assert done.returncode == 0, done.stderr
         assert (driver.num_kills, worker.num_kills) == (0, 0)

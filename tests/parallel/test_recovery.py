@@ -22,7 +22,7 @@ class Source:
     """A peer: its state, how often it made a snapshot, which parts it gave."""
 
     def __init__(self, body: bytes = BODY, step: int = STEP, lineage: str = LINEAGE) -> None:
-        self.snapshot = Snapshot(step=step, lineage=lineage, body=bytearray(body))
+        self.snapshot = Snapshot(step=step, lineage=lineage, body=memoryview(body))
         self.snapshots_taken = 0
         self.parts: list[range] = []
         self.source = RecoverySource(self._take_snapshot)
@@ -100,14 +100,14 @@ def test_a_source_gives_its_new_state_once_it_moved_on(open_source: Open) -> Non
     source = open_source(body=b"old", step=STEP - 1, lineage="before")
     with pytest.raises(RecoveryError, match=f"step {STEP}, but it is at step {STEP - 1}"):
         recover(agreement_with(source), TOKEN, 20)
-    source.snapshot = Snapshot(step=STEP, lineage=LINEAGE, body=bytearray(b"new"))
+    source.snapshot = Snapshot(step=STEP, lineage=LINEAGE, body=memoryview(b"new"))
     assert recover(agreement_with(source), TOKEN, 20) == b"new"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_source_that_moved_on_gives_nothing(open_source: Open, place: int) -> None:
     sources = [open_source() for _ in range(3)]
-    sources[place].snapshot = Snapshot(step=STEP + 1, lineage="next", body=bytearray(BODY))
+    sources[place].snapshot = Snapshot(step=STEP + 1, lineage="next", body=memoryview(BODY))
     with pytest.raises(RecoveryError, match=f"it is at step {STEP + 1}"):
         recover(agreement_with(*sources), TOKEN, 20)
 
@@ -149,7 +149,7 @@ def test_a_source_that_hangs_ends_the_recovery_at_the_deadline(open_source: Open
 @pytest.mark.parametrize("place", [0, 1])
 def test_sources_whose_bytes_differ_never_make_a_mixture(open_source: Open, other: bytes, place: int) -> None:
     sources = [open_source(), open_source()]
-    sources[place].snapshot = Snapshot(step=STEP, lineage=LINEAGE, body=bytearray(other))
+    sources[place].snapshot = Snapshot(step=STEP, lineage=LINEAGE, body=memoryview(other))
     try:
         body = recover(agreement_with(*sources), TOKEN, 20)
     except RecoveryError:

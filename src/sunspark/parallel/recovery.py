@@ -33,7 +33,7 @@ class Snapshot:
 
     step: int
     lineage: str
-    body: bytearray
+    body: memoryview
 
 
 @final
@@ -63,11 +63,11 @@ class RecoverySource:
         return {"num_bytes": len(body), "digest": _digest(body)}
 
     def _read(self, step: int, lineage: str, begin: int, end: int) -> Iterator[memoryview]:
-        body = memoryview(self._body_of(step, lineage))
+        body = self._body_of(step, lineage)
         for offset in range(begin, end, _CHUNK_BYTES):
             yield body[offset : min(offset + _CHUNK_BYTES, end)]
 
-    def _body_of(self, step: int, lineage: str) -> bytearray:
+    def _body_of(self, step: int, lineage: str) -> memoryview:
         with self._lock:
             if self._snapshot is None or (self._snapshot.step, self._snapshot.lineage) != (step, lineage):
                 self._snapshot = self._take_snapshot()
@@ -133,5 +133,5 @@ def _names(members: Sequence[Member]) -> str:
     return in_words(member.replica_id for member in members)
 
 
-def _digest(body: bytes | bytearray) -> str:
+def _digest(body: bytes | memoryview) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()

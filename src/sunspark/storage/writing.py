@@ -25,7 +25,7 @@ _ABANDONED_SECONDS = 60.0
 """Since a temporary file was last written to; its writer is dead, then."""
 
 
-def write_bytes_atomic(uri: str, data: bytes | bytearray) -> None:
+def write_bytes_atomic(uri: str, data: bytes | memoryview) -> None:
     """Write a file so that a reader never sees a part of it: the old content or all of the new.
 
     Local: a temporary name beside it, fsync, rename. Object stores put a whole object or nothing. HDFS: a temporary
@@ -205,7 +205,7 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
+def _write_and_move(uri: str, pieces: Iterable[bytes | memoryview]) -> None:
     filesystem, path = resolve(uri)
     parent, name = os.path.split(path)
     temporary = f"{parent}/{temporary_name(name)}"
@@ -218,7 +218,7 @@ def _write_and_move(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
     filesystem.move(temporary, path)
 
 
-def _put(uri: str, pieces: Iterable[bytes | bytearray]) -> None:
+def _put(uri: str, pieces: Iterable[bytes | memoryview]) -> None:
     """Arrow's stream cannot be aborted: when the pieces break off, to close it completes a part, which goes then."""
     filesystem, path = resolve(uri)
     num_bytes, is_whole = 0, False

@@ -155,7 +155,7 @@ class TrainingState:
             }
             return Snapshot(step=self.step, lineage=self.lineage, body=state_file.write(tensors, metadata))
 
-    def load(self, body: bytes | bytearray, source: str) -> None:
+    def load(self, body: bytes | memoryview, source: str) -> None:
         """Become the state in `body`.
 
         Raises RunError, naming `source`, when it is no state, or one of another network or optimizer; this state is

@@ -8,8 +8,10 @@ What goes to storage is sealed with a digest of all of it, and checked when it c
 a digest of its own.
 """
 
+import contextlib
 import hashlib
 import json
+import mmap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -50,8 +52,8 @@ class StateContents:
         return part_of(self.tensors, "average.") or part_of(self.tensors, "model.")
 
 
-def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
-    """The bytes of a state, not sealed; equal states have equal bytes.
+def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> memoryview:
+    """The bytes of a state, not sealed, to be written to; equal states have equal bytes.
 
     Each tensor is copied once, to its place. (safetensors' own `save` holds two copies of all meanwhile, and a third
     of what lies channels_last.)
@@ -65,7 +67,7 @@ def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
         header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
-    body = bytearray(8 + len(head) + end)
+    body = _mapped(8 + len(head) + end)
     body[: 8 + len(head)] = len(head).to_bytes(8, "little") + head
     for name, tensor in in_order:
         if tensor.numel():
@@ -75,14 +77,27 @@ def write(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytearray:
     return body
 
 
-def seal(body: bytearray) -> None:
+def _mapped(size_bytes: int) -> memoryview:
+    """Memory that the system has back when its last view goes.
+
+    In the heap, which keeps what is freed (`launch/nursery.py`), a snapshot leaves a hole of several networks that the
+    next step's buffers break up.
+    """
+    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
+
+
+def seal(body: memoryview) -> None:
     """Write into the header of a state's bytes the digest of all of them."""
     digest = _digest(body, _NO_DIGEST)
-    begin = body.index(_NO_DIGEST.encode())
+    begin = bytes(body[: _header_end(body)]).index(_NO_DIGEST.encode())
     body[begin : begin + len(digest)] = digest.encode()
 
 
-def check_seal(body: bytes | bytearray, source: str) -> None:
+def check_seal(body: bytes | memoryview, source: str) -> None:
     """Raise RunError, naming `source`, when these bytes are no state, or not those that were sealed."""
     digest = str(metadata_of(body, source)["digest"])
     if digest != _digest(body, digest):
@@ -91,16 +106,20 @@ def check_seal(body: bytes | bytearray, source: str) -> None:
         )
 
 
-def _digest(body: bytes | bytearray, digest: str) -> str:
+def _digest(body: bytes | memoryview, digest: str) -> str:
     """Of all the bytes, as they are without the `digest` in their header."""
-    end = 8 + int.from_bytes(body[:8], "little")
+    end = _header_end(body)
     head = bytes(body[:end]).replace(digest.encode(), _NO_DIGEST.encode(), 1)
     hashed = hashlib.blake2b(head, digest_size=len(_NO_DIGEST) // 2)
     hashed.update(memoryview(body)[end:])
     return hashed.hexdigest()
 
 
-def read(body: bytes | bytearray, source: str) -> StateContents:
+def _header_end(body: bytes | memoryview) -> int:
+    return 8 + int.from_bytes(body[:8], "little")
+
+
+def read(body: bytes | memoryview, source: str) -> StateContents:
     """The contents of a state's bytes. Raises RunError, naming `source`, when they are no state."""
     metadata = metadata_of(body, source)
     tensors = tensors_of(body, source)
@@ -114,11 +133,10 @@ def read(body: bytes | bytearray, source: str) -> StateContents:
     )
 
 
-def metadata_of(body: bytes | bytearray, source: str) -> dict[str, Any]:
+def metadata_of(body: bytes | memoryview, source: str) -> dict[str, Any]:
     """The header of a state's bytes. Raises RunError, naming `source`, when they are no state."""
     try:
-        size = int.from_bytes(body[:8], "little")
-        metadata: dict[str, Any] = json.loads(json.loads(body[8 : 8 + size])["__metadata__"][_KEY])
+        metadata: dict[str, Any] = json.loads(json.loads(bytes(body[8 : _header_end(body)]))["__metadata__"][_KEY])
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(f"{source} is not a checkpoint of sunspark, or not whole") from error
     if not isinstance(metadata, dict):
@@ -130,7 +148,7 @@ def metadata_of(body: bytes | bytearray, source: str) -> dict[str, Any]:
     return metadata
 
 
-def tensors_of(body: bytes | bytearray, source: str) -> dict[str, Tensor]:
+def tensors_of(body: bytes | memoryview, source: str) -> dict[str, Tensor]:
     """The tensors of a state's bytes. Raises RunError, naming `source`, when they are not whole."""
     try:
         return safetensors.torch.load(bytes(body))
