@@ -41,6 +41,8 @@ import sys, time
 from pathlib import Path
 from sunspark.data.codec import to_stored_image
 bodies = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())]
+for body in bodies:
+    to_stored_image(body, short_side=256)
 started = time.process_time()
 for body in bodies:
     to_stored_image(body, short_side=256)
@@ -112,15 +114,13 @@ def stages_in(folder: Path) -> Mapping[str, Stage]:
         "1024 x 768 to a stored 341 x 256": per(count, store),
         "the same, buffers given back": lambda: in_new_process(folder / "bodies"),
         "stored image to a training view of 224 x 224": per(count, view),
-        "341 x 256 of four bytes to 224 x 224": per(
-            _NUM_CALLS, calling(lambda: resize(four, Box(0, 0, 256, 341), 224))
-        ),
-        "512 x 384 to 341 x 256": per(_NUM_CALLS, calling(lambda: shrink(half, height=256, width=341))),
+        "341 x 256 of four bytes to 224 x 224": per_call(lambda: resize(four, Box(0, 0, 256, 341), 224)),
+        "512 x 384 to 341 x 256": per_call(lambda: shrink(half, height=256, width=341)),
         "eight random numbers of a sample": per(_NUM_KEYS, draw_numbers),
         "a place in a permutation of a million": per(_NUM_SHUFFLED, lambda: shuffled(_NUM_SHUFFLED, "stages")),
         "a MB of JPEGs in a tar.gz": decompressing(bodies),
         "a drawn scene": drawing(folder),
-        **{f"{name}, 128 x 128": per(_NUM_CALLS, calling(apply)) for name, apply in pixel_operations.items()},
+        **{f"{name}, 128 x 128": per_call(apply) for name, apply in pixel_operations.items()},
     }
 
 
@@ -135,14 +135,14 @@ def per(count: int, work: Callable[[], object]) -> Stage:
     return measure
 
 
-def calling(work: Callable[[], object]) -> Callable[[], None]:
-    """`work`, so many times that a clock can tell."""
+def per_call(work: Callable[[], object]) -> Stage:
+    """`work` is done so many times that a clock can tell."""
 
     def call() -> None:
         for _ in range(_NUM_CALLS):
             work()
 
-    return call
+    return per(_NUM_CALLS, call)
 
 
 def in_new_process(folder: Path) -> float:

@@ -2,8 +2,8 @@
 
 An image takes a dozen buffers of up to some megabytes on its way. glibc gives each back to the system as soon as it is
 free, and gets it page by page again, until a much larger one has been freed. Elsewhere than on glibc nothing changes.
-Cost: up to 64 MiB a process. Without it, 1024 x 768 to 341 x 256 takes 1.8 times (benchmarks/ingest.py)
-to 3.4 times (benchmarks/stages.py, in a process that has just begun) as long.
+Cost: up to 64 MiB a process. Without it, 1024 x 768 to 341 x 256 takes twice as long
+(benchmarks/stages.py).
 """
 
 import ctypes

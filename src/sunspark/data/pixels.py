@@ -4,7 +4,7 @@ Definitions are those of Pillow's `ImageEnhance` and `ImageOps`, which torchvisi
 the 8 bits of Pillow's HSV. They are written again because Pillow holds the GIL while it blends and filters, and
 builds its tables in Python: here NumPy works without the GIL, and sharpening is three times faster. Each NumPy call is
 one exactly rounded IEEE operation on whole numbers or float32, so that every machine computes the same bits.
-Cost at 128 x 128, one core: 0.005 ms (posterize) to 0.22 ms (hue), most about 0.1 ms (benchmarks/stages.py).
+Cost at 128 x 128, one core: 0.006 ms (posterize) to 0.23 ms (hue), most about 0.1 ms (benchmarks/stages.py).
 
 Shape legend: H W pixels, 3 RGB.
 """
