@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import simplejpeg
 from sunspark.data import decode_pool
 from sunspark.data.augment import AugmentConfig, evaluation_pixels, training_pixels
 from sunspark.data.dataset import Dataset
-from sunspark.data.decode_pool import Batch
+from sunspark.data.decode_pool import Batch, Request
 from sunspark.data.keyed_random import KeyedRandom
 from sunspark.data.loader import EvaluationLoader, Loader, LoaderConfig
 from sunspark.data.order import StepPlan, even_split, replicas_of
@@ -221,24 +222,27 @@ def test_what_is_not_in_the_plan_cannot_be_taken(step: int, replicas: range, ope
         open_loader().take(step, replicas)
 
 
-def test_what_is_prepared_ahead_never_exceeds_its_budget(open_loader: Open) -> None:
+def test_what_is_prepared_ahead_never_exceeds_its_budget(open_loader: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     budget = 3 * 10 * SAMPLE_BYTES + 100
     loader = open_loader(threads=3, prefetch_bytes=budget)
-    seen, done = [0], threading.Event()
+    enqueue, seen = loader._pool.enqueue, []
 
-    def watch() -> None:
-        while not done.wait(0.0005):
-            seen.append(loader.prefetched_bytes())
+    def measured(request: Request) -> None:  # nothing else makes it grow
+        enqueue(request)
+        seen.append(loader.prefetched_bytes())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    monkeypatch.setattr(loader._pool, "enqueue", measured)
     draw, step = random.Random(0), 0
     for _ in range(60):
         loader.take(step, even_split(range(4), 0, draw.choice([1, 1, 1, 2])))
         step = draw.choice([step + 1, step + 1, step, 0]) % 18
-    done.set()
-    watcher.join(timeout=20)
     assert budget - 10 * SAMPLE_BYTES <= max(seen) <= budget
+
+
+def test_threads_without_work_hold_no_batch(open_loader: Open) -> None:
+    loader = open_loader(threads=3, prefetch_steps=0)
+    pixels = weakref.ref(loader.take(0, range(4))[0].pixels.base)  # type: ignore[arg-type]
+    wait_until(lambda: pixels() is None)
 
 
 @pytest.mark.parametrize("setting", ["prefetch_bytes", "prefetch_steps"])

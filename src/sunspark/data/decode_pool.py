@@ -182,21 +182,34 @@ class DecodePool:
                 logger.warning("%s did not end within %g s; leaving it behind", thread.name, _CLOSE_SECONDS)
 
     def _work(self) -> None:
-        while (task := self._next_task()) is not None:
-            request, chunk = task
-            for index in chunk:
-                if request.dropped or request.error or self._closing:
-                    break
-                self._load(request, index, self._cache.sample)
-            self._put_down(request, chunk, unfinished=[])
+        while self._work_on_next():  # a function of its own: a thread that waits for work holds no batch
+            pass
+
+    def _work_on_next(self) -> bool:
+        """Load a chunk when there is one; False when the pool is closing."""
+        task = self._next_task()
+        if task is None:
+            return False
+        request, chunk = task
+        for index in chunk:
+            if request.dropped or request.error or self._closing:
+                break
+            self._load(request, index, self._cache.sample)
+        self._put_down(request, chunk, unfinished=[])
+        return True
 
     def _next_task(self) -> tuple[Request, list[int]] | None:
         with self._changed:
             while not self._closing:
-                for request in self._queue:
-                    if request.waiting and not request.error:
-                        return request, request.next_chunk()
+                if task := self._begin_next():
+                    return task
                 self._changed.wait()
+        return None
+
+    def _begin_next(self) -> tuple[Request, list[int]] | None:
+        for request in self._queue:
+            if request.waiting and not request.error:
+                return request, request.next_chunk()
         return None
 
     def _wait(self, request: Request, what: str, give_up_at: float) -> bool:
