@@ -2,7 +2,8 @@
 
 Drawn scenes, enlarged to 1024 x 768 and stored with a short side of 256 px; every loader reads the same JPEGs, which
 lie in the page cache, in the node's cache, or in the form that it asks for. Two threads or two worker processes on two
-cores; each figure is of its own process, over 100 batches of 64 in the middle of an epoch; the arms run in alternation.
+cores; each figure is of its own process, over 100 batches of 64 in the middle of an epoch; the arms run in alternation,
+another one first in each round.
 
 `torchvision` is `DataLoader` with `decode_jpeg` and transforms v2, `torchvision_pillow` the same with Pillow's decoder;
 litdata and mosaicml-streaming run in a virtual environment that the script builds (`--no-others` leaves them out).
@@ -17,12 +18,13 @@ from opening the dataset, its blocks being cached.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -97,14 +99,17 @@ def measure(folder: Path, repeats: int, batches: int, images: int, with_others: 
     load(folder, dataset, 2, "0", images // _BATCH - 17)  # all blocks are in the node's cache from here on
     others = {peer: loaders_python(folder) for peer in ("litdata", "streaming")} if with_others else {}
     peers = {"torchvision": Path(sys.executable), "torchvision_pillow": Path(sys.executable)} | others
-    rates: dict[str, list[float]] = {arm: [] for arm in (_OURS, _ONE_THREAD, _FROM_S3, *peers)}
     with serve(folder / "bucket") as server:
-        for _ in range(repeats):
-            rates[_OURS].append(load(folder, dataset, 2, "0", batches)[1])
-            rates[_ONE_THREAD].append(load(folder, dataset, 1, "0", batches)[1])
-            rates[_FROM_S3].append(load(folder, server.uri("dataset"), 2, "0", batches)[1])
-            for peer, python in peers.items():
-                rates[peer].append(of_peer(python, peer, folder, batches))
+        arms: dict[str, Callable[[], float]] = {
+            _OURS: lambda: load(folder, dataset, 2, "0", batches)[1],
+            _ONE_THREAD: lambda: load(folder, dataset, 1, "0", batches)[1],
+            _FROM_S3: lambda: load(folder, server.uri("dataset"), 2, "0", batches)[1],
+        }
+        arms |= {peer: functools.partial(of_peer, python, peer, folder, batches) for peer, python in peers.items()}
+        rates: dict[str, list[float]] = {arm: [] for arm in arms}
+        for number in range(repeats):
+            for arm in rotated([*arms], number):
+                rates[arm].append(arms[arm]())
             print("  " + "; ".join(f"{arm}: {found[-1]:.0f}" for arm, found in rates.items()), flush=True)
     firsts = [load(folder, dataset, 2, position, 0)[0] for position in _POSITIONS for _ in range(repeats)]
     for arm, found in rates.items():
@@ -119,6 +124,12 @@ def measure(folder: Path, repeats: int, batches: int, images: int, with_others: 
     if max(firsts) > _MOST_FIRST_SECONDS:
         failures.append(f"a first batch took {max(firsts):.2f} s, more than {_MOST_FIRST_SECONDS:g}")
     return failures
+
+
+def rotated(arms: list[str], number: int) -> list[str]:
+    """Another one first in each round: what ran before a process shows in its speed."""
+    first = number % len(arms)
+    return arms[first:] + arms[:first]
 
 
 def missed(rates: Mapping[str, Sequence[float]], arm: str, other: str, least: float) -> str | None:

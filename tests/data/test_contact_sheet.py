@@ -42,7 +42,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def view(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
-    top, left = TEXT + row * (SIZE + TEXT), GAP + column * (SIZE + GAP)
+    top, left = TEXT + row * (SIZE + TEXT + GAP), GAP + column * (SIZE + GAP)
     return sheet[top : top + SIZE, left : left + SIZE]
 
 
@@ -63,7 +63,7 @@ def test_each_view_is_what_training_and_evaluation_see(dataset: Dataset, seed: i
 def test_the_file_is_a_png_of_two_rows(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out.png"
     result = write_contact_sheet(dataset, str(out), SheetConfig(image_size=SIZE), AugmentConfig())
-    wanted = (GAP + (NUM_EPOCHS + 2) * (SIZE + GAP), TEXT + 2 * (SIZE + TEXT))
+    wanted = (GAP + (NUM_EPOCHS + 2) * (SIZE + GAP), TEXT + 2 * (SIZE + TEXT + GAP))
     assert result == SheetResult(dataset=dataset.uri, path=str(out), width=wanted[0], height=wanted[1])
     with Image.open(out) as image:
         assert (image.format, image.size) == ("PNG", wanted)
@@ -120,7 +120,7 @@ def test_of_many_classes_eight_are_shown(tmp_path: Path) -> None:
     sheet = contact_sheet(
         write_dataset(str(tmp_path / "d"), made, classes=names), SheetConfig(image_size=8), AugmentConfig()
     )
-    assert sheet.shape[0] == TEXT + 8 * (8 + TEXT)
+    assert sheet.shape[0] == TEXT + 8 * (8 + TEXT + GAP)
 
 
 def test_letters_that_no_font_here_has_are_written_as_numbers() -> None:

@@ -1,12 +1,17 @@
 """Laws of crops: inside the image, within their bounds, the same for ever."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import simplejpeg
 
 from sunspark.data.augment import AugmentConfig
-from sunspark.data.crop import centre_crop, random_box, random_resized_crop
+from sunspark.data.crop import TRAINING, Box, centre_crop, crop_and_resize, random_box, random_resized_crop
+from sunspark.data.four_bytes import four_bytes
 from sunspark.data.keyed_random import KeyedRandom
+from sunspark.data.resize import resize
 
 SCALE, RATIO = AugmentConfig().crop_scale, AugmentConfig().crop_ratio
 
@@ -34,6 +39,36 @@ def test_a_box_that_cannot_fit_is_none() -> None:
 
 def test_the_centre_is_a_square_in_the_middle() -> None:
     assert centre_crop((256, 341), 0.875) == (16, 58, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "factor"),
+    [(3, 5, 1), (1, 1, 1), (127, 128, 1), (128, 300, 2), (255, 255, 2), (256, 999, 4), (600, 700, 8), (1100, 1300, 8)],
+)
+def test_no_image_shows_in_the_next_and_each_is_decoded_as_small_as_it_may_be(
+    height: int, width: int, factor: int
+) -> None:
+    """Boxes of the whole image, seen at 32 x 32: at 64 pixels a side it is decoded."""
+    noise = KeyedRandom(1, height, width).noise(height * width * 3).reshape(height, width, 3)
+    jpeg, size = simplejpeg.encode_jpeg(noise), 32
+    decoded_shape = -(-height // factor), -(-width // factor)
+    least = {"min_height": decoded_shape[0], "min_width": decoded_shape[1]} if factor > 1 else {}
+    decoded = simplejpeg.decode_jpeg(jpeg, "RGBX", fastupsample=True, **least)
+    assert decoded.shape[:2] == decoded_shape
+    expected = resize(four_bytes(decoded), Box(0, 0, height / factor, width / factor), size)[:, :, :3].copy()
+
+    def seen(*before: bytes) -> bytes:
+        out = np.empty((size, size, 3), np.uint8)
+        for other in (*before, jpeg):
+            shape = simplejpeg.decode_jpeg_header(other)[:2]
+            crop_and_resize(other, shape, Box(0, 0, *shape), out, TRAINING)
+        return out.tobytes()
+
+    large, small = (simplejpeg.encode_jpeg(np.full((*shape, 3), 9, np.uint8)) for shape in [(1050, 1050), (40, 50)])
+    with ThreadPoolExecutor(1) as pool:  # whose memory is new
+        alone = pool.submit(seen).result()
+    assert alone == expected.tobytes()
+    assert seen(large, small) == seen(small, large) == alone
 
 
 def test_flips_and_crops_of_a_key_are_the_same_for_ever() -> None:

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator

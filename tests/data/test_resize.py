@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cykooz_resizer import CpuExtensions, Resizer
+from cykooz_resizer import CpuExtensions
+from cykooz_resizer.rust_lib import RustResizer
 from PIL import Image
 
 from sunspark.data import resize as module
@@ -69,10 +70,10 @@ def test_the_strips_of_an_image_make_the_whole(
 
 def test_every_processor_computes_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = set()
-    fastest = Resizer().cpu_extensions
-    for extensions in {CpuExtensions.none, fastest}:
-        resizer = Resizer()
-        resizer.cpu_extensions = extensions
+    fastest = RustResizer().get_cpu_extensions()
+    for extensions in {CpuExtensions.none.value, fastest}:
+        resizer = RustResizer()
+        resizer.set_cpu_extensions(extensions)
         monkeypatch.setattr(module._OF_THREAD, "resizer", resizer)
         made = [box_of(noise(*shape), box, 96).tobytes() for shape in SHAPES for box in boxes(*shape)]
         made += [shrink(noise(*shape), *size).tobytes() for shape, size in SHRUNK]

@@ -20,7 +20,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
 
     for rows, match in (
         ([{"path": "gone.jpg", "label": "x"}], r"1 file that .*table\.csv names does not exist \(gone\.jpg\)"),
-        ([{"path": "a.jpg", "label": ""}], "line 2 of .* lacks a path or a label"),
+        ([{"path": "a.jpg", "label": ""}], "line 2 of .* lacks its label;"),
         (
             [{"path": "a.jpg", "label": "x"}, {"path": "./a.jpg", "label": "y"}],
             r"line 3 of .* gives a\.jpg another label, y, than a line before it, x",
@@ -120,7 +120,7 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         ),
         ("t.csv", b"path,label\nfile:///a%00/b.jpg,x\n", r"line 2 of .* has a zero byte in its path"),
         ("t.csv", b"path,label\ngone/a.jpg," + b"9" * 5000, r"1 file that .* names does not exist \(gone/a\.jpg\)"),
-        ("t.csv", b'path,label\r\n\r\na.jpg,"x\ny"\r\n,\r\nb.jpg,\r\n', r"line 6 of .* lacks a path or a label"),
+        ("t.csv", b'path,label\r\n\r\na.jpg,"x\ny"\r\n,\r\nb.jpg,\r\n', r"line 6 of .* lacks its label;"),
         ("t.jsonl", '{"path": "a.jpg", "label": "café"}'.encode("latin-1"), r"line 1 of .*t\.jsonl is not UTF-8"),
         (
             "t.jsonl",
@@ -132,8 +132,10 @@ def test_mistakes_in_tables_are_told(tmp_path: Path) -> None:
         (
             "t.jsonl",
             b'{"path": "a.jpg", "label": "x"}\n\n{"path": "b.jpg", "label": null}',
-            r"line 3 of .* lacks a path",
+            r"line 3 of .* lacks its label",
         ),
+        ("t.jsonl", b'{"path": "", "label": null}', r"line 1 of .* lacks its path and its label;"),
+        ("t.jsonl", b'{"path": "", "label": 0}', r"line 1 of .* lacks its path;"),
         ("t.jsonl", b'{"path": "a.jpg", "label": true}', r"line 1 of .*t\.jsonl has the label True; it needs a name"),
         (
             "t.jsonl",

@@ -55,8 +55,8 @@ def worker_budget_bytes(dataset: Dataset) -> int:
     """The formula of docs/concepts/memory.md, for a network that is too small to count."""
     block_bytes = max(block["size_bytes"] for block in dataset.manifest["blocks"])
     batch_bytes = GLOBAL_BATCH_SIZE * (IMAGE_SIZE**2 * 3 + 16)
-    image_bytes = 256 * 341 * 3
-    return TORCH_BYTES + PREFETCH_BYTES + 2 * batch_bytes + CORES * (3 * block_bytes + 2 * image_bytes)
+    image_bytes = 4 * (256 * 341 + 2 * IMAGE_SIZE**2)
+    return TORCH_BYTES + PREFETCH_BYTES + 2 * batch_bytes + CORES * (3 * block_bytes + image_bytes)
 
 
 def train_words(dataset: str, folder: Path, *more: str) -> list[str]:

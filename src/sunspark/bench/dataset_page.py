@@ -278,13 +278,13 @@ def _dropped_download(dropped: Sequence[LeakedImage]) -> Download:
 
 
 def _leak_rows(leaks: Sequence[Leak], twin_of: Mapping[str, Twin]) -> list[LeakRows]:
-    return [
-        LeakRows(
-            text=f"In {leak.train} and in {leak.test}: {plural(leak.images, 'image')}",
-            pairs=_twins(leak.examples, twin_of),
-        )
-        for leak in leaks
-    ]
+    rows = []
+    for leak in leaks:
+        pairs = _twins(leak.examples, twin_of)
+        shown = f", {len(pairs)} of them here" if len(pairs) < leak.images else ""
+        text = f"In {leak.train} and in {leak.test}: {plural(leak.images, 'image')}{shown}"
+        rows.append(LeakRows(text=text, pairs=pairs))
+    return rows
 
 
 def _twins(examples: Examples, twin_of: Mapping[str, Twin]) -> Twins:

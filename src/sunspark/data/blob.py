@@ -9,6 +9,7 @@ Cost: 28 bytes of memory per sample of an open blob; a sample is one system call
 """
 
 import contextlib
+import itertools
 import os
 import struct
 import time
@@ -17,13 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, final
 
-import numpy as np
-
 from sunspark.data.dataset import Block
 
 _MAGIC = b"SUNBLOB1"  # ends with the version of the layout
 _HEADER = struct.Struct("<8s16sQQQII")
-_ENTRY = np.dtype([("offset", "<u8"), ("size_bytes", "<u4"), ("crc", "<u4"), ("sample_id", "<u8"), ("label", "<i4")])
+_ENTRY = struct.Struct("<QIIQi")  # offset, size in bytes, CRC-32, sample id, label
 _TOUCH_SECONDS = 1.0  # how exact "least recently used" is
 
 
@@ -61,10 +60,9 @@ class Blob:
         size_bytes, table_crc = _check_header(self._read(_HEADER.size, 0), key)
         if os.fstat(self._descriptor).st_size != size_bytes:
             raise BlobDamagedError(f"{path} does not have {size_bytes} bytes")
-        table = self._read(key.num_samples * _ENTRY.itemsize, _HEADER.size)
-        if zlib.crc32(table) != table_crc:
+        self._table = self._read(key.num_samples * _ENTRY.size, _HEADER.size)
+        if zlib.crc32(self._table) != table_crc:
             raise BlobDamagedError(f"the table of {path} does not match its checksum")
-        self._table = np.frombuffer(table, _ENTRY)
 
     def __del__(self) -> None:  # not `close`: threads may still read when the cache lets go
         if hasattr(self, "_descriptor"):
@@ -72,7 +70,7 @@ class Blob:
 
     def sample(self, index: int) -> Sample:
         """The sample at `index`; BlobDamagedError when its bytes are not those that were written."""
-        offset, size_bytes, crc, sample_id, label = self._table[index].item()
+        offset, size_bytes, crc, sample_id, label = _ENTRY.unpack_from(self._table, index * _ENTRY.size)
         jpeg = self._read(size_bytes, offset)
         if zlib.crc32(jpeg) != crc:
             raise BlobDamagedError(f"image {index} does not match its checksum")
@@ -105,19 +103,19 @@ def blob_size_bytes(content: Block) -> int:
 
 def blob_parts(content: Block, key: BlobKey) -> Iterator[bytes]:
     """The bytes of the blob of a block, piece by piece."""
-    table = np.zeros(key.num_samples, _ENTRY)
-    table["size_bytes"] = [len(image) for image in content.images]
-    table["offset"] = _images_start(key.num_samples) + np.cumsum(table["size_bytes"]) - table["size_bytes"]
-    table["crc"] = [zlib.crc32(image) for image in content.images]
-    table["sample_id"] = content.sample_ids
-    table["label"] = content.labels
-    yield _header_of(key, blob_size_bytes(content), zlib.crc32(table.tobytes()))
-    yield table.tobytes()
+    images = content.images
+    sizes = [len(image) for image in images]
+    offsets = itertools.accumulate(sizes[:-1], initial=_images_start(key.num_samples))
+    crcs = map(zlib.crc32, images)
+    entries = zip(offsets, sizes, crcs, content.sample_ids.tolist(), content.labels.tolist(), strict=True)
+    table = b"".join(itertools.starmap(_ENTRY.pack, entries))
+    yield _header_of(key, blob_size_bytes(content), zlib.crc32(table))
+    yield table
     yield from content.images
 
 
 def _images_start(num_samples: int) -> int:
-    return _HEADER.size + num_samples * _ENTRY.itemsize
+    return _HEADER.size + num_samples * _ENTRY.size
 
 
 def _header_of(key: BlobKey, size_bytes: int, table_crc: int) -> bytes:

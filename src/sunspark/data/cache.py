@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _NUM_BLOCK_LOCKS = 64  # blocks share them, so that their files do not grow in number
 _MAX_OPEN_BLOBS = 256
 _RETRY_WRITING_SECONDS = 60.0
+_BLOB_ATTEMPTS = 2
 
 
 @final
@@ -81,11 +82,11 @@ class NodeCache:
         the dataset raises.
         """
         block, index = self._place_of(row)
-        with contextlib.suppress(BlobDamagedError):
-            return self._fetch(block).sample(index)
-        self._discard(block)
-        with contextlib.suppress(BlobDamagedError):
-            return self._fetch(block).sample(index)
+        for _ in range(_BLOB_ATTEMPTS):
+            try:
+                return self._fetch(block).sample(index)
+            except BlobDamagedError:
+                self._discard(block)
         return _Unkept(self._dataset.read_block(block)).sample(index)
 
     def cached_sample(self, row: int) -> Sample | None:

@@ -82,11 +82,12 @@ def contact_sheet(dataset: Dataset, config: SheetConfig, augment: AugmentConfig)
     if not rows:
         raise DatasetError(f"{dataset.uri} has no image to show; ingest some")
     size = config.image_size
-    canvas = Image.new("RGB", (_place(len(_HEADS), size), LINE_HEIGHT + len(rows) * (size + LINE_HEIGHT)), _GROUND)
+    row_height = size + LINE_HEIGHT + _GAP
+    canvas = Image.new("RGB", (_place(len(_HEADS), size), LINE_HEIGHT + len(rows) * row_height), _GROUND)
     for column, head in enumerate(_HEADS):
         write_line(canvas, head, _place(column, size), 0, _column_width(size))
     for number, row in enumerate(rows):
-        top = LINE_HEIGHT + number * (size + LINE_HEIGHT)
+        top = LINE_HEIGHT + number * row_height
         for column, view in enumerate(_views(dataset, row, config, augment)):
             canvas.paste(view, (_place(column, size), top))
         name = f"{dataset.classes[dataset.labels[row]]} ({_splits_of(dataset, row)}): {dataset.path_of(row)}"

@@ -18,7 +18,7 @@ from sunspark.data.pixels import Pixels, copy_three_bytes
 from sunspark.data.resize import Box, resize
 
 _BOX_ATTEMPTS = 10  # torchvision's
-_DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
+_LARGEST_DCT_FACTOR: Final = 8
 _DECODED: Final = ReusedMemory()
 Range = tuple[float, float]
 
@@ -92,23 +92,27 @@ def crop_and_resize(
     height, width = shape
     size = len(out)
     factor = _dct_factor(box, size * decoding.oversampling)
-    least = (0, 0) if factor == 1 else (-(-height // factor), -(-width // factor))
-    decoded = _DECODED.image(*(shape if factor == 1 else least))
+    decoded = _DECODED.image(-(-height // factor), -(-width // factor))
     pixels = simplejpeg.decode_jpeg(
         jpeg,
         "RGBX",
-        min_height=least[0],
-        min_width=least[1],
+        min_height=decoded.pixels.shape[0],
+        min_width=decoded.pixels.shape[1],
         fastupsample=not decoding.blends_colour,
         buffer=decoded.pixels,
     )
     assert pixels.shape == decoded.pixels.shape, "libjpeg decodes to another size than it says"
     # The last row of a scaled image may stand for fewer than `factor` rows: sizes are no measure of scale.
-    resized = resize(decoded, Box(*(number / factor for number in box)), size)
+    if factor > 1:
+        box = Box(*(number / factor for number in box))
+    resized = resize(decoded, box, size)
     copy_three_bytes(resized[:, ::-1] if mirror else resized, out)
 
 
 def _dct_factor(box: Box, least: int) -> int:
-    """How much smaller libjpeg may decode at once, so that the box keeps `least` pixels a side: 1, 2, 4 or 8."""
-    smallest_side = min(box.height, box.width)
-    return next((factor for factor in _DCT_FACTORS if smallest_side >= factor * least), 1)
+    """How much smaller libjpeg may decode at once, so that the box keeps `least` pixels a side: 1, 2, 4 or 8.
+
+    libjpeg-turbo is slow at the factors between them.
+    """
+    ratio = int(min(box.height, box.width)) // least
+    return min(_LARGEST_DCT_FACTOR, 1 << max(0, ratio.bit_length() - 1))

@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from typing import final
 
 import numpy as np
@@ -110,11 +110,13 @@ class DecodePool:
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, got {num_threads}; use the number of cores")
         self._dataset = dataset
+        self._first_rows = np.array(dataset.first_rows)
         self._cache = cache
         self._image_size = image_size
         self._load_deadline_seconds = load_deadline_seconds
         self._in_hand = in_hand
-        self._changed = Condition()  # guards what follows, and the requests
+        self._lock = Lock()  # guards what follows, and the requests
+        self._changed = Condition(self._lock)
         self._queue: list[Request] = []
         self._lingering: list[Request] = []  # dropped, but a thread is still at them
         self._closing = False
@@ -127,8 +129,8 @@ class DecodePool:
 
     def new_request(self, rows: Rows, write_pixels: WritePixels) -> Request:
         """A request for `rows` of the dataset, int64 (B,); nobody works on it before it is enqueued or preferred."""
-        chunks = chunks_of([self._dataset.block_of(int(row)) for row in rows])
-        return Request(rows, chunks, self._image_size, write_pixels)
+        blocks = np.searchsorted(self._first_rows, rows, side="right") - 1
+        return Request(rows, chunks_of(blocks.tolist()), self._image_size, write_pixels)
 
     def enqueue(self, request: Request) -> None:
         """Put a request last."""
@@ -144,7 +146,7 @@ class DecodePool:
 
     def drop(self, request: Request) -> None:
         """Take a request out of the queue; a thread that is at it puts it down after the image it has in hand."""
-        with self._changed:
+        with self._lock:
             request.dropped = True
             self._queue = [other for other in self._queue if other is not request]
             if request.in_hand and request not in self._lingering:
@@ -152,7 +154,7 @@ class DecodePool:
 
     def lingering_bytes(self) -> int:
         """Bytes of the batches that were dropped but are still in a thread's hands."""
-        with self._changed:
+        with self._lock:
             return sum(request.size_bytes for request in self._lingering)
 
     def finish(self, request: Request, what: str) -> Batch:
@@ -241,7 +243,7 @@ class DecodePool:
             self._put_down(request, chunk, unfinished=[])
 
     def _chunk_of(self, request: Request) -> list[int] | None:
-        with self._changed:
+        with self._lock:
             is_to_do = request.waiting and not request.error and not self._closing
             return request.next_chunk() if is_to_do else None
 
@@ -257,16 +259,16 @@ class DecodePool:
             request.batch.sample_ids[index] = sample.sample_id
             request.batch.labels[index] = sample.label
         except Exception as error:
-            with self._changed:
+            with self._lock:
                 request.error = request.error or self._explain(error, row)
             return True
-        with self._changed:
+        with self._lock:
             request.num_missing -= 1
             request.in_hand.discard(index)
         return True
 
     def _put_down(self, request: Request, chunk: list[int], unfinished: list[int]) -> None:
-        with self._changed:
+        with self._lock:
             request.in_hand.difference_update(chunk)
             if unfinished:
                 request.waiting.appendleft(unfinished)
@@ -313,12 +315,13 @@ def chunks_of(blocks: list[int]) -> list[list[int]]:
     indices_of = defaultdict(list)
     for index, block in enumerate(blocks):
         indices_of[block].append(index)
-    chunks = [
-        (turn, indices[turn : turn + _CHUNK_SIZE])
+    most = max(map(len, indices_of.values()), default=0)
+    return [
+        indices[start : start + _CHUNK_SIZE]
+        for start in range(0, most, _CHUNK_SIZE)
         for indices in indices_of.values()
-        for turn in range(0, len(indices), _CHUNK_SIZE)
+        if start < len(indices)
     ]
-    return [chunk for _, chunk in sorted(chunks)]
 
 
 def sample_size_bytes(image_size: int) -> int:

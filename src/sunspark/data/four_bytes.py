@@ -1,5 +1,6 @@
-"""Images of four bytes a pixel, as an array and as an image of Pillow in the same memory, which is used again.
+"""Images of four bytes a pixel, as an array and as the resampler takes them, in the same memory, which is used again.
 
+The resampler takes images of Pillow, which it reads and writes where they are.
 Cost: the bytes of the largest image, 4 MiB at most, a thread. Making the image of Pillow takes 4 microseconds under the
 GIL; so those of up to 256 sizes are kept, and then all let go.
 """
@@ -9,6 +10,7 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
+from cykooz_resizer.rust_lib import PilImageWrapper
 from PIL import Image
 
 FourBytePixels = npt.NDArray[np.uint8]
@@ -22,7 +24,8 @@ class FourBytes(NamedTuple):
     """One image, twice the same memory."""
 
     pixels: FourBytePixels
-    image: Image.Image
+    wrapped: PilImageWrapper
+    """For the resampler."""
 
 
 @final
@@ -53,4 +56,5 @@ class ReusedMemory(threading.local):
 def four_bytes(pixels: FourBytePixels) -> FourBytes:
     """The image of these pixels, contiguous. CMYK is Pillow's mode of four bytes that are resampled each by itself."""
     height, width = pixels.shape[:2]
-    return FourBytes(pixels, Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK", 0, 1))
+    image = Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK", 0, 1)
+    return FourBytes(pixels, PilImageWrapper(image))

@@ -46,7 +46,7 @@ def read_manifest(uri: str) -> dict[str, Any]:
         if storage.exists(storage.join(uri, QUARANTINE_NAME)):
             remedy = f"if too many images were bad, `{command('inspect', uri, '--quarantine')}` names them"
         else:
-            remedy = "check the path, or run `sunspark ingest` again"
+            remedy = "check the path; `sunspark ingest SOURCE DATASET` makes a dataset of images"
         raise DatasetError(f"{uri} is not a finished dataset (it has no {MANIFEST_NAME}); {remedy}")
     try:
         manifest = storage.read_json(manifest_uri)

@@ -2,22 +2,24 @@
 
 Source: the convolution of `fast_image_resize`, after Pillow's `Resample.c`. It computes on whole numbers and without
 the GIL, and gives the same pixels with and without AVX2, SSE4.1 or NEON. Pixels of four bytes it takes where they are,
-in the memory of a Pillow image; those of three it copies twice. Cost on one core: 341 x 256 to 224 x 224 about
-0.13 ms, 512 x 384 to 341 x 256 about 0.45 ms (benchmarks/stages.py).
+in the memory of a Pillow image; those of three it copies twice. The lower layer of its binding is called: the upper one
+checks and copies options for 7 microseconds an image, under the GIL.
+Cost on one core: 341 x 256 to 224 x 224 about 0.13 ms, 512 x 384 to 341 x 256 about 0.45 ms (benchmarks/stages.py).
 """
 
 import threading
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 import numpy as np
-from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
+from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions
+from cykooz_resizer.rust_lib import RustResizer
 
 from sunspark.data.four_bytes import FourBytePixels, FourBytes, ReusedMemory
 from sunspark.data.pixels import Pixels
 
-_BILINEAR: Final = ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear))
-_BICUBIC: Final = ResizeAlg.convolution(FilterType.catmull_rom)
+_BILINEAR: Final = ResizeOptions(ResizeAlg.convolution(FilterType.bilinear), use_alpha=False).rust_options
+_BICUBIC: Final = ResizeOptions(ResizeAlg.convolution(FilterType.catmull_rom), use_alpha=False).rust_options
 """Pillow's bicubic is Catmull and Rom's: a = -0.5."""
 _STRIP_PIXELS: Final = 1 << 20
 """Resampled at once, so that a large image has no copies beside it."""
@@ -32,11 +34,12 @@ class Box(NamedTuple):
     width: float
 
 
+@final
 class _OfThread(threading.local):
     """A resizer has buffers, and a lock around them."""
 
     def __init__(self) -> None:
-        self.resizer = Resizer()
+        self.resizer = RustResizer()
 
 
 _OF_THREAD: Final = _OfThread()
@@ -50,10 +53,10 @@ def resize(source: FourBytes, box: Box, size: int) -> FourBytePixels:
     """
     height, width = source.pixels.shape[:2]
     resized = _RESIZED.image(size, size)
-    options = _BILINEAR.copy()
+    top, left, box_height, box_width = box
     # A box that ends with the image ends a rounding error outside it.
-    options.crop_box = CropBox(box.left, box.top, min(box.width, width - box.left), min(box.height, height - box.top))
-    _OF_THREAD.resizer.resize_pil(source.image, resized.image, options)
+    options = _BILINEAR.set_crop_box(left, top, min(box_width, width - left), min(box_height, height - top))
+    _OF_THREAD.resizer.resize_pil(source.wrapped, resized.wrapped, options)
     return resized.pixels
 
 
@@ -77,7 +80,7 @@ def _shrunk(pixels: Pixels, height: int, width: int) -> Pixels:
     """All at once."""
     source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
     small = ImageData(width, height, PixelType.U8x3)
-    _OF_THREAD.resizer.resize(source, small, ResizeOptions(resize_alg=_BICUBIC, use_alpha=False))
+    _OF_THREAD.resizer.resize(source.rust_image, small.rust_image, _BICUBIC)
     return np.frombuffer(small.get_buffer(), np.uint8).reshape(height, width, 3)
 
 

@@ -100,7 +100,8 @@ def _cells(where: str, row: Row) -> tuple[str, str | int, str]:
     if isinstance(label, str):
         label = label.strip()
     if not path or label is None or label == "":
-        raise SourceError(f"{where} lacks a path or a label; complete it, or take it out")
+        lacking = "label" if path else "path" if label not in (None, "") else "path and its label"
+        raise SourceError(f"{where} lacks its {lacking}; complete it, or take it out")
     if "\0" in path or (path.startswith("file:") and "%00" in path):
         raise SourceError(f"{where} has a zero byte in its path ({path!r}), as no file has; mend it")
     return _HERE.sub("", path), label, split
