@@ -2,24 +2,24 @@
 
 Drawn scenes, enlarged to 1024 x 768 and stored with a short side of 256 px; every loader reads the same JPEGs, which
 lie in the page cache, in the node's cache, or in the form that it asks for. Two threads or two worker processes on two
-cores; each figure is of its own process, over 100 batches of 64 in the middle of an epoch; the arms run in alternation,
-another one first in each round.
+cores, one thread on one core; each figure is of its own process, over 100 batches of 64 after the first ones of an
+epoch; the arms run in alternation, in another order each round: what ran before a process shows in its speed.
 
 `torchvision` is `DataLoader` with `decode_jpeg` and transforms v2, `torchvision_pillow` the same with Pillow's decoder;
-litdata and mosaicml-streaming run in a virtual environment that the script builds (`--no-others` leaves them out).
-One thread is one thread on one core. S3 is a server on
-loopback, with all blocks in the node's cache.
+litdata and mosaicml-streaming run in a virtual environment that the script builds (`--no-others` leaves them out). S3
+is a server on loopback, with all blocks in the node's cache.
 
 Fails when two threads come to less than 1.5 of the better of torchvision's, to less than 1.85 of one, or to less than
 litdata or streaming; when they come to less than 0.9 with the dataset on S3; or when a first batch takes more than 2 s
 from opening the dataset, its blocks being cached.
 
-    python -m benchmarks.loader [--repeats 5] [--batches 100] [--images 8192] [--no-others] [--folder FOLDER]
+    python -m benchmarks.loader [--repeats 9] [--batches 100] [--images 8192] [--no-others] [--folder FOLDER]
 """
 
 import argparse
 import functools
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -77,7 +77,7 @@ loader.close()
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each arm")
+    parser.add_argument("--repeats", type=int, default=9, help="runs of each arm")
     parser.add_argument("--batches", type=int, default=100, help="batches of a run")
     parser.add_argument(
         "--images", type=int, default=8192, help="images of the dataset; an epoch must hold the batches"
@@ -108,7 +108,7 @@ def measure(folder: Path, repeats: int, batches: int, images: int, with_others: 
         arms |= {peer: functools.partial(of_peer, python, peer, folder, batches) for peer, python in peers.items()}
         rates: dict[str, list[float]] = {arm: [] for arm in arms}
         for number in range(repeats):
-            for arm in rotated([*arms], number):
+            for arm in random.Random(number).sample([*arms], len(arms)):
                 rates[arm].append(arms[arm]())
             print("  " + "; ".join(f"{arm}: {found[-1]:.0f}" for arm, found in rates.items()), flush=True)
     firsts = [load(folder, dataset, 2, position, 0)[0] for position in _POSITIONS for _ in range(repeats)]
@@ -126,12 +126,6 @@ def measure(folder: Path, repeats: int, batches: int, images: int, with_others: 
     return failures
 
 
-def rotated(arms: list[str], number: int) -> list[str]:
-    """Another one first in each round: what ran before a process shows in its speed."""
-    first = number % len(arms)
-    return arms[first:] + arms[:first]
-
-
 def missed(rates: Mapping[str, Sequence[float]], arm: str, other: str, least: float) -> str | None:
     """The failure, if the median of pairs of one round is below `least`."""
     ratios = [one / of_other for one, of_other in zip(rates[arm], rates[other], strict=True)]
@@ -143,18 +137,20 @@ def missed(rates: Mapping[str, Sequence[float]], arm: str, other: str, least: fl
 
 def load(folder: Path, dataset: str, threads: int, position: str, batches: int) -> tuple[float, float]:
     """Of a process on `threads` cores: seconds to its first batch, images per second after it."""
-    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
     numbers = [str(threads), position, str(batches)]
-    words = ["taskset", "--cpu-list", cores, sys.executable, "-c", _LOAD, dataset, str(folder / "cache"), *numbers]
-    first_seconds, rate = map(float, run(words).split())
+    words = [sys.executable, "-c", _LOAD, dataset, str(folder / "cache"), *numbers]
+    first_seconds, rate = map(float, run([*on_cores(threads), *words]).split())
     return first_seconds, rate
 
 
 def of_peer(python: Path, peer: str, folder: Path, batches: int) -> float:
     """Images per second; what the peer needs besides the files, it makes in `folder` at its first run."""
-    return float(
-        run([str(python), str(HERE / "loader_peers.py"), peer, str(folder), "--batches", str(batches)]).split()[-1]
-    )
+    words = [str(python), str(HERE / "loader_peers.py"), peer, str(folder), "--batches", str(batches)]
+    return float(run([*on_cores(2), *words]).split()[-1])
+
+
+def on_cores(number: int) -> list[str]:
+    return ["taskset", "--cpu-list", ",".join(map(str, sorted(os.sched_getaffinity(0))[:number]))]
 
 
 def run(words: list[str]) -> str:

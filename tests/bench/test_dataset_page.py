@@ -55,6 +55,14 @@ def page_of(dataset: Dataset, folder: Path) -> tuple[Page, str]:
     return page, out.read_text()
 
 
+def test_of_many_leaks_it_says_how_many_it_shows(tmp_path: Path) -> None:
+    bodies = [encode_jpeg(picture(number)) for number in range(7)]
+    made = [(f"{split}/{n}.jpg", 0, [split], body) for split in ("train", "test") for n, body in enumerate(bodies)]
+    dataset = write_dataset(str(tmp_path / "dataset"), made, classes=("a",), split_names=("train", "test"))
+    page, _ = page_of(dataset, tmp_path)
+    assert "In train and in test: 7 images, 5 of them here" in page.text
+
+
 def test_it_says_what_is_in_the_dataset(dataset: Dataset, tmp_path: Path) -> None:
     page, _ = page_of(dataset, tmp_path)
     for words in (

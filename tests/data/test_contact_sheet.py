@@ -110,8 +110,9 @@ def test_the_picture_says_of_which_split_an_image_is(tmp_path: Path) -> None:
         )
         for split in ("train", "test")
     ]
-    assert np.array_equal(sheets[0][:-TEXT], sheets[1][:-TEXT])
-    assert not np.array_equal(sheets[0][-TEXT:], sheets[1][-TEXT:])
+    name = len(sheets[0]) - TEXT - GAP
+    assert np.array_equal(sheets[0][:name], sheets[1][:name])
+    assert not np.array_equal(sheets[0][name:], sheets[1][name:])
 
 
 def test_of_many_classes_eight_are_shown(tmp_path: Path) -> None:

@@ -8,12 +8,24 @@ import pytest
 import simplejpeg
 
 from sunspark.data.augment import AugmentConfig
-from sunspark.data.crop import TRAINING, Box, centre_crop, crop_and_resize, random_box, random_resized_crop
+from sunspark.data.crop import TRAINING, centre_crop, crop_and_resize, random_box, random_resized_crop, shape_of
 from sunspark.data.four_bytes import four_bytes
 from sunspark.data.keyed_random import KeyedRandom
-from sunspark.data.resize import resize
+from sunspark.data.pixels import Pixels
+from sunspark.data.resize import Box, resize
 
 SCALE, RATIO = AugmentConfig().crop_scale, AugmentConfig().crop_ratio
+
+
+def jpeg_of(height: int, width: int) -> bytes:
+    return simplejpeg.encode_jpeg(KeyedRandom(1, height, width).noise(height * width * 3).reshape(height, width, 3))
+
+
+def whole(jpeg: bytes, size: int) -> Pixels:
+    """All of an image, as training sees it at that size."""
+    out, shape = np.empty((size, size, 3), np.uint8), shape_of(jpeg)
+    crop_and_resize(jpeg, shape, Box(0, 0, *shape), out, TRAINING)
+    return out
 
 
 def test_crops_lie_inside_the_image_and_keep_to_their_bounds() -> None:
@@ -45,30 +57,26 @@ def test_the_centre_is_a_square_in_the_middle() -> None:
     ("height", "width", "factor"),
     [(3, 5, 1), (1, 1, 1), (127, 128, 1), (128, 300, 2), (255, 255, 2), (256, 999, 4), (600, 700, 8), (1100, 1300, 8)],
 )
-def test_no_image_shows_in_the_next_and_each_is_decoded_as_small_as_it_may_be(
-    height: int, width: int, factor: int
-) -> None:
-    """Boxes of the whole image, seen at 32 x 32: at 64 pixels a side it is decoded."""
-    noise = KeyedRandom(1, height, width).noise(height * width * 3).reshape(height, width, 3)
-    jpeg, size = simplejpeg.encode_jpeg(noise), 32
-    decoded_shape = -(-height // factor), -(-width // factor)
-    least = {"min_height": decoded_shape[0], "min_width": decoded_shape[1]} if factor > 1 else {}
+def test_an_image_is_decoded_as_small_as_its_box_allows(height: int, width: int, factor: int) -> None:
+    """The whole of it, seen at 32 x 32: 64 pixels a side are decoded at least."""
+    jpeg = jpeg_of(height, width)
+    shape = -(-height // factor), -(-width // factor)
+    least = {"min_height": shape[0], "min_width": shape[1]} if factor > 1 else {}
     decoded = simplejpeg.decode_jpeg(jpeg, "RGBX", fastupsample=True, **least)
-    assert decoded.shape[:2] == decoded_shape
-    expected = resize(four_bytes(decoded), Box(0, 0, height / factor, width / factor), size)[:, :, :3].copy()
+    assert decoded.shape[:2] == shape
+    expected = resize(four_bytes(decoded), Box(0, 0, height / factor, width / factor), 32)[:, :, :3]
+    assert np.array_equal(expected, whole(jpeg, 32))
 
-    def seen(*before: bytes) -> bytes:
-        out = np.empty((size, size, 3), np.uint8)
-        for other in (*before, jpeg):
-            shape = simplejpeg.decode_jpeg_header(other)[:2]
-            crop_and_resize(other, shape, Box(0, 0, *shape), out, TRAINING)
-        return out.tobytes()
 
-    large, small = (simplejpeg.encode_jpeg(np.full((*shape, 3), 9, np.uint8)) for shape in [(1050, 1050), (40, 50)])
-    with ThreadPoolExecutor(1) as pool:  # whose memory is new
-        alone = pool.submit(seen).result()
-    assert alone == expected.tobytes()
-    assert seen(large, small) == seen(small, large) == alone
+@pytest.mark.parametrize("size", [16, 300, 1100])
+def test_an_image_looks_the_same_whatever_was_decoded_before(size: int) -> None:
+    """Small ones after large ones, those that are not kept in memory among them, and the other way round."""
+    jpegs = [jpeg_of(*shape) for shape in [(40, 50), (1, 1), (1050, 1050), (300, 8), (700, 900)]]
+    with ThreadPoolExecutor(1) as pool:
+        alone = [ThreadPoolExecutor(1).submit(whole, jpeg, size).result() for jpeg in jpegs]
+        for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 2, 4, 0]):
+            for number in order:
+                assert np.array_equal(pool.submit(whole, jpegs[number], size).result(), alone[number])
 
 
 def test_flips_and_crops_of_a_key_are_the_same_for_ever() -> None:

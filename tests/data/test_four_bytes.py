@@ -10,8 +10,8 @@ from sunspark.data.four_bytes import ReusedMemory
 
 
 def test_the_array_and_the_image_are_the_same_memory() -> None:
-    pixels, wrapped = ReusedMemory().image(3, 5)
-    image = wrapped.pil_image
+    pixels, for_resampler = ReusedMemory().image(3, 5)
+    image = for_resampler.pil_image
     pixels[:] = np.arange(60, dtype=np.uint8).reshape(3, 5, 4)
     assert image.size == (5, 3)
     assert image.getpixel((4, 2)) == (56, 57, 58, 59)

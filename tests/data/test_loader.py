@@ -226,7 +226,7 @@ def test_what_is_prepared_ahead_never_exceeds_its_budget(open_loader: Open, monk
     loader = open_loader(threads=3, prefetch_bytes=budget)
     enqueue, seen = loader._pool.enqueue, []
 
-    def measured(request: Request) -> None:  # nothing else makes it grow
+    def measured(request: Request) -> None:  # while nothing fails, nothing else makes it grow
         enqueue(request)
         seen.append(loader.prefetched_bytes())
 
@@ -455,6 +455,17 @@ def test_an_evaluation_that_is_left_early_leaves_nothing_behind(dataset: Dataset
         next(batches)
         batches.close()  # type: ignore[attr-defined]
         wait_until(lambda: loader._pool.lingering_bytes() == 0)
+        assert loader._pool._queue == []
+
+
+def test_an_evaluation_that_is_collected_as_garbage_under_the_lock_does_not_hang(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    with contextlib.closing(EvaluationLoader(dataset, LoaderConfig(**config_of(tmp_path)), 1)) as loader:  # type: ignore[arg-type]
+        batches = loader.batches(np.arange(70), 10)
+        next(batches)
+        with loader._pool._lock:
+            del batches
         assert loader._pool._queue == []
 
 

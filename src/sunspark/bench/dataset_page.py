@@ -278,13 +278,13 @@ def _dropped_download(dropped: Sequence[LeakedImage]) -> Download:
 
 
 def _leak_rows(leaks: Sequence[Leak], twin_of: Mapping[str, Twin]) -> list[LeakRows]:
-    rows = []
-    for leak in leaks:
-        pairs = _twins(leak.examples, twin_of)
-        shown = f", {len(pairs)} of them here" if len(pairs) < leak.images else ""
-        text = f"In {leak.train} and in {leak.test}: {plural(leak.images, 'image')}{shown}"
-        rows.append(LeakRows(text=text, pairs=pairs))
-    return rows
+    pairs_of = [(leak, _twins(leak.examples, twin_of)) for leak in leaks]
+    return [LeakRows(text=_leak_text(leak, len(pairs)), pairs=pairs) for leak, pairs in pairs_of]
+
+
+def _leak_text(leak: Leak, num_shown: int) -> str:
+    shown = f", {num_shown} of them here" if 0 < num_shown < leak.images else ""
+    return f"In {leak.train} and in {leak.test}: {plural(leak.images, 'image')}{shown}"
 
 
 def _twins(examples: Examples, twin_of: Mapping[str, Twin]) -> Twins:

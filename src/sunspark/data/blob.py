@@ -105,13 +105,13 @@ def blob_parts(content: Block, key: BlobKey) -> Iterator[bytes]:
     """The bytes of the blob of a block, piece by piece."""
     images = content.images
     sizes = [len(image) for image in images]
-    offsets = itertools.accumulate(sizes[:-1], initial=_images_start(key.num_samples))
+    *offsets, _end = itertools.accumulate(sizes, initial=_images_start(key.num_samples))
     crcs = map(zlib.crc32, images)
     entries = zip(offsets, sizes, crcs, content.sample_ids.tolist(), content.labels.tolist(), strict=True)
     table = b"".join(itertools.starmap(_ENTRY.pack, entries))
     yield _header_of(key, blob_size_bytes(content), zlib.crc32(table))
     yield table
-    yield from content.images
+    yield from images
 
 
 def _images_start(num_samples: int) -> int:

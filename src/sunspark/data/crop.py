@@ -18,7 +18,7 @@ from sunspark.data.pixels import Pixels, copy_three_bytes
 from sunspark.data.resize import Box, resize
 
 _BOX_ATTEMPTS = 10  # torchvision's
-_LARGEST_DCT_FACTOR: Final = 8
+_DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo is slow at the factors between them
 _DECODED: Final = ReusedMemory()
 Range = tuple[float, float]
 
@@ -110,9 +110,9 @@ def crop_and_resize(
 
 
 def _dct_factor(box: Box, least: int) -> int:
-    """How much smaller libjpeg may decode at once, so that the box keeps `least` pixels a side: 1, 2, 4 or 8.
-
-    libjpeg-turbo is slow at the factors between them.
-    """
-    ratio = int(min(box.height, box.width)) // least
-    return min(_LARGEST_DCT_FACTOR, 1 << max(0, ratio.bit_length() - 1))
+    """How much smaller libjpeg may decode at once, so that the box keeps `least` pixels a side: 1, 2, 4 or 8."""
+    smallest_side = min(box.height, box.width)
+    for factor in _DCT_FACTORS:
+        if smallest_side >= factor * least:
+            return factor
+    return 1

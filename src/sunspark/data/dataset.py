@@ -170,7 +170,7 @@ class Dataset:
     def block_of(self, row: int) -> int:
         """The block that holds a row."""
         if not 0 <= row < self.first_rows[-1]:
-            raise IndexError(f"row {row} of a dataset of {len(self)} samples")
+            raise IndexError(f"row {row} of a dataset of {self.first_rows[-1]} samples")
         return bisect.bisect_right(self.first_rows, row) - 1
 
     def block_rows(self, block: int) -> range:

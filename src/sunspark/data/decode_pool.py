@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
-from threading import Condition, Lock, Thread
+from threading import Condition, RLock, Thread
 from typing import final
 
 import numpy as np
@@ -110,12 +110,13 @@ class DecodePool:
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, got {num_threads}; use the number of cores")
         self._dataset = dataset
-        self._first_rows = np.array(dataset.first_rows)
         self._cache = cache
         self._image_size = image_size
         self._load_deadline_seconds = load_deadline_seconds
         self._in_hand = in_hand
-        self._lock = Lock()  # guards what follows, and the requests
+        self._lock = (
+            RLock()
+        )  # guards what follows, and the requests; who is collected as garbage under it may drop some
         self._changed = Condition(self._lock)
         self._queue: list[Request] = []
         self._lingering: list[Request] = []  # dropped, but a thread is still at them
@@ -129,8 +130,8 @@ class DecodePool:
 
     def new_request(self, rows: Rows, write_pixels: WritePixels) -> Request:
         """A request for `rows` of the dataset, int64 (B,); nobody works on it before it is enqueued or preferred."""
-        blocks = np.searchsorted(self._first_rows, rows, side="right") - 1
-        return Request(rows, chunks_of(blocks.tolist()), self._image_size, write_pixels)
+        chunks = chunks_of([self._dataset.block_of(row) for row in rows.tolist()])
+        return Request(rows, chunks, self._image_size, write_pixels)
 
     def enqueue(self, request: Request) -> None:
         """Put a request last."""
@@ -184,21 +185,16 @@ class DecodePool:
                 logger.warning("%s did not end within %g s; leaving it behind", thread.name, _CLOSE_SECONDS)
 
     def _work(self) -> None:
-        while self._work_on_next():  # a function of its own: a thread that waits for work holds no batch
-            pass
+        while task := self._next_task():
+            self._work_on(*task)
+            del task  # a thread that waits for work holds no batch
 
-    def _work_on_next(self) -> bool:
-        """Load a chunk when there is one; False when the pool is closing."""
-        task = self._next_task()
-        if task is None:
-            return False
-        request, chunk = task
+    def _work_on(self, request: Request, chunk: list[int]) -> None:
         for index in chunk:
             if request.dropped or request.error or self._closing:
                 break
             self._load(request, index, self._cache.sample)
         self._put_down(request, chunk, unfinished=[])
-        return True
 
     def _next_task(self) -> tuple[Request, list[int]] | None:
         with self._changed:

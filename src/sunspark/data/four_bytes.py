@@ -1,6 +1,5 @@
 """Images of four bytes a pixel, as an array and as the resampler takes them, in the same memory, which is used again.
 
-The resampler takes images of Pillow, which it reads and writes where they are.
 Cost: the bytes of the largest image, 4 MiB at most, a thread. Making the image of Pillow takes 4 microseconds under the
 GIL; so those of up to 256 sizes are kept, and then all let go.
 """
@@ -24,8 +23,8 @@ class FourBytes(NamedTuple):
     """One image, twice the same memory."""
 
     pixels: FourBytePixels
-    wrapped: PilImageWrapper
-    """For the resampler."""
+    for_resampler: PilImageWrapper
+    """An image of Pillow, as the resampler takes it."""
 
 
 @final

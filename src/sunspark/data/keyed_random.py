@@ -30,13 +30,11 @@ class KeyedRandom:
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """The next number, uniform in [low, high)."""
-        words = self._words or self._more_words()
-        return low + (high - low) * ((words.pop() >> 11) * 2.0**-53)
+        return low + (high - low) * ((self._word() >> 11) * 2.0**-53)
 
     def integer(self, limit: int) -> int:
         """The next whole number, uniform in 0..limit-1."""
-        words = self._words or self._more_words()
-        return words.pop() * limit >> 64
+        return self._word() * limit >> 64
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
         """The items in a random order (Fisher and Yates)."""
@@ -48,14 +46,14 @@ class KeyedRandom:
 
     def noise(self, count: int) -> npt.NDArray[np.uint8]:
         """The next `count` bytes, uniform in 0..255, uint8 (count,)."""
-        low, high = (self.integer(2**64) for _ in range(2))
-        key = low | high << 64
+        key = self._word() | self._word() << 64
         words = np.random.Philox(key=key).random_raw(-(-count // 8))
         return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
-    def _more_words(self) -> list[int]:
-        """The next eight, of 64 bits each, when none is left."""
-        digest = hashlib.blake2b(self._key + b" %d" % self._num_digests).digest()
-        self._num_digests += 1
-        self._words.extend(_EIGHT_WORDS.unpack(digest))
-        return self._words
+    def _word(self) -> int:
+        """The next 64 bits."""
+        if not self._words:
+            digest = hashlib.blake2b(self._key + b" %d" % self._num_digests).digest()
+            self._num_digests += 1
+            self._words = [*_EIGHT_WORDS.unpack(digest)]
+        return self._words.pop()

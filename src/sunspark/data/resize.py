@@ -54,9 +54,10 @@ def resize(source: FourBytes, box: Box, size: int) -> FourBytePixels:
     height, width = source.pixels.shape[:2]
     resized = _RESIZED.image(size, size)
     top, left, box_height, box_width = box
+    assert top >= 0 <= left, f"{box} begins outside the image"
     # A box that ends with the image ends a rounding error outside it.
     options = _BILINEAR.set_crop_box(left, top, min(box_width, width - left), min(box_height, height - top))
-    _OF_THREAD.resizer.resize_pil(source.wrapped, resized.wrapped, options)
+    _OF_THREAD.resizer.resize_pil(source.for_resampler, resized.for_resampler, options)
     return resized.pixels
 
 

@@ -100,8 +100,8 @@ def _cells(where: str, row: Row) -> tuple[str, str | int, str]:
     if isinstance(label, str):
         label = label.strip()
     if not path or label is None or label == "":
-        lacking = "label" if path else "path" if label not in (None, "") else "path and its label"
-        raise SourceError(f"{where} lacks its {lacking}; complete it, or take it out")
+        lacking = [name for name, cell in (("path", path), ("label", label)) if cell in (None, "")]
+        raise SourceError(f"{where} lacks its {' and its '.join(lacking)}; complete it, or take it out")
     if "\0" in path or (path.startswith("file:") and "%00" in path):
         raise SourceError(f"{where} has a zero byte in its path ({path!r}), as no file has; mend it")
     return _HERE.sub("", path), label, split
