@@ -1,6 +1,7 @@
 """Laws of pixel operations: those of Pillow and torchvision, nothing at strength zero, the same bits everywhere."""
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -79,6 +80,18 @@ def test_an_operation_gives_new_pixels_and_leaves_those_it_was_given(name: str) 
     assert (changed.shape, changed.dtype) == (pixels.shape, np.uint8)
     assert np.array_equal(pixels, before)
     assert not np.array_equal(changed, pixels)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_operation_takes_no_more_memory_than_the_page_says(name: str) -> None:
+    """docs/concepts/memory.md: 52 bytes a pixel, the result among them."""
+    pixels = picture(256, 256)
+    tracemalloc.start()
+    try:
+        CHANGES[name](pixels)
+        assert tracemalloc.get_traced_memory()[1] <= 52 * 256**2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", CHANGES)

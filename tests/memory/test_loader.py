@@ -61,7 +61,7 @@ def budget_bytes(dataset: Dataset) -> int:
     block_bytes = max(block["size_bytes"] for block in dataset.manifest["blocks"])
     batch_bytes = GLOBAL_BATCH_SIZE * (IMAGE_SIZE**2 * 3 + 16)
     image_bytes = 4 * (256 * 341 + 2 * IMAGE_SIZE**2)
-    return PYTHON_BYTES + PREFETCH_BYTES + 2 * batch_bytes + THREADS * (3 * block_bytes + image_bytes)
+    return PYTHON_BYTES + PREFETCH_BYTES + 2 * batch_bytes + THREADS * 3 * block_bytes + (THREADS + 1) * image_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

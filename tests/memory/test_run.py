@@ -56,7 +56,7 @@ def worker_budget_bytes(dataset: Dataset) -> int:
     block_bytes = max(block["size_bytes"] for block in dataset.manifest["blocks"])
     batch_bytes = GLOBAL_BATCH_SIZE * (IMAGE_SIZE**2 * 3 + 16)
     image_bytes = 4 * (256 * 341 + 2 * IMAGE_SIZE**2)
-    return TORCH_BYTES + PREFETCH_BYTES + 2 * batch_bytes + CORES * (3 * block_bytes + image_bytes)
+    return TORCH_BYTES + PREFETCH_BYTES + 2 * batch_bytes + CORES * 3 * block_bytes + (CORES + 1) * image_bytes
 
 
 def train_words(dataset: str, folder: Path, *more: str) -> list[str]:
