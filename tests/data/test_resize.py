@@ -94,6 +94,12 @@ def test_a_box_may_end_a_rounding_error_outside() -> None:
             assert box_of(noise(side, 2), Box(start, 0, side - start + 1e-13 * side, 2), 2).shape == (2, 2, 3)
 
 
+@pytest.mark.parametrize("box", [Box(-1, 0, 5, 5), Box(0, -0.5, 5, 5), Box(20, 0, 5, 5), Box(0, 11, 5, 5)])
+def test_a_box_that_begins_outside_is_refused(box: Box) -> None:
+    with pytest.raises((AssertionError, RuntimeError), match="outside the image|crop box"):
+        box_of(noise(10, 10), box, 4)
+
+
 def test_a_threads_result_is_not_written_over_by_another_thread() -> None:
     cases = [(noise(*shape), box) for shape in SHAPES for box in boxes(*shape)] * 20
     alone = [box_of(pixels, box, 64).tobytes() for pixels, box in cases]
