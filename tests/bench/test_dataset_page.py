@@ -73,6 +73,7 @@ def test_it_says_what_is_in_the_dataset(dataset: Dataset, tmp_path: Path) -> Non
         "Label conflicts 0 no copy is under another class",
         "class images train test bad files coast 6 2 1 3 forest 8 1 1 0",
         "train 3 test 2",
+        "an image may be in several splits. In none: 9.",
         "JPEG 12 PNG 1 BMP 1",
         "forest 8 coast 6",
         "under 64 64 to 127",

@@ -281,7 +281,9 @@ def test_equal_paths_labels_without_class_and_repeated_names_are_refused(tmp_pat
 def test_a_folder_without_a_manifest_is_no_dataset(dataset: Dataset, tmp_path: Path) -> None:
     (Path(dataset.uri) / "manifest.json").unlink()
     for uri in (dataset.uri, str(tmp_path / "nowhere")):
-        remedy = "--quarantine` names them" if uri == dataset.uri else "`sunspark ingest SOURCE DATASET` makes"
+        remedy = (
+            "--quarantine` names them" if uri == dataset.uri else "nothing is there.*`sunspark ingest SOURCE DATASET`"
+        )
         with pytest.raises(DatasetError, match=rf"not a finished dataset.*{remedy}"):
             Dataset.open(uri)
 

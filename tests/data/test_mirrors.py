@@ -234,6 +234,9 @@ def test_numbers_are_named_by_the_labels_file(tmp_path: Path) -> None:
     names.write_text("ape\nbee\n")
     with pytest.raises(SourceError, match=r"1 label of .* is not among the 2 classes of .*names\.txt \(2\); give all"):
         list_source(str(tmp_path / "few.parquet"), labels=str(names))
+    pq.write_table(pa.table({"image": [b"one", b"two"], "label": [0, -1]}), tmp_path / "few.parquet")
+    with pytest.raises(SourceError, match=r"\(-1\); a negative label names no class"):
+        list_source(str(tmp_path / "few.parquet"), labels=str(names))
 
 
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])

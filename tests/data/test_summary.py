@@ -35,6 +35,14 @@ def test_images_and_bad_files_are_counted_by_class(tmp_path: Path) -> None:
     assert moor == ClassCount(name="moor", images=0, splits={"train": 0, "test": 0}, quarantined=1)
 
 
+def test_images_that_no_list_names_are_counted(tmp_path: Path) -> None:
+    for name, body in (("train", "a/0.jpg\na/1.jpg"), ("test", "a/1.jpg")):
+        (tmp_path / f"{name}.txt").write_text(body)
+    lists = tuple(f"{name}={tmp_path}/{name}.txt" for name in ("train", "test"))
+    summary = summary_of(tmp_path, {f"a/{number}.jpg": jpeg(number) for number in range(5)}, split_list=lists)
+    assert (summary.splits, summary.in_no_split) == ({"train": 2, "test": 1}, 3)
+
+
 def test_a_bad_file_in_a_folder_of_several_classes_is_of_none(tmp_path: Path) -> None:
     files = {f"all/{number}.jpg": jpeg(number) for number in range(4)} | {"all/bad.jpg": b""}
     for path, body in files.items():

@@ -495,12 +495,14 @@ def test_a_file_that_goes_or_changes_after_it_was_listed_is_no_bad_image(tmp_pat
         path.write_bytes(before)
 
 
-def test_copies_in_no_split_are_no_conflict(tmp_path: Path) -> None:
-    """--drop-leaks has taken one of them out of training: nothing learns both."""
+def test_copies_in_no_split_are_no_conflict_but_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """--drop-leaks has taken one of them out of training: nothing learns both, and either may be wrong."""
     twin = encode_jpeg(picture(1))
     source = photos(tmp_path / "photos", 4, {"twin.jpg": twin})
     (tmp_path / "train.txt").write_text("class 0/000.jpg\nclass 0/twin.jpg\nclass 1/003.jpg")
     (tmp_path / "test.txt").write_text("class 1/001.jpg\nclass 0/002.jpg")
     with_both = made(source, tmp_path / "both", split_list=lists(source))
+    assert "took out of training" not in caplog.text
     without = made(source, tmp_path / "dropped", split_list=lists(source), drop_leaks=True)
     assert (with_both.label_conflicts, without.label_conflicts, without.leaks_dropped) == (2, 0, 1)
+    assert "1 have their copies under another class (class 0/twin.jpg = class 1/001.jpg)" in caplog.text

@@ -105,6 +105,7 @@ def render(dataset: Dataset) -> str:
             subject=_subject(dataset),
             tiles=_tiles(about),
             splits=_split_bars(about),
+            in_no_split=count(about.in_no_split),
             classes=class_rows(about.class_counts, rows_of, made),
             num_classes=count(about.classes),
             is_cut=len(rows_of) < about.classes,
@@ -183,10 +184,16 @@ def _tiles(about: DatasetSummary) -> list[Tile]:
         Tile(
             label="Label conflicts",
             value=count(conflicts),
-            note="exact copies under another class" if conflicts else "no copy is under another class",
+            note=_conflict_note(about),
             tone="bad" if conflicts else "good",
         ),
     ]
+
+
+def _conflict_note(about: DatasetSummary) -> str:
+    if about.label_conflicts.images:
+        return "exact copies under another class"
+    return "no copy is under another class" + (", but for what was taken out" if about.leaks_dropped else "")
 
 
 def _leak_tile(about: DatasetSummary) -> Tile:

@@ -47,7 +47,8 @@ def read_manifest(uri: str) -> dict[str, Any]:
             remedy = f"if too many images were bad, `{command('inspect', uri, '--quarantine')}` names them"
         else:
             remedy = "check the path; `sunspark ingest SOURCE DATASET` makes a dataset of images"
-        raise DatasetError(f"{uri} is not a finished dataset (it has no {MANIFEST_NAME}); {remedy}")
+        why = f"it has no {MANIFEST_NAME}" if storage.exists(uri) else "nothing is there"
+        raise DatasetError(f"{uri} is not a finished dataset ({why}); {remedy}")
     try:
         manifest = storage.read_json(manifest_uri)
     except StorageError as error:

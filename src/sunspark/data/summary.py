@@ -36,6 +36,8 @@ class DatasetSummary:
     classes: int
     splits: dict[str, int]
     """Images per split; an image may be in several splits or in none."""
+    in_no_split: int
+    """Images that nothing is trained on or judged by."""
     class_counts: tuple[ClassCount, ...]
     """In the order of the labels."""
     formats: dict[str, int]
@@ -82,6 +84,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         quarantined=dataset.manifest["quarantined"],
         classes=len(dataset.classes),
         splits={split: len(rows) for split, rows in rows_of.items()},
+        in_no_split=len(np.setdiff1d(np.arange(len(dataset)), np.concatenate([*rows_of.values(), [-1]]))),
         class_counts=tuple(
             ClassCount(
                 name=name,

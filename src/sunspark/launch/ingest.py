@@ -39,7 +39,7 @@ from sunspark.data.staging import assemble_block, plan_assembly, plan_pieces, st
 from sunspark.data.writer import Recipe, refuse_equal_ids
 from sunspark.errors import ConfigError, DatasetError, first_five, plural
 from sunspark.launch.count_display import CountDisplay
-from sunspark.launch.ingest_warnings import warn_of_copies, warn_of_what_is_empty
+from sunspark.launch.ingest_warnings import warn_of_copies, warn_of_dropped_conflicts, warn_of_what_is_empty
 from sunspark.launch.scan_display import scans_shown
 
 PlanT = TypeVar("PlanT", bound="Plan")
@@ -216,6 +216,7 @@ def _result(listing: Listing, dataset: Dataset, started: float, *, reused: bool)
     contents = contents_of(index)
     leaks, conflicts = find_leaks(index, contents, dataset.split_names), find_label_conflicts(index, contents)
     warn_of_copies(dataset, leaks, conflicts)
+    warn_of_dropped_conflicts(dataset)
     warn_of_what_is_empty(listing, dataset)
     seconds = time.monotonic() - started
     listed = int(dataset.manifest["listed"])

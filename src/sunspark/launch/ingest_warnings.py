@@ -7,6 +7,7 @@ import numpy as np
 
 from sunspark.command_line import command
 from sunspark.data.dataset import Dataset
+from sunspark.data.leak_table import dropped_leaks
 from sunspark.data.leaks import LabelConflicts, Leak, training_splits
 from sunspark.data.sources import Listing
 from sunspark.errors import clipped, first_five, plural, printable
@@ -29,6 +30,20 @@ def warn_of_copies(dataset: Dataset, leaks: Sequence[Leak], conflicts: LabelConf
             "%d images have exact copies under another class (%s): a network cannot learn both; "
             "take the wrong ones out, %s",
             conflicts.images, ", ".join(pairs), remedy,
+        )  # fmt: skip
+
+
+def warn_of_dropped_conflicts(dataset: Dataset) -> None:
+    """A word on images that --drop-leaks took out of training, and whose copies are tested on as another class."""
+    dropped = dropped_leaks(dataset) if dataset.manifest.get("leaks_dropped") else ()
+    conflicting = sorted({(one.path, one.copy) for one in dropped if one.class_name != one.copy_class})
+    if conflicting:
+        logger.warning(
+            "of the images that --drop-leaks took out of training, %d have their copies under another class (%s): what "
+            "is tested on may be what is wrong; look at them, `%s` names all",
+            len({path for path, _ in conflicting}),
+            first_five(f"{printable(path)} = {printable(copy)}" for path, copy in conflicting),
+            command("inspect", dataset.uri, "--leaks"),
         )  # fmt: skip
 
 

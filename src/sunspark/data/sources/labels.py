@@ -131,6 +131,8 @@ def _own_labels(source: str, found: Found, listed: dict[str, str], list_name: st
         whose = list_name or f"the names that come with {source}"
         many = plural(len(strangers), f"label of {source} is", f"labels of {source} are")
         remedy = "give all classes, one a line, in the order of their labels (--labels)"
+        if any(isinstance(value, int) and value < 0 for value in values):
+            remedy = "a negative label names no class: take those images out"
         raise SourceError(
             f"{many} not among the {len(names)} classes of {whose} ({first_five(strangers)}); "
             f"{_capitals(strangers, listed.values(), list_name) or remedy}"
