@@ -63,6 +63,23 @@ def test_of_many_leaks_it_says_how_many_it_shows(tmp_path: Path) -> None:
     assert "In train and in test: 7 images, 5 of them here" in page.text
 
 
+@pytest.mark.parametrize(("copy_folder", "is_told"), [("forest", True), ("coast", False)])
+def test_what_was_taken_out_of_training_under_another_class_is_told(
+    copy_folder: str, is_told: bool, tmp_path: Path
+) -> None:
+    for path, number in (("coast/1.jpg", 1), ("forest/2.jpg", 2), ("coast/3.jpg", 3), (f"{copy_folder}/copy.jpg", 1)):
+        (tmp_path / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / path).write_bytes(encode_jpeg(picture(number)))
+    (tmp_path / "train.txt").write_text("coast/1.jpg\nforest/2.jpg\ncoast/3.jpg")
+    (tmp_path / "test.txt").write_text(f"{copy_folder}/copy.jpg")
+    lists = tuple(f"{name}={tmp_path}/{name}.txt" for name in ("train", "test"))
+    config = IngestConfig(short_side=24, split_list=lists, drop_leaks=True)
+    ingest(str(tmp_path / "photos"), str(tmp_path / "dataset"), config, here)
+    page, _ = page_of(Dataset.open(str(tmp_path / "dataset")), tmp_path)
+    assert "no copy is under another class" in page.text
+    assert ("class, but for what was taken out of training" in page.text) == is_told
+
+
 def test_it_says_what_is_in_the_dataset(dataset: Dataset, tmp_path: Path) -> None:
     page, _ = page_of(dataset, tmp_path)
     for words in (

@@ -103,7 +103,7 @@ def render(dataset: Dataset) -> str:
         .render(
             name=_name_of(dataset.uri),
             subject=_subject(dataset),
-            tiles=_tiles(about),
+            tiles=_tiles(about, dropped),
             splits=_split_bars(about),
             in_no_split=count(about.in_no_split),
             classes=class_rows(about.class_counts, rows_of, made),
@@ -165,7 +165,7 @@ def _subject(dataset: Dataset) -> list[tuple[str, str]]:
     return [(term, value) for term, value in rows if value]
 
 
-def _tiles(about: DatasetSummary) -> list[Tile]:
+def _tiles(about: DatasetSummary, dropped: Sequence[LeakedImage]) -> list[Tile]:
     conflicts = about.label_conflicts.images
     counts = [one.images for one in about.class_counts]
     return [
@@ -184,16 +184,17 @@ def _tiles(about: DatasetSummary) -> list[Tile]:
         Tile(
             label="Label conflicts",
             value=count(conflicts),
-            note=_conflict_note(about),
+            note=_conflict_note(conflicts, dropped),
             tone="bad" if conflicts else "good",
         ),
     ]
 
 
-def _conflict_note(about: DatasetSummary) -> str:
-    if about.label_conflicts.images:
+def _conflict_note(conflicts: int, dropped: Sequence[LeakedImage]) -> str:
+    if conflicts:
         return "exact copies under another class"
-    return "no copy is under another class" + (", but for what was taken out" if about.leaks_dropped else "")
+    is_taken_out = any(one.class_name != one.copy_class for one in dropped)
+    return "no copy is under another class" + (", but for what was taken out of training" if is_taken_out else "")
 
 
 def _leak_tile(about: DatasetSummary) -> Tile:

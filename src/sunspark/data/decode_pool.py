@@ -114,9 +114,8 @@ class DecodePool:
         self._image_size = image_size
         self._load_deadline_seconds = load_deadline_seconds
         self._in_hand = in_hand
-        self._lock = (
-            RLock()
-        )  # guards what follows, and the requests; who is collected as garbage under it may drop some
+        # Guards what follows, and the requests. A generator that is collected as garbage under it may drop some.
+        self._lock = RLock()
         self._changed = Condition(self._lock)
         self._queue: list[Request] = []
         self._lingering: list[Request] = []  # dropped, but a thread is still at them
